@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The only header that the BPF programs and the C host share: what user space tells the kernel
+ * (rules, filters, control) and what comes back (records, counters). Both sides include their own
+ * integer types first (linux/types.h or kernel.h). All structs have the same layout on every
+ * 64-bit architecture; the static asserts at the end hold that.
+ */
+#ifndef TLSSCOPE_SHARED_H
+#define TLSSCOPE_SHARED_H
+
+#define TS_MAX_SUBS 64	     /* subscriptions: one bit each in a mask */
+#define TS_MAX_RULES 4096    /* functions attached, over all files; 0 is never a rule */
+#define TS_MAX_NEST 4	     /* hooked calls in flight in one flow of control */
+#define TS_CHUNK 16384	     /* payload bytes in one record at most */
+#define TS_CAPTURE_ALL (~0u) /* a capture limit that is none */
+#define TS_COMM_LEN 16	     /* TASK_COMM_LEN */
+#define TS_FILTER_VALUE 16   /* bytes in a filter's value: a comm, or a number in the first 8 */
+
+enum ts_dir { TS_IN, TS_OUT }; /* as the traced program sees it: read, written */
+
+/* How a value is found in the registers of a probe hit. */
+enum ts_value_kind {
+	TS_VAL_NONE, /* there is none */
+	TS_VAL_REG,  /* the register, plus disp */
+	TS_VAL_MEM,  /* the memory that register + disp points to */
+};
+
+/* Invariant: reg is the byte offset of a register in struct pt_regs, made by core/arch_*.c. */
+struct ts_value {
+	__u16 reg;
+	__u8 kind; /* enum ts_value_kind */
+	__u8 size; /* bytes: 4 (sign-extended to 8) or 8 */
+	__s32 disp;
+};
+
+/* What a hooked function does. */
+enum ts_role {
+	TS_ROLE_CALL,  /* transfers plaintext: an enter site and leave sites */
+	TS_ROLE_CLOSE, /* ends a connection: an enter site only */
+};
+
+/* How a return tells how many bytes were transferred. */
+enum ts_ret_mode {
+	TS_RET_LEN,	/* the return value, when above 0 */
+	TS_RET_OUT,	/* *out, when the return value is above 0 */
+	TS_RET_OUT_ANY, /* *out, whatever the return value (early data tells its state by it) */
+};
+
+enum ts_flow_mode {
+	TS_FLOW_THREAD, /* calls belong to threads; the stack pointer pairs enter and leave */
+	TS_FLOW_REG,	/* calls belong to what the register `flow` holds (a goroutine's g) */
+};
+
+enum ts_rule_flags {
+	TS_RULE_PEEK = 1 << 0,	 /* what it reads will be read again */
+	TS_RULE_NODATA = 1 << 1, /* transfers bytes that never are in the caller's memory */
+	TS_RULE_EARLY = 1 << 2,	 /* TLS 1.3 early data */
+};
+
+/*
+ * One hooked function of one file. conn, buf, len, out, flow and sp are read at the enter site, ret
+ * and sp_leave at the leave sites. sp_leave must give what sp gave for the same call: that pairs
+ * the two under TS_FLOW_THREAD.
+ */
+struct ts_rule {
+	__u64 subs;	/* subscriptions that want this function of this file */
+	__u32 source;	/* user space's number for {file, function}; in every record */
+	__u32 capture;	/* payload bytes a call at most: the largest that any of subs asks for */
+	__u8 role;	/* enum ts_role */
+	__u8 dir;	/* enum ts_dir */
+	__u8 ret_mode;	/* enum ts_ret_mode */
+	__u8 flow_mode; /* enum ts_flow_mode */
+	__u32 flags;	/* enum ts_rule_flags */
+	struct ts_value conn, buf, len, out, flow, sp;
+	struct ts_value ret, sp_leave;
+};
+
+/*
+ * Filters: one lookup a key that is in use, whatever the number of subscriptions. The map `filters`
+ * goes from {key, value} to the subscriptions that name this value; control.wants[key] has the
+ * subscriptions that name any value. A subscription that names none is not constrained.
+ */
+enum ts_filter_key { TS_KEY_PID, TS_KEY_COMM, TS_KEY_UID, TS_KEY_COUNT };
+
+struct ts_filter_id {
+	__u32 key;  /* enum ts_filter_key */
+	__u32 zero; /* 0 */
+	__u8 value[TS_FILTER_VALUE];
+};
+
+struct ts_filter_subs {
+	__u64 accept; /* these name the value */
+	__u64 reject; /* these exclude it */
+	__u64 follow; /* TS_KEY_PID: these want the children of this process too */
+};
+
+/* The one word of state that user space changes while programs run: a map that both sides see. */
+struct ts_control {
+	__u64 armed;		     /* the consumer sleeps: the next record must wake it */
+	__u64 enabled;		     /* subscriptions that are on */
+	__u64 errors;		     /* subscriptions that want calls that transferred nothing */
+	__u64 wants[TS_KEY_COUNT];   /* subscriptions that accept only named values of this key */
+	__u64 rejects[TS_KEY_COUNT]; /* subscriptions that exclude values of this key */
+	__u64 follows;		     /* subscriptions that follow children */
+};
+
+/*
+ * A record. The ring buffer, a file written with -w, and everything that is handed up the pipeline
+ * are sequences of these: the size in bytes (this header included), the type, then the type's body.
+ */
+enum ts_record_type {
+	TS_REC_DATA = 1, /* struct ts_data: plaintext. From BPF, as is the next */
+	TS_REC_CLOSE,	 /* struct ts_data: a connection's end; no payload */
+	TS_REC_START,	 /* the types from here on are made by user space: core/record.h */
+	TS_REC_SOURCE,
+	TS_REC_PROCESS,
+	TS_REC_EXEC,
+	TS_REC_EXIT,
+	TS_REC_LOST,
+	TS_REC_TICK,
+	TS_REC_SIGNAL,
+	TS_REC_STOP,
+	TS_REC_TYPES
+};
+
+struct ts_record {
+	__u32 size;
+	__u16 type;
+	__u16 zero;
+};
+
+enum ts_data_flags {
+	TS_DATA_MORE = 1 << 0,	 /* another record of the same call follows */
+	TS_DATA_PEEK = 1 << 1,	 /* bytes that will be read again: they have no position */
+	TS_DATA_FAULT = 1 << 2,	 /* some of the bytes wanted could not be read from the process */
+	TS_DATA_NODATA = 1 << 3, /* the call transfers bytes that never are in its memory */
+	TS_DATA_EARLY = 1 << 4,	 /* TLS 1.3 early data */
+};
+
+/*
+ * A piece of one call's plaintext. Invariant, which core/stream.c checks:
+ * record.size == sizeof(struct ts_data) + captured; off + captured <= len.
+ */
+struct ts_data {
+	struct ts_record record;
+	__u64 nsecs;	   /* CLOCK_MONOTONIC at the return */
+	__u64 duration;	   /* ns from enter to return */
+	__u64 subs;	   /* subscriptions that want it */
+	__u64 conn;	   /* the connection's address in the process */
+	__u64 conn_opened; /* when first seen; {pid, conn, conn_opened} names a connection */
+	__u64 call;	   /* names the call: the same in all its records, and in no other's */
+	__u64 pos;	   /* bytes of this connection and direction transferred before this call */
+	__u64 len;	   /* bytes that the call transferred */
+	__u64 off;	   /* where this record's bytes lie in the call's */
+	__s64 ret;	   /* what the function returned */
+	__u64 cgroup;	   /* cgroup v2 id */
+	__u32 source;	   /* TS_REC_SOURCE with this id tells function and library */
+	__u32 captured;	   /* payload bytes in this record */
+	__u32 pid, tid, ppid;
+	__u32 uid, gid;
+	__u32 cpu;
+	__u32 flags; /* enum ts_data_flags */
+	__u8 dir;    /* enum ts_dir */
+	__u8 zero[3];
+	char comm[TS_COMM_LEN]; /* the thread's name, NUL-padded */
+	__u8 payload[];
+};
+
+/* Per-CPU counters; each says what was not shown, or why. */
+enum ts_counter {
+	TS_CNT_EVENTS,	    /* calls delivered to the ring, whole or in part */
+	TS_CNT_BYTES,	    /* payload bytes delivered */
+	TS_CNT_LOST_EVENTS, /* calls of which nothing was delivered: the ring was full */
+	TS_CNT_LOST_BYTES,  /* transferred bytes lost to a full ring, partly delivered calls too */
+	TS_CNT_FAULTS,	    /* payload bytes that could not be read from the process */
+	TS_CNT_UNREADABLE,  /* calls whose length could not be read: not delivered */
+	TS_CNT_FLOWS_FULL,  /* calls not followed: too many threads */
+	TS_CNT_UNPAIRED,    /* calls given up: their return was never seen */
+	TS_CNT_CONNS_FULL,  /* calls whose connection could not be remembered: no position */
+	TS_CNT_FILTERED,    /* hits that no subscription wanted */
+	TS_CNT_COUNT
+};
+
+_Static_assert(sizeof(struct ts_value) == 8, "layout");
+_Static_assert(sizeof(struct ts_rule) == 24 + 8 * 8, "layout");
+_Static_assert(sizeof(struct ts_filter_id) == 24, "layout");
+_Static_assert(sizeof(struct ts_record) == 8, "layout");
+_Static_assert(sizeof(struct ts_data) == 152, "layout");
+
+#endif

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What differs by architecture, as constant tables: every architecture compiles on every host, so
+ * that its table is tested everywhere. Register numbers are turned into byte offsets in the
+ * kernel's struct pt_regs here and nowhere else.
+ */
+#ifndef TLSSCOPE_ARCH_H
+#define TLSSCOPE_ARCH_H
+
+#include "base.h"
+
+#define ARCH_ARGS 6
+
+struct arch {
+	const char *name;	  /* as uname -m says it */
+	uint16_t machine;	  /* EM_* */
+	uint16_t args[ARCH_ARGS]; /* the C ABI's integer arguments, in order */
+	uint16_t ret;		  /* its return value */
+	uint16_t sp;
+	/* What the stack pointer has gained when a uretprobe runs, against the function's entry. */
+	int32_t sp_return;
+	/* What is known to disassemble: capstone's numbers, cast by disasm.c. */
+	int cs_arch, cs_mode;
+};
+
+extern const struct arch arch_x86_64, arch_arm64;
+
+const struct arch *arch_find(uint16_t machine); /* NULL: not supported */
+const struct arch *arch_host(void);		/* of the running kernel; NULL: not supported */
+
+#endif

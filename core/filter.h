@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Who is traced: the keys of target{}, of a handler's options and of the command line, in one form.
+ * Within a key a list means or; keys and filters intersect; an excluded value never passes.
+ */
+#ifndef TLSSCOPE_FILTER_H
+#define TLSSCOPE_FILTER_H
+
+#include "base.h"
+
+/* Accepted and excluded values of one key. Owned by the filter. */
+struct ts_filter_list {
+	struct ts_filter_item {
+		char text[TS_COMM_LEN]; /* comm; cut to 15 bytes, as the kernel does */
+		uint64_t number;	/* pid, uid */
+		bool exclude;
+		bool follow; /* pid: with its children */
+	} * items;
+	size_t count;
+	bool nothing; /* the intersection of lists with nothing in common: nobody passes */
+};
+
+struct ts_filter {
+	struct ts_filter_list keys[TS_KEY_COUNT];
+	/* Library names, globs or paths; decided in user space when a file is attached. */
+	struct ts_filter_lib {
+		char *text;
+		bool exclude;
+	} * libs;
+	size_t libs_count;
+};
+
+void ts_filter_free(struct ts_filter *f); /* and empties it */
+
+/*
+ * Adds one value to a key: "pid", "comm", "uid", "lib". A uid may be a user's name, a pid a number
+ * above 0. Returns 0, -EINVAL with err set for a bad value or key, -ENOMEM.
+ */
+int ts_filter_add(struct ts_filter *f, const char *key, const char *value, bool exclude,
+		  struct ts_err *err);
+
+/* The names of all keys, in order, NULL at the end. */
+extern const char *const ts_filter_keys[];
+
+/* Adds a process whose children are traced too (-c). */
+int ts_filter_follow(struct ts_filter *f, uint32_t pid);
+
+/* Narrows f to what passes f and other. 0 or -ENOMEM. */
+int ts_filter_intersect(struct ts_filter *f, const struct ts_filter *other);
+
+/*
+ * Whether a file passes the lib key. path is the file's path as its process sees it. A value with a
+ * slash is matched against the whole path, another against the base name; both as globs, and a
+ * value without wildcard also matches names that continue with "." or "-" ("libssl" takes
+ * libssl.so.3).
+ */
+bool ts_filter_lib_passes(const struct ts_filter *f, const char *path);
+
+/*
+ * A subscription: one handler or aggregation, with what it wants. Its index in the array handed to
+ * the tracer is its bit in the masks.
+ */
+struct ts_sub {
+	uint64_t probes; /* bits of enum ts_probe (libs.h) */
+	struct ts_filter filter;
+	uint32_t capture; /* bytes a call, or TS_CAPTURE_ALL */
+	bool errors;	  /* calls that transferred nothing too */
+	bool enabled;
+	bool removed; /* its bit may be used again */
+};
+
+#endif

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The probe table: what is known of TLS libraries, as constant data. A library is one row. Adding
+ * one is described in core/README.md.
+ */
+#ifndef TLSSCOPE_LIBS_H
+#define TLSSCOPE_LIBS_H
+
+#include "base.h"
+
+/* The probes that users name; bits in ts_sub.probes. */
+enum ts_probe { TS_P_SSL_READ, TS_P_SSL_WRITE, TS_P_COUNT };
+#define TS_PROBE(p) (1ull << (p))
+
+/* A probe's name, or a union of several. */
+struct lib_probe {
+	const char *name;
+	uint64_t probes;
+	const char *help;
+};
+extern const struct lib_probe lib_probes[];
+extern const size_t lib_probes_count;
+const char *lib_probe_name(enum ts_probe p); /* never a union's */
+
+/*
+ * One function. Arguments are numbered from 1 as the C ABI passes them; 0: there is none. int_len:
+ * the length is an int, not a size_t. Where `inside` is set, the function has no symbol of its own:
+ * it is the one function that all those named there call (found by disassembly), and the out
+ * argument may also be `out_alt`: which, the callers' code shows.
+ */
+#define LIB_MAX_INSIDE 3
+struct lib_func {
+	const char *name;
+	enum ts_probe probe;
+	enum ts_role role;
+	enum ts_dir dir;
+	enum ts_ret_mode ret_mode;
+	uint32_t flags; /* enum ts_rule_flags */
+	uint8_t conn, buf, len, out, out_alt;
+	bool int_len, int_ret; /* 32-bit length, 32-bit return value */
+	const char *inside[LIB_MAX_INSIDE];
+};
+
+struct lib_row {
+	const char *kind;     /* "openssl" */
+	const char *marker;   /* a file that defines this symbol is of this kind */
+	const char *names[4]; /* base names to look for in the system's library folders: globs */
+	const struct lib_func *funcs;
+	size_t funcs_count;
+};
+extern const struct lib_row lib_rows[];
+extern const size_t lib_rows_count;
+
+#endif

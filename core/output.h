@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Where a script's output goes: standard output or the file of -o, as text or as JSON lines. A
+ * write that fails (full disk, closed pipe) is told once and ends the run with status 1.
+ */
+#ifndef TLSSCOPE_OUTPUT_H
+#define TLSSCOPE_OUTPUT_H
+
+#include "base.h"
+
+enum output_format { OUTPUT_TEXT, OUTPUT_JSON };
+
+struct output;
+/* path NULL: standard output. An existing file is replaced; it is created with mode 0600. */
+int output_open(struct output **out, const char *path, enum output_format format,
+		struct ts_err *err);
+int output_close(struct output *o, struct ts_err *err); /* 0, or what kept the last bytes from it */
+enum output_format output_format(const struct output *o);
+bool output_is_terminal(const struct output *o);
+void output_write(struct output *o, const void *data, size_t len);
+void output_flush(struct output *o);
+int output_failed(const struct output *o); /* 0, or the errno value of the first failure */
+
+/*
+ * Appends text so that nothing in it acts on a terminal or breaks a line: control characters, DEL,
+ * C1 controls and invalid UTF-8 as \n \r \t \\ or \xNN, valid UTF-8 as it is. keep_lines: newlines
+ * and tabs stay, and backslashes are not doubled.
+ */
+int output_escape(struct ts_buf *b, const void *data, size_t len, bool keep_lines);
+/* As a JSON string with its quotes; valid UTF-8 only is the caller's to check: others become
+ * U+FFFD. */
+int output_json_string(struct ts_buf *b, const void *data, size_t len);
+bool output_is_utf8(const void *data, size_t len);
+
+#endif

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * From a file and the probe table to sites: at which offsets of the file to attach, and in which
+ * registers the values lie there.
+ */
+#ifndef TLSSCOPE_RESOLVE_H
+#define TLSSCOPE_RESOLVE_H
+
+#include "image.h"
+#include "libs.h"
+
+enum resolve_role {
+	RESOLVE_ENTER,	/* a uprobe that runs `enter` */
+	RESOLVE_LEAVE,	/* a uprobe that runs `leave` */
+	RESOLVE_RETURN, /* a uretprobe that runs `leave` */
+};
+
+struct resolve_site {
+	uint64_t offset; /* in the file */
+	uint32_t func;	 /* index in plan.funcs */
+	enum resolve_role role;
+};
+
+/* A function that is hooked. rule lacks what only the tracer knows: subs, source, capture. */
+struct resolve_func {
+	const struct lib_func *func;
+	struct ts_rule rule;
+	char how[96]; /* "dynsym", "call target of SSL_read and SSL_read_ex", ... */
+};
+
+/*
+ * Owned by the caller; resolve_free. notes are sentences for -v and --dry-run: what was left out
+ * and why, lines ended by \n.
+ */
+struct resolve_plan {
+	const struct lib_row *row;
+	struct resolve_func *funcs;
+	size_t funcs_count;
+	struct resolve_site *sites;
+	size_t sites_count;
+	struct ts_buf notes;
+};
+
+/* The row whose marker the image defines, or NULL. */
+const struct lib_row *resolve_row(struct image *im);
+
+/*
+ * Plans all of the row's functions that the file has. 0 even if there is none (sites_count is 0
+ * then, notes say why); -ENOMEM; -ENOEXEC: built for another architecture than this kernel's.
+ */
+int resolve_image(struct image *im, const struct lib_row *row, struct resolve_plan *out,
+		  struct ts_err *err);
+void resolve_free(struct resolve_plan *plan);
+
+#endif

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The Lua host. Runs a script's main chunk, which declares what it wants; then messages, records
+ * and timers run its handlers. Every call into Lua is protected: an error in a handler is told,
+ * with its traceback, and never ends more than that handler's run (unless strict).
+ */
+#ifndef TLSSCOPE_SCRIPT_H
+#define TLSSCOPE_SCRIPT_H
+
+#include "filter.h"
+#include "output.h"
+#include "stream.h"
+
+struct script;
+
+struct script_options {
+	struct output *out;
+	const char *const *include; /* folders of -I */
+	size_t include_count;
+	const struct ts_filter *narrow; /* the command line's filter */
+	bool unsafe, strict;
+	/* Asks for a TS_REC_PROCESS of pid, now; may be NULL. */
+	void (*want_process)(void *ctx, uint32_t pid);
+	void *ctx;
+};
+
+/* What a script set by config{}; the defaults otherwise. */
+struct script_config {
+	size_t buffer;	    /* ring bytes */
+	const char *attach; /* "auto", "multi", "perf", "copies" */
+};
+
+/* The options and all they point to stay the caller's and must outlive the script. */
+int script_open(struct script **out, const struct script_options *options, struct ts_err *err);
+void script_close(struct script *s);
+
+/*
+ * Runs a main chunk: a file ("-": standard input), code of -e, or a shipped recipe by its name.
+ * argv are the script's arguments. 0; -EINVAL when the script is wrong (already told on stderr,
+ * with file, line and caret); -ENOENT and others when it cannot be read (in err).
+ */
+enum script_kind { SCRIPT_FILE, SCRIPT_CODE, SCRIPT_RECIPE };
+int script_load(struct script *s, enum script_kind kind, const char *what, int argc,
+		char *const *argv, struct ts_err *err);
+
+/*
+ * What the script wants. Bit n of a record's subs is the n-th subscription; already narrowed by
+ * target{} and the command line. Valid until Lua runs again. script_changed tells, once, that it is
+ * not what it was when last asked.
+ */
+const struct ts_sub *script_subs(struct script *s, size_t *count);
+bool script_changed(struct script *s);
+const struct ts_filter *script_target(const struct script *s); /* target{} and the command line */
+const struct script_config *script_config(const struct script *s);
+
+/* Runs what concerns it. Records that stream_feed takes are handed over as messages instead. */
+void script_message(struct script *s, const struct stream_message *m);
+void script_closed(struct script *s, struct stream_conn *c, uint64_t nsecs);
+void script_record(struct script *s, const struct ts_record *r);
+/* A file was attached (problem NULL) or refused: on.attach. */
+void script_attached(struct script *s, const char *path, const char *kind, const char *problem,
+		     size_t sites);
+
+/*
+ * The script's clock is the latest nsecs of any record or message it saw, so that a replay runs the
+ * timers where the recording did. Next due timer, or UINT64_MAX; it runs at the TS_REC_TICK whose
+ * nsecs reaches it.
+ */
+uint64_t script_next_tick(const struct script *s);
+
+/* The script called exit(), or strict ended it: no more handlers but `stop`. */
+bool script_exited(const struct script *s, int *status);
+uint64_t script_errors(const struct script *s); /* handlers' errors so far */
+
+/* Async-signal-safe: interrupts Lua code that is running, now. */
+void script_interrupt(struct script *s);
+
+/* Shipped recipes, in order, and what the first comment line of each says. NULL at the end. */
+struct script_recipe {
+	const char *name, *summary;
+};
+const struct script_recipe *script_recipes(void);
+
+#endif

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * From records to messages: pieces of one call are joined, connections are known by a number, each
+ * connection and direction has a position, so that what is missing is seen as a gap.
+ */
+#ifndef TLSSCOPE_STREAM_H
+#define TLSSCOPE_STREAM_H
+
+#include "record.h"
+
+/* Told by TS_REC_SOURCE; owned by the stream for its whole life. */
+struct stream_source {
+	uint32_t id;
+	uint32_t probe; /* enum ts_probe */
+	const char *kind, *func, *path;
+};
+
+/* Owned by the stream until `closed` returned. */
+struct stream_conn {
+	uint64_t id; /* 1, 2, ... in the order of their first message */
+	uint32_t pid;
+	uint64_t address, opened; /* with pid: the kernel's name for it */
+	uint64_t bytes[2];	  /* transferred, by enum ts_dir; peeks do not count */
+	uint64_t next[2];	  /* position expected next */
+	uint64_t missing[2];	  /* bytes of gaps so far */
+	int user;		  /* the script's: a Lua reference. 0 at first */
+};
+
+/* One call's plaintext. Valid during the callback only. */
+struct stream_message {
+	const struct ts_data *head; /* the call's first record that arrived */
+	const struct stream_source *source;
+	struct stream_conn *conn;
+	const unsigned char *data; /* NULL when size is 0 */
+	size_t size;		   /* a prefix of the call's bytes, without holes */
+	uint64_t len;		   /* what the call transferred */
+	uint64_t gap;		   /* bytes of this connection and direction missing before it */
+	bool truncated;		   /* size < len */
+};
+
+struct stream_ops {
+	void (*message)(void *ctx, const struct stream_message *m);
+	void (*closed)(void *ctx, struct stream_conn *c, uint64_t nsecs);
+};
+
+struct stream;
+int stream_open(struct stream **out, const struct stream_ops *ops, void *ctx);
+void stream_close(struct stream *s); /* hands over what is unfinished, closes every connection */
+
+/*
+ * Takes TS_REC_DATA, TS_REC_CLOSE, TS_REC_SOURCE, and TS_REC_EXIT (closes the connections of the
+ * process); ignores others. 0, -ENOMEM, or -EBADMSG for a record that is not valid: nothing of it
+ * was used, and it was counted.
+ */
+int stream_feed(struct stream *s, const struct ts_record *r);
+
+/*
+ * Hands over calls whose remaining records will not come: call it when the ring is empty and
+ * `nsecs` is a second past their last record, and at the end (nsecs = UINT64_MAX). They are
+ * truncated.
+ */
+void stream_flush(struct stream *s, uint64_t nsecs);
+
+const struct stream_source *stream_source(const struct stream *s, uint32_t id); /* or NULL */
+size_t stream_conn_count(const struct stream *s);
+uint64_t stream_invalid(const struct stream *s); /* records refused so far */
+
+#endif

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The kernel's side: loads the BPF programs, attaches them to the sites of a file, keeps the maps
+ * in step with the subscriptions, and hands up what the ring buffer brings.
+ */
+#ifndef TLSSCOPE_TRACER_H
+#define TLSSCOPE_TRACER_H
+
+#include "filter.h"
+#include "record.h"
+#include "resolve.h"
+
+/* How probes are attached; AUTO takes the first that the kernel has. */
+enum tracer_attach { TRACER_AUTO, TRACER_MULTI, TRACER_PERF, TRACER_COPIES };
+
+struct tracer_options {
+	size_t ring_bytes; /* a power of two, at least a page */
+	enum tracer_attach attach;
+};
+
+struct tracer;
+
+/* -EPERM, -ENOSYS and others come with a sentence that names the remedy. */
+int tracer_open(struct tracer **out, const struct tracer_options *options,
+		const struct record_sink *sink, struct ts_err *err);
+void tracer_close(struct tracer *t); /* detaches; what is in the ring is dropped */
+
+/*
+ * What the tracer should want from now on: files attached before follow too. subs is the caller's
+ * and must stay until the next call. A subscription's bit is its index.
+ */
+int tracer_set_subs(struct tracer *t, const struct ts_sub *subs, size_t count, struct ts_err *err);
+
+/*
+ * Attaches all of a plan's sites that a subscription wants and sends a TS_REC_SOURCE for each of
+ * its functions. fd: the file. 0 or -errno with a sentence.
+ */
+int tracer_attach(struct tracer *t, int fd, const char *path, const struct resolve_plan *plan,
+		  struct ts_err *err);
+void tracer_detach(struct tracer *t); /* all probes; the ring can still be drained */
+
+int tracer_fd(const struct tracer *t); /* readable when records wait */
+/*
+ * Hands up to `budget` records to the sink. Returns how many, or the sink's negative value. Fewer
+ * than budget: the ring is empty.
+ */
+int tracer_poll(struct tracer *t, unsigned int budget);
+void tracer_arm(struct tracer *t, bool armed); /* the consumer is about to sleep: wake it */
+
+/* Sums over all CPUs since the start. */
+void tracer_counters(const struct tracer *t, uint64_t counters[TS_CNT_COUNT]);
+const char *tracer_attach_name(const struct tracer *t);	    /* "uprobe_multi", ... */
+void tracer_forget_process(struct tracer *t, uint32_t pid); /* it has ended */
+
+#endif
