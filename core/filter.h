@@ -26,6 +26,7 @@ struct ts_filter {
 	struct ts_filter_lib {
 		char *text;
 		bool exclude;
+		unsigned int set; /* of each set with accepted names, one must match */
 	} * libs;
 	size_t libs_count;
 };
