@@ -41,9 +41,8 @@ enum ts_role {
 
 /* How a return tells how many bytes were transferred. */
 enum ts_ret_mode {
-	TS_RET_LEN,	/* the return value, when above 0 */
-	TS_RET_OUT,	/* *out, when the return value is above 0 */
-	TS_RET_OUT_ANY, /* *out, whatever the return value (early data tells its state by it) */
+	TS_RET_LEN, /* the return value, when above 0 */
+	TS_RET_OUT, /* *out (a size_t), when the return value is above 0 */
 };
 
 enum ts_flow_mode {
@@ -178,6 +177,7 @@ enum ts_counter {
 	TS_CNT_UNPAIRED,    /* calls given up: their return was never seen */
 	TS_CNT_CONNS_FULL,  /* calls whose connection could not be remembered: no position */
 	TS_CNT_FILTERED,    /* hits that no subscription wanted */
+	TS_CNT_MISSED,	    /* hits that the kernel did not run (filled by user space) */
 	TS_CNT_COUNT
 };
 
