@@ -276,56 +276,45 @@ static __always_inline struct ts_data *reserve(__u32 n)
 /* All that the records of one call have in common. */
 struct sending {
 	__u64 buf;
-	__u64 want; /* bytes to capture */
-	__u64 off;  /* of the next record's bytes */
-	__u64 wake; /* flags of the next submit */
-	__u32 done;
+	__u64 want;	     /* bytes to capture */
+	__u64 wake;	     /* flags of the next submit */
 	struct ts_data head; /* at the end: its payload is elsewhere */
 };
 
-/* Sends the next record. The verifier walks each size class; n stays below its bound in each. */
-static __always_inline void send_record(struct sending *s)
+/* Sends the record with the bytes from off on. Returns 1 when no more should follow. */
+static __always_inline long send_record(struct sending *s, __u64 off)
 {
-	__u64 left = s->want - s->off;
+	__u64 left = s->want - off;
 	__u32 n = left < TS_CHUNK ? left : TS_CHUNK;
 	struct ts_data *d;
 
 	d = reserve(n);
 	if (!d) {
-		count(TS_CNT_LOST_EVENTS, !s->off);
-		count(TS_CNT_LOST_BYTES, s->off ? left : s->head.len);
-		s->done = 1;
-		return;
+		count(TS_CNT_LOST_EVENTS, !off);
+		count(TS_CNT_LOST_BYTES, off ? left : s->head.len);
+		return 1;
 	}
-	if (!s->off)
-		count(TS_CNT_EVENTS, 1);
 	*d = s->head;
-	d->off = s->off;
-	if (n && bpf_probe_read_user(d->payload, n, (void *)(s->buf + s->off))) {
+	d->off = off;
+	if (n && bpf_probe_read_user(d->payload, n, (void *)(s->buf + off))) {
 		count(TS_CNT_FAULTS, left);
 		d->flags |= TS_DATA_FAULT;
-		n = 0;
-		s->done = 1;
+		left = n = 0;
 	}
+	if (left > n)
+		d->flags |= TS_DATA_MORE;
 	d->captured = n;
 	d->record.size = sizeof(*d) + n;
-	s->off += n;
-	if (s->off < s->want && !s->done)
-		d->flags |= TS_DATA_MORE;
-	else
-		s->done = 1;
+	count(TS_CNT_EVENTS, !off);
 	count(TS_CNT_BYTES, n);
 	bpf_ringbuf_submit(d, s->wake);
 	s->wake = BPF_RB_NO_WAKEUP;
+	return left <= n;
 }
 
 static long send_next(__u32 i, void *ctx)
 {
-	struct sending *s = ctx;
-
-	(void)i;
-	send_record(s);
-	return s->done != 0;
+	return send_record(ctx, (__u64)i * TS_CHUNK);
 }
 
 /* The consumer is woken once: it says when it sleeps again. */
@@ -337,22 +326,20 @@ static __u64 wake_flags(struct ts_control *c)
 	return BPF_RB_FORCE_WAKEUP;
 }
 
+/* A kernel without bpf_loop sends no more than this of a call, which then shows as truncated. */
 #define OLD_KERNEL_RECORDS 8
 
 static __always_inline void send(struct sending *s)
 {
-	int i;
+	__u32 i;
 
-	send_record(s);
-	if (s->done)
-		return;
 	if (bpf_core_enum_value_exists(enum bpf_func_id___local, BPF_FUNC_loop___local)) {
-		bpf_loop(1 << 20, send_next, s, 0);
+		bpf_loop(1 << 18, send_next, s, 0);
 		return;
 	}
-	for (i = 1; i < OLD_KERNEL_RECORDS && !s->done; i++)
-		send_record(s);
-	/* No more than that on this kernel: the call shows as truncated. */
+	for (i = 0; i < OLD_KERNEL_RECORDS; i++)
+		if (send_record(s, (__u64)i * TS_CHUNK))
+			break;
 }
 
 static __always_inline void fill_task(struct ts_data *d)
