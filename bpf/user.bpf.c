@@ -252,25 +252,40 @@ static struct conn *get_conn(const struct conn_key *key, __u64 now)
 	return bpf_map_lookup_elem(&conns, key);
 }
 
-/* Space for a record with at least n bytes of payload (n <= TS_CHUNK): the sizes must be constant.
+/*
+ * A record with room for `room` bytes, a constant, and the first n of those at `from` in it. *fault
+ * tells whether they could not be read.
  */
-static __always_inline struct ts_data *reserve(__u32 n)
+static __always_inline struct ts_data *take_record(__u32 room, __u32 n, const void *from,
+						   bool *fault)
 {
-	const __u32 head = sizeof(struct ts_data);
+	struct ts_data *d = bpf_ringbuf_reserve(&ring, sizeof(*d) + room, 0);
 
+	/* For the verifier, which loses the bound when n lives in two registers. */
+	asm volatile("" : "+r"(n));
+	if (n > room)
+		n = room;
+	if (d && n)
+		*fault = bpf_probe_read_user(d->payload, n, from) != 0;
+	return d;
+}
+
+/* The sizes of reservations must be constant: the smallest class that n <= TS_CHUNK fits in. */
+static __always_inline struct ts_data *new_record(__u32 n, const void *from, bool *fault)
+{
 	if (n == 0)
-		return bpf_ringbuf_reserve(&ring, head, 0);
+		return take_record(0, 0, from, fault);
 	if (n <= 128)
-		return bpf_ringbuf_reserve(&ring, head + 128, 0);
+		return take_record(128, n, from, fault);
 	if (n <= 512)
-		return bpf_ringbuf_reserve(&ring, head + 512, 0);
+		return take_record(512, n, from, fault);
 	if (n <= 2048)
-		return bpf_ringbuf_reserve(&ring, head + 2048, 0);
+		return take_record(2048, n, from, fault);
 	if (n <= 4096)
-		return bpf_ringbuf_reserve(&ring, head + 4096, 0);
+		return take_record(4096, n, from, fault);
 	if (n <= 8192)
-		return bpf_ringbuf_reserve(&ring, head + 8192, 0);
-	return bpf_ringbuf_reserve(&ring, head + TS_CHUNK, 0);
+		return take_record(8192, n, from, fault);
+	return take_record(TS_CHUNK, n, from, fault);
 }
 
 /* All that the records of one call have in common. */
@@ -286,9 +301,9 @@ static __always_inline long send_record(struct sending *s, __u64 off)
 {
 	__u64 left = s->want - off;
 	__u32 n = left < TS_CHUNK ? left : TS_CHUNK;
-	struct ts_data *d;
+	bool fault = false;
+	struct ts_data *d = new_record(n, (void *)(s->buf + off), &fault);
 
-	d = reserve(n);
 	if (!d) {
 		count(TS_CNT_LOST_EVENTS, !off);
 		count(TS_CNT_LOST_BYTES, off ? left : s->head.len);
@@ -296,7 +311,7 @@ static __always_inline long send_record(struct sending *s, __u64 off)
 	}
 	*d = s->head;
 	d->off = off;
-	if (n && bpf_probe_read_user(d->payload, n, (void *)(s->buf + off))) {
+	if (fault) {
 		count(TS_CNT_FAULTS, left);
 		d->flags |= TS_DATA_FAULT;
 		left = n = 0;
