@@ -256,17 +256,16 @@ static struct conn *get_conn(const struct conn_key *key, __u64 now)
  * A record with room for `room` bytes, a constant, and the first n of those at `from` in it. *fault
  * tells whether they could not be read.
  */
-static __always_inline struct ts_data *take_record(__u32 room, __u32 n, const void *from,
+static __always_inline struct ts_data *take_record(const __u32 room, __u64 n, const void *from,
 						   bool *fault)
 {
 	struct ts_data *d = bpf_ringbuf_reserve(&ring, sizeof(*d) + room, 0);
 
-	/* For the verifier, which loses the bound when n lives in two registers. */
-	asm volatile("" : "+r"(n));
-	if (n > room)
-		n = room;
-	if (d && n)
-		*fault = bpf_probe_read_user(d->payload, n, from) != 0;
+	if (!d || !room)
+		return d;
+	/* Always true; the verifier wants to see it of the very register that is used. */
+	asm volatile("if %0 <= %1 goto +1\n\t%0 = %1" : "+r"(n) : "i"(room));
+	*fault = bpf_probe_read_user(d->payload, n, from) != 0;
 	return d;
 }
 
