@@ -16,6 +16,9 @@ enum tracer_attach { TRACER_AUTO, TRACER_MULTI, TRACER_PERF, TRACER_COPIES };
 struct tracer_options {
 	size_t ring_bytes; /* a power of two, at least a page */
 	enum tracer_attach attach;
+	/* Where only these processes can ever be wanted, nobody else pays for the probes. */
+	const uint32_t *pids;
+	size_t pids_count; /* 0: probes for the whole system */
 };
 
 struct tracer;
@@ -49,7 +52,6 @@ void tracer_arm(struct tracer *t, bool armed); /* the consumer is about to sleep
 
 /* Sums over all CPUs since the start. */
 void tracer_counters(const struct tracer *t, uint64_t counters[TS_CNT_COUNT]);
-const char *tracer_attach_name(const struct tracer *t);	    /* "uprobe_multi", ... */
-void tracer_forget_process(struct tracer *t, uint32_t pid); /* it has ended */
+const char *tracer_attach_name(const struct tracer *t); /* "uprobe_multi", ... */
 
 #endif

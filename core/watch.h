@@ -6,14 +6,13 @@
 #ifndef TLSSCOPE_WATCH_H
 #define TLSSCOPE_WATCH_H
 
-#include "base.h"
+#include "proc.h"
 
 struct watch;
 struct watch_ops {
 	/* A file was mapped executable. path is what the kernel shows; dev and inode are the
 	 * file's. */
-	void (*mapped)(void *ctx, uint32_t pid, uint64_t start, uint64_t end, uint32_t dev_major,
-		       uint32_t dev_minor, uint64_t inode, const char *path);
+	void (*mapped)(void *ctx, uint32_t pid, const struct proc_map *map, uint64_t generation);
 	void (*exec)(void *ctx, uint32_t pid, const char *comm, uint64_t nsecs);
 	void (*exited)(void *ctx, uint32_t pid, uint64_t nsecs); /* the whole process */
 	void (*lost)(void *ctx, uint64_t records); /* some were missed: scan /proc again */

@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <fcntl.h>
+#include <fnmatch.h>
+#include <glob.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "targets.h"
+
+/*
+ * What is known of a mapped file, by the device and inode that the kernel shows. Kept in `seen` as
+ * a pointer's value: the generation of the inode, shifted, with the lowest bit set; generation 0
+ * where it was not told. A file without TLS functions may give its inode to another file: a new
+ * generation is looked at again. A probed file's inode stays taken while we hold it.
+ */
+struct targets {
+	const struct ts_filter *narrow;
+	struct tracer *tracer;
+	struct watch *watch;
+	const struct targets_ops *ops;
+	void *ctx;
+	struct ts_map seen;  /* {device, inode} as mappings show them */
+	struct ts_map files; /* {device, inode} as fstat says them: those with TLS functions */
+	size_t attached;
+	bool pids_only; /* only named processes can ever be wanted */
+};
+
+/* Where the dynamic linkers of distributions look; patterns of glob(3). */
+static const char *const library_folders[] = {
+	"/lib/*-linux-gnu*", "/usr/lib/*-linux-gnu*", "/lib64", "/usr/lib64", "/lib",
+	"/usr/lib",	     "/usr/local/lib",
+};
+
+static bool pid_passes(const struct targets *t, uint32_t pid)
+{
+	const struct ts_filter_list *list = &t->narrow->keys[TS_KEY_PID];
+	size_t i;
+
+	if (!t->pids_only)
+		return true;
+	for (i = 0; i < list->count; i++)
+		if (!list->items[i].exclude && list->items[i].number == pid)
+			return true;
+	return false;
+}
+
+static bool has_pids_only(const struct ts_filter *f)
+{
+	const struct ts_filter_list *list = &f->keys[TS_KEY_PID];
+	bool any = false;
+	size_t i;
+
+	for (i = 0; i < list->count; i++) {
+		if (list->items[i].follow)
+			return false;
+		any |= !list->items[i].exclude;
+	}
+	return any;
+}
+
+static void tell(struct targets *t, const char *path, const char *kind,
+		 const struct resolve_plan *plan, const char *problem)
+{
+	struct targets_file f = {.path = path, .kind = kind, .plan = plan, .problem = problem};
+
+	if (t->ops->file)
+		t->ops->file(t->ctx, &f);
+}
+
+/* Plans and attaches an image that has TLS functions. */
+static int attach_image(struct targets *t, struct image *im, const struct lib_row *row,
+			const char *path, struct ts_err *err)
+{
+	struct resolve_plan plan = {0};
+	int ret = resolve_image(im, row, &plan, err);
+
+	if (!ret && !plan.sites_count)
+		ret = ts_fail(err, ENOENT, "%s: no function of %s can be probed", path, row->kind);
+	if (!ret && t->tracer)
+		ret = tracer_attach(t->tracer, image_fd(im), path, &plan, err);
+	if (!ret) {
+		t->attached++;
+		tell(t, path, row->kind, &plan, NULL);
+	}
+	resolve_free(&plan);
+	return ret;
+}
+
+/*
+ * Looks at an open file. 0: probed, or was before. -ENOENT: has no TLS functions. Others: what is
+ * wrong with it.
+ */
+static int look_at_file(struct targets *t, int fd, const char *path, struct ts_err *err)
+{
+	const struct lib_row *row;
+	struct image *im;
+	struct stat st;
+	int ret;
+
+	if (fstat(fd, &st))
+		return ts_fail(err, errno, "%s: %s", path, strerror(errno));
+	if (ts_map_get(&t->files, st.st_dev, st.st_ino))
+		return 0;
+	ret = image_open(&im, fd, path, err);
+	if (ret)
+		return ret;
+	row = resolve_row(im);
+	if (!row) {
+		image_close(im);
+		return ts_fail(err, ENOENT, "%s: no functions of a known TLS library in it", path);
+	}
+	ret = ts_map_set(&t->files, st.st_dev, st.st_ino, t);
+	if (!ret)
+		ret = attach_image(t, im, row, path, err);
+	image_close(im);
+	if (ret)
+		tell(t, path, row->kind, NULL, err->text);
+	return ret;
+}
+
+static bool is_library_name(const char *path)
+{
+	const char *base = strrchr(path, '/');
+	size_t row, i;
+
+	base = base ? base + 1 : path;
+	for (row = 0; row < lib_rows_count; row++)
+		for (i = 0; i < TS_ARRAY_SIZE(lib_rows[row].names) && lib_rows[row].names[i]; i++)
+			if (!fnmatch(lib_rows[row].names[i], base, 0))
+				return true;
+	return false;
+}
+
+static void look_at_mapping(struct targets *t, uint32_t pid, const struct proc_map *map,
+			    uint64_t generation)
+{
+	uint64_t device = makedev(map->dev_major, map->dev_minor);
+	uintptr_t mark = (uintptr_t)generation << 1 | 1, known;
+	struct ts_err err = {""};
+	int fd, ret;
+
+	if (!pid_passes(t, pid) || !ts_filter_lib_passes(t->narrow, map->path))
+		return;
+	known = (uintptr_t)ts_map_get(&t->seen, device, map->inode);
+	if (known && (!generation || known == mark))
+		return;
+	fd = proc_open_map(pid, map);
+	if (fd < 0) {
+		/* The process is gone, or has unmapped it: another will show it again. */
+		ts_verbose("targets", "%s (process %u): %s", map->path, pid, strerror(-fd));
+		return;
+	}
+	ret = look_at_file(t, fd, map->path, &err);
+	close(fd);
+	if (ts_map_set(&t->seen, device, map->inode, (void *)mark))
+		ts_warn("out of memory");
+	/* A broken file that is no TLS library by its name either is nobody's loss. */
+	if (ret && ret != -ENOENT && is_library_name(map->path))
+		ts_warn("%s", err.text);
+	else if (ret && ret != -ENOENT)
+		ts_verbose("targets", "%s", err.text);
+}
+
+static void on_mapped(void *ctx, uint32_t pid, const struct proc_map *map, uint64_t generation)
+{
+	look_at_mapping(ctx, pid, map, generation);
+}
+
+struct scan {
+	struct targets *t;
+	uint32_t pid;
+};
+
+static int scan_map(void *ctx, const struct proc_map *map)
+{
+	struct scan *s = ctx;
+
+	look_at_mapping(s->t, s->pid, map, 0);
+	return 0;
+}
+
+static int scan_process(void *ctx, uint32_t pid)
+{
+	struct scan s = {.t = ctx, .pid = pid};
+
+	if (pid_passes(s.t, pid))
+		proc_maps(pid, scan_map, &s);
+	return 0;
+}
+
+static void on_exec(void *ctx, uint32_t pid, const char *comm, uint64_t nsecs)
+{
+	struct targets *t = ctx;
+
+	if (t->ops->exec)
+		t->ops->exec(t->ctx, pid, comm, nsecs);
+}
+
+static void on_exited(void *ctx, uint32_t pid, uint64_t nsecs)
+{
+	struct targets *t = ctx;
+
+	if (t->ops->exited)
+		t->ops->exited(t->ctx, pid, nsecs);
+}
+
+static void on_lost(void *ctx, uint64_t records)
+{
+	ts_verbose("watch", "%llu records lost; looking at all processes again",
+		   (unsigned long long)records);
+	proc_each(scan_process, ctx);
+}
+
+static const struct watch_ops watch_ops = {on_mapped, on_exec, on_exited, on_lost};
+
+int targets_open(struct targets **out, const struct ts_filter *narrow, struct tracer *tracer,
+		 const struct targets_ops *ops, void *ctx, struct ts_err *err)
+{
+	struct targets *t = calloc(1, sizeof(*t));
+
+	if (!t)
+		return ts_fail(err, ENOMEM, "out of memory");
+	t->narrow = narrow;
+	t->tracer = tracer;
+	t->ops = ops;
+	t->ctx = ctx;
+	t->pids_only = has_pids_only(narrow);
+	if (tracer && watch_open(&t->watch, &watch_ops, t, err)) {
+		ts_warn("%s; libraries that are loaded later are not seen", err->text);
+		t->watch = NULL;
+	}
+	*out = t;
+	return 0;
+}
+
+void targets_close(struct targets *t)
+{
+	if (!t)
+		return;
+	watch_close(t->watch);
+	ts_map_free(&t->seen);
+	ts_map_free(&t->files);
+	free(t);
+}
+
+/* A file that the user named: here whatever is wrong with it is an error. */
+static int look_at_path(struct targets *t, const char *path, struct ts_err *err)
+{
+	/* Not to hang on a FIFO. */
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY), ret;
+	struct stat st;
+
+	if (fd < 0)
+		return ts_fail(err, errno, "%s: %s", path, strerror(errno));
+	if (!fstat(fd, &st) && !S_ISREG(st.st_mode))
+		ret = ts_fail(err, EINVAL, "%s is not a file", path);
+	else
+		ret = look_at_file(t, fd, path, err);
+	close(fd);
+	return ret;
+}
+
+static void look_at_library(struct targets *t, const char *path)
+{
+	struct ts_err err = {""};
+
+	if (!ts_filter_lib_passes(t->narrow, path))
+		return;
+	if (look_at_path(t, path, &err))
+		ts_verbose("targets", "%s", err.text);
+}
+
+static void scan_libraries(struct targets *t)
+{
+	size_t folder, row, i, j;
+	char pattern[256];
+	glob_t found;
+
+	for (folder = 0; folder < TS_ARRAY_SIZE(library_folders); folder++) {
+		for (row = 0; row < lib_rows_count; row++) {
+			for (i = 0;
+			     i < TS_ARRAY_SIZE(lib_rows[row].names) && lib_rows[row].names[i];
+			     i++) {
+				snprintf(pattern, sizeof(pattern), "%s/%s", library_folders[folder],
+					 lib_rows[row].names[i]);
+				if (glob(pattern, 0, NULL, &found))
+					continue;
+				for (j = 0; j < found.gl_pathc; j++)
+					look_at_library(t, found.gl_pathv[j]);
+				globfree(&found);
+			}
+		}
+	}
+}
+
+static int scan_named(struct targets *t, struct ts_err *err)
+{
+	const struct ts_filter_list *pids = &t->narrow->keys[TS_KEY_PID];
+	const struct ts_filter_lib *lib;
+	size_t i;
+	int ret;
+
+	for (i = 0; i < pids->count; i++)
+		if (!pids->items[i].exclude && !proc_exists((uint32_t)pids->items[i].number))
+			return ts_fail(err, ENOENT, "there is no process %llu",
+				       (unsigned long long)pids->items[i].number);
+	for (i = 0; i < t->narrow->libs_count; i++) {
+		lib = &t->narrow->libs[i];
+		if (lib->exclude || !strchr(lib->text, '/') || strpbrk(lib->text, "*?["))
+			continue;
+		ret = look_at_path(t, lib->text, err);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+int targets_scan(struct targets *t, struct ts_err *err)
+{
+	int ret = scan_named(t, err);
+
+	if (ret)
+		return ret;
+	if (!t->pids_only)
+		scan_libraries(t);
+	proc_each(scan_process, t);
+	return 0;
+}
+
+int targets_fd(const struct targets *t)
+{
+	return t->watch ? watch_fd(t->watch) : -1;
+}
+
+void targets_poll(struct targets *t)
+{
+	if (t->watch)
+		watch_poll(t->watch);
+}
+
+size_t targets_attached(const struct targets *t)
+{
+	return t->attached;
+}

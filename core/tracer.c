@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "embed.h"
+#include "tracer_private.h"
+
+static int print_libbpf(enum libbpf_print_level level, const char *format, va_list ap)
+{
+	char text[1024];
+
+	if (level > LIBBPF_INFO || ts_get_level() < TS_VERBOSE)
+		return 0;
+	vsnprintf(text, sizeof(text), format, ap);
+	text[strcspn(text, "\n")] = 0;
+	ts_verbose("libbpf", "%s", text);
+	return 0;
+}
+
+static int explain_load(int code, struct ts_err *err)
+{
+	if (access("/sys/kernel/btf/vmlinux", R_OK))
+		return ts_fail(err, ENOTSUP,
+			       "this kernel has no type information (/sys/kernel/btf/vmlinux); a "
+			       "kernel built with CONFIG_DEBUG_INFO_BTF is needed");
+	if ((code == EPERM || code == EACCES) && geteuid())
+		return ts_fail(
+			err, code,
+			"loading BPF programs is not permitted; run tlsscope as root (sudo)");
+	if (code == EPERM)
+		return ts_fail(
+			err, code,
+			"loading BPF programs is not permitted, though this is root: a "
+			"container without CAP_BPF and CAP_PERFMON, or a locked-down kernel");
+	return ts_fail(err, code,
+		       "cannot load the BPF programs: %s (-v shows the kernel's reasons)",
+		       strerror(code));
+}
+
+static int set_ring_size(struct bpf_object *object, size_t bytes)
+{
+	struct bpf_map *ring = bpf_object__find_map_by_name(object, "ring");
+	size_t size = (size_t)sysconf(_SC_PAGESIZE);
+
+	while (size < bytes && size < (1u << 30))
+		size *= 2;
+	return bpf_map__set_max_entries(ring, (__u32)size);
+}
+
+struct bpf_object *tracer_open_object(void)
+{
+	const struct embed_file *file = embed_find("bpf/user.bpf.o");
+	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = "tlsscope");
+
+	return bpf_object__open_mem(file->data, (size_t)(file->end - file->data), &opts);
+}
+
+static int program_fd(const struct bpf_object *object, const char *name)
+{
+	return bpf_program__fd(bpf_object__find_program_by_name(object, name));
+}
+
+static int load_object(struct tracer *t, const struct tracer_options *o, struct ts_err *err)
+{
+	struct bpf_program *p;
+	int ret;
+
+	t->object = tracer_open_object();
+	if (!t->object)
+		return ts_fail(err, errno, "cannot read the embedded BPF object: %s",
+			       strerror(errno));
+	set_ring_size(t->object, o->ring_bytes);
+	bpf_object__for_each_program(p, t->object)
+	{
+		if (t->attach == TRACER_MULTI && bpf_program__type(p) == BPF_PROG_TYPE_KPROBE)
+			bpf_program__set_expected_attach_type(p, TRACE_UPROBE_MULTI);
+	}
+	ret = bpf_object__load(t->object);
+	if (ret)
+		return explain_load(-ret, err);
+	t->enter = program_fd(t->object, "enter");
+	t->leave = program_fd(t->object, "leave");
+	return 0;
+}
+
+/*
+ * bpf_get_attach_cookie: 5.15. And before 6.11 uprobe_multi compared threads where its pid should
+ * have meant the process.
+ */
+static bool kernel_before(unsigned int major, unsigned int minor)
+{
+	unsigned int a = 0, b = 0;
+	struct utsname u;
+
+	uname(&u);
+	if (sscanf(u.release, "%u.%u", &a, &b) != 2)
+		return false;
+	return a < major || (a == major && b < minor);
+}
+
+static int choose_attach(struct tracer *t, const struct tracer_options *o, struct ts_err *err)
+{
+	bool auto_choice = o->attach == TRACER_AUTO;
+	int ret;
+
+	t->attach = o->attach;
+	if (auto_choice)
+		t->attach = kernel_before(5, 15)		 ? TRACER_COPIES
+			    : t->pids[0] && kernel_before(6, 11) ? TRACER_PERF
+								 : TRACER_MULTI;
+	ret = load_object(t, o, err);
+	if (ret || t->attach != TRACER_MULTI || tracer_has_multi(t))
+		return ret;
+	if (!auto_choice)
+		return ts_fail(err, ENOTSUP, "this kernel has no uprobe_multi (it came with 6.6)");
+	bpf_object__close(t->object);
+	t->attach = TRACER_PERF;
+	return load_object(t, o, err);
+}
+
+int tracer_map_fd(const struct tracer *t, const char *name)
+{
+	return bpf_object__find_map_fd_by_name(t->object, name);
+}
+
+static int on_sample(void *ctx, void *data, size_t size)
+{
+	struct ts_record *r = data;
+	struct tracer *t = ctx;
+
+	t->polled++;
+	if (size < sizeof(*r) || r->size > size)
+		return 0;
+	t->sink_error = record_send(&t->sink, r);
+	if (t->sink_error)
+		return t->sink_error;
+	return t->polled >= t->budget ? -EAGAIN : 0;
+}
+
+static int open_maps(struct tracer *t, struct ts_err *err)
+{
+	t->rules = tracer_map_fd(t, "rules");
+	t->filters = tracer_map_fd(t, "filters");
+	t->counters = tracer_map_fd(t, "counters");
+	t->control = mmap(NULL, sizeof(*t->control), PROT_READ | PROT_WRITE, MAP_SHARED,
+			  tracer_map_fd(t, "control"), 0);
+	if (t->control == MAP_FAILED) {
+		t->control = NULL;
+		return ts_fail(err, errno, "cannot map the BPF control page: %s", strerror(errno));
+	}
+	t->ring = ring_buffer__new(tracer_map_fd(t, "ring"), on_sample, t, NULL);
+	if (!t->ring)
+		return ts_fail(err, errno, "cannot map the ring buffer: %s", strerror(errno));
+	return 0;
+}
+
+static struct bpf_link *attach_tracepoint(struct tracer *t, const char *name, const char *without)
+{
+	struct bpf_program *p = bpf_object__find_program_by_name(t->object, name);
+	struct bpf_link *link = bpf_program__attach(p);
+
+	if (!link)
+		ts_warn("%s: cannot attach (%s); %s", name, strerror(errno), without);
+	return link;
+}
+
+static int copy_pids(struct tracer *t, const struct tracer_options *o)
+{
+	t->pids_count = o->pids_count ? o->pids_count : 1;
+	t->pids = calloc(t->pids_count, sizeof(*t->pids));
+	if (!t->pids)
+		return -ENOMEM;
+	if (o->pids_count)
+		memcpy(t->pids, o->pids, o->pids_count * sizeof(*t->pids));
+	return 0;
+}
+
+int tracer_open(struct tracer **out, const struct tracer_options *options,
+		const struct record_sink *sink, struct ts_err *err)
+{
+	struct tracer *t = calloc(1, sizeof(*t));
+	int ret;
+
+	if (!t || copy_pids(t, options)) {
+		free(t);
+		return ts_fail(err, ENOMEM, "out of memory");
+	}
+	t->sink = *sink;
+	libbpf_set_print(print_libbpf);
+	ret = choose_attach(t, options, err);
+	if (!ret)
+		ret = open_maps(t, err);
+	if (ret) {
+		tracer_close(t);
+		return ret;
+	}
+	t->exit_link = attach_tracepoint(
+		t, "thread_exit", "threads that end inside a call stay counted as in flight");
+	t->fork_link = attach_tracepoint(t, "process_fork", "children are not followed");
+	*out = t;
+	return 0;
+}
+
+void tracer_close(struct tracer *t)
+{
+	size_t i;
+
+	if (!t)
+		return;
+	tracer_detach(t);
+	bpf_link__destroy(t->exit_link);
+	bpf_link__destroy(t->fork_link);
+	for (i = 0; i < t->files_count; i++)
+		tracer_free_file(&t->files[i]);
+	for (i = 0; t->copies && i <= t->last_rule; i++)
+		bpf_object__close(t->copies[i]);
+	ring_buffer__free(t->ring);
+	if (t->control)
+		munmap(t->control, sizeof(*t->control));
+	bpf_object__close(t->object);
+	free(t->copies);
+	free(t->files);
+	free(t->links);
+	free(t->pids);
+	free(t);
+}
+
+int tracer_fd(const struct tracer *t)
+{
+	return ring_buffer__epoll_fd(t->ring);
+}
+
+int tracer_poll(struct tracer *t, unsigned int budget)
+{
+	t->polled = 0;
+	t->budget = budget;
+	t->sink_error = 0;
+	ring_buffer__consume(t->ring);
+	return t->sink_error ? t->sink_error : (int)t->polled;
+}
+
+void tracer_arm(struct tracer *t, bool armed)
+{
+	__atomic_store_n(&t->control->armed, armed, __ATOMIC_SEQ_CST);
+}
+
+/* Hits at which the kernel did not run a program, because it was running already. */
+static uint64_t program_misses(int fd)
+{
+	struct bpf_prog_info info = {0};
+	__u32 size = sizeof(info);
+
+	return bpf_obj_get_info_by_fd(fd, &info, &size) ? 0 : info.recursion_misses;
+}
+
+void tracer_counters(const struct tracer *t, uint64_t counters[TS_CNT_COUNT])
+{
+	int cpus = libbpf_num_possible_cpus(), cpu;
+	__u64 *values = calloc(cpus > 0 ? (size_t)cpus : 1, sizeof(*values));
+	__u32 i;
+
+	memset(counters, 0, TS_CNT_COUNT * sizeof(*counters));
+	for (i = 0; values && i < TS_CNT_COUNT; i++) {
+		if (bpf_map_lookup_elem(t->counters, &i, values))
+			continue;
+		for (cpu = 0; cpu < cpus; cpu++)
+			counters[i] += values[cpu];
+	}
+	counters[TS_CNT_MISSED] = program_misses(t->enter) + program_misses(t->leave);
+	free(values);
+}
+
+const char *tracer_attach_name(const struct tracer *t)
+{
+	static const char *const names[] = {
+		[TRACER_AUTO] = "?",
+		[TRACER_MULTI] = "uprobe_multi",
+		[TRACER_PERF] = "perf events with cookies",
+		[TRACER_COPIES] = "perf events, a copy of the programs a function",
+	};
+
+	return names[t->attach];
+}

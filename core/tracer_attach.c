@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: MIT */
+/* Attaching: from a file's plan to rules in the map and probes in the kernel. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "tracer_private.h"
+
+/* linux/bpf.h since 6.6 */
+#define F_UPROBE_MULTI_RETURN 1
+
+/* The part of union bpf_attr that BPF_LINK_CREATE reads for uprobe_multi (linux/bpf.h, 6.6). */
+struct multi_attr {
+	__u32 prog_fd, target_fd, attach_type, flags;
+	__u64 path, offsets, ref_ctr_offsets, cookies;
+	__u32 count, multi_flags, pid, zero;
+};
+
+static int create_multi(struct multi_attr *a)
+{
+	return (int)syscall(SYS_bpf, BPF_LINK_CREATE, a, sizeof(*a));
+}
+
+/* A kernel with uprobe_multi finds that "/" is not a file; another does not know the type. */
+bool tracer_has_multi(const struct tracer *t)
+{
+	__u64 offset = 0;
+	struct multi_attr a = {
+		.prog_fd = (__u32)t->enter,
+		.attach_type = TRACE_UPROBE_MULTI,
+		.path = (uintptr_t) "/",
+		.offsets = (uintptr_t)&offset,
+		.count = 1,
+	};
+	int fd = create_multi(&a);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0 || errno == EBADF;
+}
+
+void tracer_free_file(struct traced_file *f)
+{
+	close(f->fd);
+	free(f->path);
+	free(f->funcs);
+	free(f->sites);
+}
+
+void tracer_detach(struct tracer *t)
+{
+	size_t i;
+
+	/* Those that came last are entries: no call is begun that could not end. */
+	for (i = t->links_count; i-- > 0;) {
+		if (t->links[i].link)
+			bpf_link__destroy(t->links[i].link);
+		else
+			close(t->links[i].fd);
+	}
+	t->links_count = 0;
+}
+
+/* The subscriptions that want a function of a file; the largest capture among them in *capture. */
+static uint64_t func_subs(const struct tracer *t, const struct traced_file *f,
+			  const struct resolve_func *func, uint32_t *capture)
+{
+	uint64_t mask = 0;
+	size_t i;
+
+	*capture = 0;
+	for (i = 0; i < t->subs_count; i++) {
+		if (t->subs[i].removed || !(t->subs[i].probes & TS_PROBE(func->func->probe)) ||
+		    !ts_filter_lib_passes(&t->subs[i].filter, f->path))
+			continue;
+		mask |= 1ull << i;
+		if (t->subs[i].capture > *capture)
+			*capture = t->subs[i].capture;
+	}
+	return mask;
+}
+
+static int send_source(struct tracer *t, const struct traced_file *f,
+		       const struct traced_func *func)
+{
+	const char *strings[] = {f->kind, func->func.func->name, f->path, NULL};
+	struct rec_source body = {.id = func->rule, .probe = func->func.func->probe};
+	const struct ts_record *r;
+	struct ts_buf buf = {0};
+	int ret = -ENOMEM;
+
+	r = record_build(&buf, TS_REC_SOURCE, &body, sizeof(body), strings);
+	if (r)
+		ret = record_send(&t->sink, r);
+	ts_buf_free(&buf);
+	return ret;
+}
+
+/* Brings a function's rule up to date; gives it a number first when it is wanted and has none. */
+static int sync_func(struct tracer *t, const struct traced_file *f, struct traced_func *func,
+		     bool any, struct ts_err *err)
+{
+	struct ts_rule *rule = &func->func.rule;
+
+	rule->subs = func_subs(t, f, &func->func, &rule->capture);
+	if (rule->role == TS_ROLE_CLOSE)
+		rule->subs = any ? ~0ull : 0;
+	if (!func->rule) {
+		if (!rule->subs)
+			return 0;
+		if (t->last_rule + 1 >= TS_MAX_RULES)
+			return ts_fail(err, E2BIG, "%s: more than %d functions are probed already",
+				       f->path, TS_MAX_RULES - 1);
+		func->rule = ++t->last_rule;
+		rule->source = func->rule;
+		if (send_source(t, f, func))
+			return ts_fail(err, ENOMEM, "out of memory");
+	}
+	if (bpf_map_update_elem(t->rules, &func->rule, rule, BPF_ANY))
+		return ts_fail(err, errno, "cannot write a rule: %s", strerror(errno));
+	return 0;
+}
+
+static int add_link(struct tracer *t, struct probe_link link)
+{
+	struct probe_link *links = realloc(t->links, (t->links_count + 1) * sizeof(*links));
+
+	if (!links)
+		return -ENOMEM;
+	t->links = links;
+	links[t->links_count++] = link;
+	return 0;
+}
+
+/* The sites of one role that belong to the rules from `first` on. */
+struct site_list {
+	__u64 *offsets, *cookies;
+	__u32 count;
+};
+
+static int list_sites(const struct traced_file *f, enum resolve_role role, uint32_t first,
+		      struct site_list *out)
+{
+	const struct resolve_site *s;
+	uint32_t rule;
+	size_t i;
+
+	out->count = 0;
+	out->offsets = calloc(f->sites_count + 1, sizeof(__u64));
+	out->cookies = calloc(f->sites_count + 1, sizeof(__u64));
+	if (!out->offsets || !out->cookies)
+		return -ENOMEM;
+	for (i = 0; i < f->sites_count; i++) {
+		s = &f->sites[i];
+		rule = f->funcs[s->func].rule;
+		if (s->role != role || rule < first)
+			continue;
+		out->offsets[out->count] = s->offset;
+		out->cookies[out->count++] = rule;
+	}
+	return 0;
+}
+
+static int attach_multi(struct tracer *t, const char *path, enum resolve_role role, uint32_t pid,
+			const struct site_list *sites)
+{
+	struct multi_attr a = {
+		.prog_fd = (__u32)(role == RESOLVE_ENTER ? t->enter : t->leave),
+		.attach_type = TRACE_UPROBE_MULTI,
+		.path = (uintptr_t)path,
+		.offsets = (uintptr_t)sites->offsets,
+		.cookies = (uintptr_t)sites->cookies,
+		.count = sites->count,
+		.multi_flags = role == RESOLVE_RETURN ? F_UPROBE_MULTI_RETURN : 0,
+		.pid = pid,
+	};
+	int fd = create_multi(&a);
+
+	if (fd < 0)
+		return -errno;
+	if (add_link(t, (struct probe_link){.fd = fd})) {
+		close(fd);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+/* The copy of the programs that serves one rule only; it shares all maps but its constants. */
+static int open_copy(struct tracer *t, uint32_t rule)
+{
+	struct bpf_object **copies = t->copies, *o;
+	struct bpf_program *p;
+	struct bpf_map *m;
+	size_t size;
+
+	if (!copies)
+		copies = calloc(TS_MAX_RULES, sizeof(*copies));
+	if (!copies)
+		return -ENOMEM;
+	t->copies = copies;
+	o = copies[rule] ? copies[rule] : tracer_open_object();
+	if (!o || copies[rule])
+		return o ? 0 : -errno;
+	copies[rule] = o;
+	bpf_object__for_each_map(m, o)
+	{
+		if (strstr(bpf_map__name(m), ".rodata"))
+			*(__u32 *)bpf_map__initial_value(m, &size) = rule; /* fixed_rule, first */
+		else
+			bpf_map__reuse_fd(m, tracer_map_fd(t, bpf_map__name(m)));
+	}
+	bpf_object__for_each_program(p, o)
+	{
+		bpf_program__set_autoload(p, bpf_program__type(p) == BPF_PROG_TYPE_KPROBE);
+	}
+	return bpf_object__load(o);
+}
+
+static int attach_perf(struct tracer *t, const char *path, enum resolve_role role, uint32_t pid,
+		       __u64 offset, __u64 cookie)
+{
+	LIBBPF_OPTS(bpf_uprobe_opts, opts, .retprobe = role == RESOLVE_RETURN);
+	struct bpf_object *object = t->object;
+	struct bpf_link *link;
+	int ret;
+
+	if (t->attach == TRACER_COPIES) {
+		ret = open_copy(t, (uint32_t)cookie);
+		if (ret)
+			return ret;
+		object = t->copies[cookie];
+	} else {
+		opts.bpf_cookie = cookie;
+	}
+	link = bpf_program__attach_uprobe_opts(
+		bpf_object__find_program_by_name(object, role == RESOLVE_ENTER ? "enter" : "leave"),
+		pid ? (pid_t)pid : -1, path, offset, &opts);
+	if (!link)
+		return -errno;
+	if (add_link(t, (struct probe_link){.link = link})) {
+		bpf_link__destroy(link);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+static int attach_role(struct tracer *t, const struct traced_file *f, enum resolve_role role,
+		       uint32_t first)
+{
+	struct site_list sites = {0};
+	char path[64];
+	size_t p;
+	int ret;
+	__u32 i;
+
+	/* The very file, also when it has no name any more or another name space's. */
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", f->fd);
+	ret = list_sites(f, role, first, &sites);
+	for (p = 0; !ret && sites.count && p < t->pids_count; p++) {
+		if (t->attach == TRACER_MULTI) {
+			ret = attach_multi(t, path, role, t->pids[p], &sites);
+		} else {
+			for (i = 0; !ret && i < sites.count; i++)
+				ret = attach_perf(t, path, role, t->pids[p], sites.offsets[i],
+						  sites.cookies[i]);
+		}
+		/* A process that has ended needs no probes. */
+		if (ret == -ESRCH && t->pids[p])
+			ret = 0;
+	}
+	free(sites.offsets);
+	free(sites.cookies);
+	return ret;
+}
+
+int tracer_sync_file(struct tracer *t, struct traced_file *f, struct ts_err *err)
+{
+	static const enum resolve_role order[] = {RESOLVE_RETURN, RESOLVE_LEAVE, RESOLVE_ENTER};
+	uint32_t first = t->last_rule + 1;
+	bool any = false;
+	size_t i;
+	int ret;
+
+	/* Closes come after all calls in a plan's use: they are wanted when any call is. */
+	for (i = 0; i < f->funcs_count; i++) {
+		if (f->funcs[i].func.rule.role == TS_ROLE_CLOSE)
+			continue;
+		ret = sync_func(t, f, &f->funcs[i], false, err);
+		if (ret)
+			return ret;
+		any |= f->funcs[i].rule != 0;
+	}
+	for (i = 0; i < f->funcs_count; i++) {
+		if (f->funcs[i].func.rule.role != TS_ROLE_CLOSE)
+			continue;
+		ret = sync_func(t, f, &f->funcs[i], any, err);
+		if (ret)
+			return ret;
+	}
+	for (i = 0; t->last_rule >= first && i < TS_ARRAY_SIZE(order); i++) {
+		ret = attach_role(t, f, order[i], first);
+		if (ret)
+			return ts_fail(err, -ret, "%s: cannot attach probes: %s", f->path,
+				       strerror(-ret));
+	}
+	return 0;
+}
+
+static int copy_plan(struct traced_file *f, int fd, const char *path,
+		     const struct resolve_plan *plan)
+{
+	size_t i;
+
+	*f = (struct traced_file){
+		.fd = fcntl(fd, F_DUPFD_CLOEXEC, 3),
+		.path = strdup(path),
+		.kind = plan->row->kind,
+		.funcs = calloc(plan->funcs_count + 1, sizeof(*f->funcs)),
+		.funcs_count = plan->funcs_count,
+		.sites = calloc(plan->sites_count + 1, sizeof(*f->sites)),
+		.sites_count = plan->sites_count,
+	};
+	if (f->fd < 0)
+		return -errno;
+	if (!f->path || !f->funcs || !f->sites)
+		return -ENOMEM;
+	for (i = 0; i < plan->funcs_count; i++)
+		f->funcs[i].func = plan->funcs[i];
+	if (plan->sites_count)
+		memcpy(f->sites, plan->sites, plan->sites_count * sizeof(*f->sites));
+	return 0;
+}
+
+int tracer_attach(struct tracer *t, int fd, const char *path, const struct resolve_plan *plan,
+		  struct ts_err *err)
+{
+	struct traced_file *files = realloc(t->files, (t->files_count + 1) * sizeof(*files));
+	int ret;
+
+	if (!files)
+		return ts_fail(err, ENOMEM, "out of memory");
+	t->files = files;
+	ret = copy_plan(&files[t->files_count], fd, path, plan);
+	if (ret) {
+		tracer_free_file(&files[t->files_count]);
+		return ts_fail(err, -ret, "%s: cannot attach probes: %s", path, strerror(-ret));
+	}
+	return tracer_sync_file(t, &files[t->files_count++], err);
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of the tracer share: tracer.c (life, ring), tracer_attach.c, tracer_subs.c. */
+#ifndef TLSSCOPE_TRACER_PRIVATE_H
+#define TLSSCOPE_TRACER_PRIVATE_H
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include "tracer.h"
+
+/* linux/bpf.h since 6.6; Debian 12's header and libbpf do not have it. */
+#define TRACE_UPROBE_MULTI 48
+
+/* One function of an attached file. rule is 0 until its probes are there. */
+struct traced_func {
+	struct resolve_func func;
+	uint32_t rule;
+};
+
+struct traced_file {
+	int fd; /* ours */
+	char *path;
+	const char *kind;
+	struct traced_func *funcs;
+	size_t funcs_count;
+	struct resolve_site *sites;
+	size_t sites_count;
+};
+
+/* An attached probe, or many: one of the two is set. */
+struct probe_link {
+	struct bpf_link *link;
+	int fd;
+};
+
+struct tracer {
+	struct bpf_object *object;
+	struct bpf_object **copies; /* TRACER_COPIES: by rule */
+	enum tracer_attach attach;
+	int enter, leave; /* program descriptors */
+	int rules, filters, counters;
+	struct ts_control *control; /* mapped */
+	struct ring_buffer *ring;
+	struct bpf_link *exit_link, *fork_link;
+	struct probe_link *links;
+	size_t links_count;
+	struct traced_file *files;
+	size_t files_count;
+	uint32_t last_rule;
+	const struct ts_sub *subs;
+	size_t subs_count;
+	uint32_t *pids; /* ours; at least one: 0 is the whole system */
+	size_t pids_count;
+	struct record_sink sink;
+	unsigned int polled, budget;
+	int sink_error;
+};
+
+/* Opens the embedded BPF object; NULL and errno when it cannot be. */
+struct bpf_object *tracer_open_object(void);
+int tracer_map_fd(const struct tracer *t, const char *name);
+bool tracer_has_multi(const struct tracer *t);
+/* Brings a file's rules up to date, and attaches the functions that were not wanted before. */
+int tracer_sync_file(struct tracer *t, struct traced_file *f, struct ts_err *err);
+void tracer_free_file(struct traced_file *f);
+
+#endif

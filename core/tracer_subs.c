@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT */
+/* Keeping the kernel's filters in step with the subscriptions. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tracer_private.h"
+
+/* The filters map as it should be. */
+struct desired {
+	struct desired_entry {
+		struct ts_filter_id id;
+		struct ts_filter_subs subs;
+	} * entries;
+	size_t count;
+	struct ts_control control; /* wants, rejects, follows, enabled, errors */
+};
+
+static struct ts_filter_id filter_id(enum ts_filter_key key, const struct ts_filter_item *item)
+{
+	struct ts_filter_id id = {.key = key};
+
+	/* As the kernel compares: a comm padded with NULs, a number in the first 8 bytes. */
+	if (key == TS_KEY_COMM)
+		memcpy(id.value, item->text, sizeof(id.value));
+	else
+		memcpy(id.value, &item->number, sizeof(item->number));
+	return id;
+}
+
+static struct ts_filter_subs *find_entry(const struct desired *d, const struct ts_filter_id *id)
+{
+	size_t i;
+
+	for (i = 0; i < d->count; i++)
+		if (!memcmp(&d->entries[i].id, id, sizeof(*id)))
+			return &d->entries[i].subs;
+	return NULL;
+}
+
+static int add_item(struct desired *d, enum ts_filter_key key, const struct ts_filter_item *item,
+		    uint64_t bit)
+{
+	struct ts_filter_id id = filter_id(key, item);
+	struct ts_filter_subs *subs = find_entry(d, &id);
+	struct desired_entry *entries;
+
+	if (!subs) {
+		entries = realloc(d->entries, (d->count + 1) * sizeof(*entries));
+		if (!entries)
+			return -ENOMEM;
+		d->entries = entries;
+		entries[d->count] = (struct desired_entry){.id = id};
+		subs = &entries[d->count++].subs;
+	}
+	if (item->exclude) {
+		subs->reject |= bit;
+		d->control.rejects[key] |= bit;
+		return 0;
+	}
+	subs->accept |= bit;
+	d->control.wants[key] |= bit;
+	if (item->follow) {
+		subs->follow |= bit;
+		d->control.follows |= bit;
+	}
+	return 0;
+}
+
+static int add_sub(struct desired *d, const struct ts_sub *sub, uint64_t bit)
+{
+	const struct ts_filter_list *list;
+	size_t key, i;
+
+	if (sub->removed)
+		return 0;
+	if (sub->enabled)
+		d->control.enabled |= bit;
+	if (sub->errors)
+		d->control.errors |= bit;
+	for (key = 0; key < TS_KEY_COUNT; key++) {
+		list = &sub->filter.keys[key];
+		if (list->nothing)
+			d->control.wants[key] |= bit;
+		for (i = 0; i < list->count; i++)
+			if (add_item(d, (enum ts_filter_key)key, &list->items[i], bit))
+				return -ENOMEM;
+	}
+	return 0;
+}
+
+/*
+ * Takes out what is not wanted any more. Children that the kernel added because their parent is
+ * followed stay, for those subscriptions that follow now.
+ */
+static void remove_stale(struct tracer *t, const struct desired *d)
+{
+	struct ts_filter_id *last = NULL, id, next;
+	struct ts_filter_subs subs;
+
+	while (!bpf_map_get_next_key(t->filters, last, &next)) {
+		if (!find_entry(d, &next) && !bpf_map_lookup_elem(t->filters, &next, &subs)) {
+			if (subs.follow && d->control.follows) {
+				subs.accept = subs.follow = d->control.follows;
+				bpf_map_update_elem(t->filters, &next, &subs, BPF_EXIST);
+			} else {
+				/* The walk starts again: its place is gone. */
+				bpf_map_delete_elem(t->filters, &next);
+				last = NULL;
+				continue;
+			}
+		}
+		id = next;
+		last = &id;
+	}
+}
+
+static int write_filters(struct tracer *t, const struct desired *d, struct ts_err *err)
+{
+	size_t i;
+
+	remove_stale(t, d);
+	for (i = 0; i < d->count; i++)
+		if (bpf_map_update_elem(t->filters, &d->entries[i].id, &d->entries[i].subs,
+					BPF_ANY))
+			return ts_fail(err, errno,
+				       errno == E2BIG ? "too many values to filter by: %s"
+						      : "cannot write a filter: %s",
+				       strerror(errno));
+	return 0;
+}
+
+int tracer_set_subs(struct tracer *t, const struct ts_sub *subs, size_t count, struct ts_err *err)
+{
+	struct desired d = {0};
+	int ret = 0;
+	size_t i;
+
+	if (count > TS_MAX_SUBS)
+		return ts_fail(err, E2BIG, "more than %d handlers", TS_MAX_SUBS);
+	for (i = 0; !ret && i < count; i++)
+		ret = add_sub(&d, &subs[i], 1ull << i);
+	if (ret) {
+		free(d.entries);
+		return ts_fail(err, -ret, "out of memory");
+	}
+	t->subs = subs;
+	t->subs_count = count;
+	/* Whoever goes, goes before the filters change; whoever comes, comes after. */
+	t->control->enabled &= d.control.enabled;
+	memcpy(t->control->wants, d.control.wants, sizeof(d.control.wants));
+	ret = write_filters(t, &d, err);
+	memcpy(t->control->rejects, d.control.rejects, sizeof(d.control.rejects));
+	t->control->follows = d.control.follows;
+	t->control->errors = d.control.errors;
+	for (i = 0; !ret && i < t->files_count; i++)
+		ret = tracer_sync_file(t, &t->files[i], err);
+	t->control->enabled = d.control.enabled;
+	free(d.entries);
+	return ret;
+}
