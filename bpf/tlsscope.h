@@ -119,6 +119,7 @@ enum ts_record_type {
 	TS_REC_TICK,
 	TS_REC_SIGNAL,
 	TS_REC_STOP,
+	TS_REC_ATTACH,
 	TS_REC_TYPES
 };
 

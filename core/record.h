@@ -61,6 +61,13 @@ struct rec_stop {
 	__u32 zero;
 };
 
+struct rec_attach { /* a file was attached or refused. strings: path, kind, problem ("": none) */
+	struct ts_record record;
+	__u64 nsecs;
+	__u32 sites;
+	__u32 zero;
+};
+
 /*
  * Where records go. Returns 0, or a negative value that ends the run. The record is the callee's
  * only for the call.
@@ -91,6 +98,7 @@ bool record_valid(const struct ts_record *r, size_t available);
 struct record_writer;
 int record_writer_open(struct record_writer **out, const char *path, struct ts_err *err);
 int record_write(struct record_writer *w, const struct ts_record *r, struct ts_err *err);
+int record_flush(struct record_writer *w, struct ts_err *err); /* before a wait: nothing is kept */
 int record_writer_close(struct record_writer *w,
 			struct ts_err *err); /* a full disk shows here too */
 

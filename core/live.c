@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: MIT */
+/* The live half of a run: attaching, the event loop, and what came and went meanwhile. */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "list.h"
+#include "run_private.h"
+#include "signals.h"
+
+#define SECOND 1000000000ull
+#define POLL_BUDGET 1024   /* records between two looks at everything else */
+#define IDLE_ROUNDS 3	   /* looks at an empty ring before asking to be woken */
+#define IDLE_SLEEP_MS 1	   /* between them */
+#define ARMED_SLEEP_MS 100 /* a wake-up that raced with going to sleep costs no more than this */
+
+static size_t count_enters(const struct resolve_plan *plan)
+{
+	size_t i, n = 0;
+
+	for (i = 0; plan && i < plan->sites_count; i++)
+		n += plan->sites[i].role == RESOLVE_ENTER;
+	return n;
+}
+
+static void on_file(void *ctx, const struct targets_file *f)
+{
+	const char *strings[] = {f->path, f->kind, f->problem ? f->problem : "", NULL};
+	struct rec_attach body = {.nsecs = ts_now(), .sites = (__u32)count_enters(f->plan)};
+	struct run *r = ctx;
+
+	if (ts_get_level() >= TS_VERBOSE)
+		list_file(stderr, f, ~0ull);
+	run_send(r, TS_REC_ATTACH, &body, sizeof(body), strings);
+}
+
+static void keep_life(struct run *r, uint16_t type, uint32_t pid, const char *comm, uint64_t nsecs)
+{
+	struct life_event *lives;
+
+	lives = realloc(r->lives, (r->lives_count + 1) * sizeof(*lives));
+	if (!lives)
+		return;
+	r->lives = lives;
+	lives += r->lives_count++;
+	*lives = (struct life_event){.body = {.nsecs = nsecs, .pid = pid}, .type = type};
+	ts_copy(lives->comm, sizeof(lives->comm), comm);
+}
+
+static void on_exec(void *ctx, uint32_t pid, const char *comm, uint64_t nsecs)
+{
+	keep_life(ctx, TS_REC_EXEC, pid, comm, nsecs);
+}
+
+static void on_exited(void *ctx, uint32_t pid, uint64_t nsecs)
+{
+	keep_life(ctx, TS_REC_EXIT, pid, "", nsecs);
+}
+
+static const struct targets_ops targets_ops = {on_file, on_exec, on_exited};
+
+/* Who came and went, once everything that they said before was handed over. */
+static void send_lives(struct run *r)
+{
+	const char *strings[] = {NULL, NULL};
+	size_t i;
+
+	for (i = 0; i < r->lives_count; i++) {
+		ts_map_remove(&r->told, r->lives[i].body.pid, 0);
+		strings[0] = r->lives[i].comm;
+		run_send(r, r->lives[i].type, &r->lives[i].body, sizeof(r->lives[i].body), strings);
+	}
+	r->lives_count = 0;
+}
+
+static bool is_loss(unsigned int counter)
+{
+	return counter != TS_CNT_EVENTS && counter != TS_CNT_BYTES && counter != TS_CNT_FILTERED;
+}
+
+/* Tells what was lost since it was told last. */
+static void send_lost(struct run *r)
+{
+	struct rec_lost body = {.nsecs = ts_now()};
+	uint64_t now[TS_CNT_COUNT];
+	bool any = false;
+	unsigned int i;
+
+	tracer_counters(r->tracer, now);
+	for (i = 0; i < TS_CNT_COUNT; i++) {
+		body.counters[i] = now[i] - r->lost[i];
+		any |= body.counters[i] && is_loss(i);
+	}
+	if (!any)
+		return;
+	if (now[TS_CNT_LOST_EVENTS] && !r->lost[TS_CNT_LOST_EVENTS])
+		ts_warn("events are being lost: the handlers are slower than the traffic "
+			"(the total is told at the end)");
+	memcpy(r->lost, now, sizeof(now));
+	run_send(r, TS_REC_LOST, &body, sizeof(body), NULL);
+}
+
+static void send_tick(struct run *r, uint64_t now)
+{
+	struct rec_tick body = {.nsecs = now};
+
+	r->last_tick = now;
+	send_lost(r);
+	run_send(r, TS_REC_TICK, &body, sizeof(body), NULL);
+}
+
+static uint64_t next_tick(const struct run *r)
+{
+	uint64_t script = script_next_tick(r->script), house = r->last_tick + SECOND;
+
+	return script < house ? script : house;
+}
+
+/* The processes of -p: the run ends when the last of them does. */
+static int open_pids(struct run *r, struct ts_err *err)
+{
+	const struct ts_filter_list *list = &script_target(r->script)->keys[TS_KEY_PID];
+	size_t i, n = FD_PIDS;
+	int fd;
+
+	r->fds = calloc(FD_PIDS + list->count, sizeof(*r->fds));
+	if (!r->fds)
+		return ts_fail(err, ENOMEM, "out of memory");
+	for (i = 0; i < list->count; i++) {
+		if (list->items[i].exclude || list->items[i].follow)
+			continue;
+		fd = (int)syscall(SYS_pidfd_open, (pid_t)list->items[i].number, 0);
+		if (fd < 0 && errno == ESRCH)
+			return ts_fail(err, ESRCH, "there is no process %llu",
+				       (unsigned long long)list->items[i].number);
+		r->fds[n++] = (struct pollfd){.fd = fd, .events = POLLIN};
+	}
+	r->fds_count = n;
+	return 0;
+}
+
+static bool pids_ended(struct run *r)
+{
+	size_t i, running = 0;
+
+	for (i = FD_PIDS; i < r->fds_count; i++) {
+		if (r->fds[i].revents & POLLIN) {
+			close(r->fds[i].fd);
+			r->fds[i] = (struct pollfd){.fd = -1, .revents = POLLNVAL};
+		}
+		running += r->fds[i].fd >= 0;
+	}
+	return r->fds_count > FD_PIDS && !running;
+}
+
+static int sleep_ms(const struct run *r, int most)
+{
+	uint64_t now = ts_now(), next = next_tick(r);
+
+	if (next <= now)
+		return 0;
+	return (next - now) / 1000000 < (uint64_t)most ? (int)((next - now) / 1000000) + 1 : most;
+}
+
+/*
+ * Waits for something to happen: a moment while records come, until woken when the ring has been
+ * empty for some rounds.
+ */
+static void wait_events(struct run *r, unsigned int *idle)
+{
+	int timeout = IDLE_SLEEP_MS;
+
+	output_flush(r->out);
+	if (++*idle > IDLE_ROUNDS) {
+		tracer_arm(r->tracer, true);
+		/* What came before that wakes nobody. */
+		if (tracer_poll(r->tracer, POLL_BUDGET)) {
+			*idle = 0;
+			return;
+		}
+		timeout = ARMED_SLEEP_MS;
+	}
+	/* The ring's own readiness is of no use while it is polled anyway. */
+	r->fds[FD_TRACER].fd = *idle > IDLE_ROUNDS ? tracer_fd(r->tracer) : -1;
+	poll(r->fds, r->fds_count, sleep_ms(r, timeout));
+	tracer_arm(r->tracer, false);
+}
+
+static void apply_changes(struct run *r)
+{
+	const struct ts_sub *subs;
+	struct ts_err err;
+	size_t count;
+
+	if (!script_changed(r->script))
+		return;
+	subs = script_subs(r->script, &count);
+	if (tracer_set_subs(r->tracer, subs, count, &err))
+		run_fail(r, &err);
+}
+
+static void on_usr1(struct run *r)
+{
+	struct rec_signal body = {.nsecs = ts_now(), .number = SIGUSR1};
+
+	if (signals_take_usr1())
+		run_send(r, TS_REC_SIGNAL, &body, sizeof(body), NULL);
+}
+
+/* The event loop. */
+static void loop(struct run *r)
+{
+	unsigned int idle = 0;
+	bool last = false;
+	int n = 0;
+
+	while (!run_ended(r)) {
+		targets_poll(r->targets);
+		n = tracer_poll(r->tracer, POLL_BUDGET);
+		if (n >= 0 && n < POLL_BUDGET)
+			send_lives(r);
+		if (ts_now() >= next_tick(r))
+			send_tick(r, ts_now());
+		on_usr1(r);
+		apply_changes(r);
+		if (n == POLL_BUDGET)
+			continue;
+		if (last)
+			return;
+		idle = n > 0 ? 0 : idle;
+		wait_events(r, &idle);
+		if (r->fds[FD_SIGNALS].revents)
+			signals_clear();
+		/* One more round for what it said last. */
+		last = child_ended(&r->child, &r->child_status) || pids_ended(r);
+	}
+}
+
+/* Everything that was captured before the end is still handed over. */
+static void drain(struct run *r)
+{
+	int status;
+
+	tracer_detach(r->tracer);
+	while (!script_exited(r->script, &status) && !output_failed(r->out) &&
+	       tracer_poll(r->tracer, POLL_BUDGET) == POLL_BUDGET)
+		;
+	send_lives(r);
+	send_lost(r);
+}
+
+static enum tracer_attach attach_mode(const char *name)
+{
+	return !strcmp(name, "multi")	 ? TRACER_MULTI
+	       : !strcmp(name, "perf")	 ? TRACER_PERF
+	       : !strcmp(name, "copies") ? TRACER_COPIES
+					 : TRACER_AUTO;
+}
+
+/* The processes that alone can be wanted, for the probes themselves; *count 0: any can be. */
+static uint32_t *only_pids(const struct ts_filter *f, size_t *count)
+{
+	const struct ts_filter_list *list = &f->keys[TS_KEY_PID];
+	uint32_t *pids = calloc(list->count + 1, sizeof(*pids));
+	size_t i, n = 0;
+
+	for (i = 0; pids && i < list->count; i++) {
+		if (list->items[i].follow) {
+			n = 0;
+			break;
+		}
+		if (!list->items[i].exclude)
+			pids[n++] = (uint32_t)list->items[i].number;
+	}
+	*count = n;
+	return pids;
+}
+
+static int open_tracer(struct run *r, struct ts_err *err)
+{
+	const struct script_config *config = script_config(r->script);
+	struct record_sink sink = {run_record, r};
+	struct tracer_options options = {
+		.ring_bytes = config->buffer,
+		.attach = attach_mode(config->attach),
+	};
+	uint32_t *pids = only_pids(script_target(r->script), &options.pids_count);
+	int ret;
+
+	options.pids = pids;
+	if (!proc_pidns_is_init())
+		ts_warn("this is not the machine's first pid namespace: pids are those of the "
+			"machine, and -p with other numbers finds nothing");
+	ret = tracer_open(&r->tracer, &options, &sink, err);
+	free(pids);
+	return ret;
+}
+
+static int attach(struct run *r, struct ts_err *err)
+{
+	const struct ts_sub *subs;
+	size_t count;
+	int ret;
+
+	ret = open_tracer(r, err);
+	if (ret)
+		return ret;
+	script_changed(r->script);
+	subs = script_subs(r->script, &count);
+	ret = tracer_set_subs(r->tracer, subs, count, err);
+	if (!ret)
+		ret = targets_open(&r->targets, script_target(r->script), r->tracer, &targets_ops,
+				   r, err);
+	if (!ret)
+		ret = targets_scan(r->targets, err);
+	if (ret)
+		return ret;
+	ts_verbose("tracer", "attached by %s", tracer_attach_name(r->tracer));
+	if (!targets_attached(r->targets))
+		ts_warn("no TLS library is in use or installed where it is looked for; waiting for "
+			"a program that brings one (-v tells more)");
+	return 0;
+}
+
+static int start(struct run *r, struct ts_err *err)
+{
+	int ret = attach(r, err);
+
+	if (!ret)
+		ret = open_pids(r, err);
+	if (ret)
+		return ret;
+	r->fds[FD_SIGNALS] = (struct pollfd){.fd = r->signals, .events = POLLIN};
+	r->fds[FD_TRACER] = (struct pollfd){.fd = -1, .events = POLLIN};
+	r->fds[FD_WATCH] = (struct pollfd){.fd = targets_fd(r->targets), .events = POLLIN};
+	run_send_start(r);
+	return child_release(&r->child, err);
+}
+
+void live_run(struct run *r)
+{
+	struct ts_err err;
+
+	if (start(r, &err))
+		run_fail(r, &err);
+	else
+		loop(r);
+	if (r->tracer)
+		drain(r);
+}

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "options.h"
+
+enum { /* long options without a letter */
+       OPT_COMM = 256,
+       OPT_UID,
+       OPT_LIB,
+       OPT_CHECK,
+       OPT_DRY_RUN,
+       OPT_INFO,
+       OPT_UNSAFE,
+       OPT_STRICT,
+};
+
+static const struct option long_options[] = {
+	{"pid", required_argument, NULL, 'p'},
+	{"command", required_argument, NULL, 'c'},
+	{"comm", required_argument, NULL, OPT_COMM},
+	{"uid", required_argument, NULL, OPT_UID},
+	{"lib", required_argument, NULL, OPT_LIB},
+	{"execute", required_argument, NULL, 'e'},
+	{"list", no_argument, NULL, 'l'},
+	{"recipes", no_argument, NULL, 'L'},
+	{"format", required_argument, NULL, 'f'},
+	{"output", required_argument, NULL, 'o'},
+	{"write", required_argument, NULL, 'w'},
+	{"replay", required_argument, NULL, 'r'},
+	{"include", required_argument, NULL, 'I'},
+	{"check", no_argument, NULL, OPT_CHECK},
+	{"dry-run", no_argument, NULL, OPT_DRY_RUN},
+	{"info", no_argument, NULL, OPT_INFO},
+	{"unsafe", no_argument, NULL, OPT_UNSAFE},
+	{"strict", no_argument, NULL, OPT_STRICT},
+	{"quiet", no_argument, NULL, 'q'},
+	{"verbose", no_argument, NULL, 'v'},
+	{"version", no_argument, NULL, 'V'},
+	{"help", no_argument, NULL, 'h'},
+	{NULL, 0, NULL, 0},
+};
+
+void options_print_help(void)
+{
+	fputs("Usage: tlsscope [options] SCRIPT.lua [args]   run a script (-: standard input)\n"
+	      "       tlsscope [options] RECIPE [args]       run a shipped one (-L lists them)\n"
+	      "       tlsscope [options] -e CODE [args]      run a line of Lua\n"
+	      "\n"
+	      "Who is traced (repeatable: or; together: and; without any: everybody)\n"
+	      "  -p, --pid PID         this process\n"
+	      "  -c, --command CMD     run CMD in a shell, trace it and its children, end with it\n"
+	      "      --comm NAME       threads of this name\n"
+	      "      --uid USER        processes of this user, by number or name\n"
+	      "      --lib NAME        this library, by name, glob or path\n"
+	      "Output\n"
+	      "  -f, --format text|json\n"
+	      "  -o, --output FILE     write there instead of standard output\n"
+	      "  -w, --write FILE      record all that is captured\n"
+	      "  -r, --replay FILE     run the script on a recording; needs no privileges\n"
+	      "  -q, --quiet           no warnings        -v, --verbose  say what is done, and "
+	      "why\n"
+	      "Looking around\n"
+	      "  -l, --list [PATTERN]  probes; with -v their fields, with -p what resolves, and "
+	      "how\n"
+	      "  -L, --recipes         shipped scripts\n"
+	      "      --info            what this kernel and machine offer\n"
+	      "      --check           load the script, attach nothing\n"
+	      "      --dry-run         say what would be attached\n"
+	      "The script\n"
+	      "  -I, --include DIR     look for Lua modules there first\n"
+	      "      --strict          end at the first error of a handler\n"
+	      "      --unsafe          allow os.execute, io.popen, writing files, C modules\n"
+	      "  -V, --version         -h, --help\n"
+	      "\n"
+	      "Try: tlsscope sniff          All of it: man tlsscope, man tlsscope-lua\n",
+	      stdout);
+}
+
+static int add_include(struct options *o, const char *folder, struct ts_err *err)
+{
+	const char **include;
+
+	include = realloc(o->include, (o->include_count + 1) * sizeof(*include));
+	if (!include)
+		return ts_fail(err, ENOMEM, "out of memory");
+	o->include = include;
+	include[o->include_count++] = folder;
+	return 0;
+}
+
+static int set_once(const char **where, const char *value, const char *option, struct ts_err *err)
+{
+	if (*where)
+		return ts_fail(err, EINVAL, "%s is given twice", option);
+	if (!*value)
+		return ts_fail(err, EINVAL, "%s needs a value that is not empty", option);
+	*where = value;
+	return 0;
+}
+
+static int set_format(struct options *o, const char *value, struct ts_err *err)
+{
+	if (!strcmp(value, "text"))
+		o->format = OUTPUT_TEXT;
+	else if (!strcmp(value, "json"))
+		o->format = OUTPUT_JSON;
+	else
+		return ts_fail(err, EINVAL, "-f %s: the formats are text and json", value);
+	return 0;
+}
+
+/* getopt's '?' and ':': says what was wrong with argv[optind - 1]. */
+static int bad_option(int code, char *const *argv, struct ts_err *err)
+{
+	const char *names[TS_ARRAY_SIZE(long_options)], *word = argv[optind - 1], *near;
+	size_t i;
+
+	if (code == ':')
+		return ts_fail(err, EINVAL, "%s needs a value", word);
+	if (optopt && optopt < 256)
+		return ts_fail(err, EINVAL, "unknown option -%c", optopt);
+	if (optopt)
+		return ts_fail(err, EINVAL, "%s takes no value", word);
+	for (i = 0; long_options[i].name; i++)
+		names[i] = long_options[i].name;
+	near = ts_nearest(word + 2, names, i);
+	return ts_fail(err, EINVAL,
+		       near ? "unknown option %s; did you mean --%s?" : "unknown option %s", word,
+		       near);
+}
+
+static int set_option(struct options *o, int code, char *const *argv, struct ts_err *err)
+{
+	switch (code) {
+	case 'p':
+		return ts_filter_add(&o->filter, "pid", optarg, false, err);
+	case OPT_COMM:
+		return ts_filter_add(&o->filter, "comm", optarg, false, err);
+	case OPT_UID:
+		return ts_filter_add(&o->filter, "uid", optarg, false, err);
+	case OPT_LIB:
+		return ts_filter_add(&o->filter, "lib", optarg, false, err);
+	case 'c':
+		return set_once(&o->command, optarg, "-c", err);
+	case 'e':
+		return set_once(&o->code, optarg, "-e", err);
+	case 'o':
+		return set_once(&o->output, optarg, "-o", err);
+	case 'w':
+		return set_once(&o->record, optarg, "-w", err);
+	case 'r':
+		return set_once(&o->replay, optarg, "-r", err);
+	case 'f':
+		return set_format(o, optarg, err);
+	case 'I':
+		return add_include(o, optarg, err);
+	case 'l':
+		o->mode = OPTIONS_LIST;
+		return 0;
+	case 'L':
+		o->mode = OPTIONS_RECIPES;
+		return 0;
+	case 'V':
+		o->mode = OPTIONS_VERSION;
+		return 0;
+	case 'h':
+		o->mode = OPTIONS_HELP;
+		return 0;
+	case OPT_CHECK:
+		o->mode = OPTIONS_CHECK;
+		return 0;
+	case OPT_DRY_RUN:
+		o->mode = OPTIONS_DRY_RUN;
+		return 0;
+	case OPT_INFO:
+		o->mode = OPTIONS_INFO;
+		return 0;
+	case OPT_UNSAFE:
+		o->unsafe = true;
+		return 0;
+	case OPT_STRICT:
+		o->strict = true;
+		return 0;
+	case 'q':
+		ts_set_level(TS_QUIET);
+		return 0;
+	case 'v':
+		ts_set_level(TS_VERBOSE);
+		return 0;
+	}
+	return bad_option(code, argv, err);
+}
+
+static int check_combination(const struct options *o, struct ts_err *err)
+{
+	bool runs =
+		o->mode == OPTIONS_RUN || o->mode == OPTIONS_CHECK || o->mode == OPTIONS_DRY_RUN;
+
+	if (!runs)
+		return o->argc ? ts_fail(err, EINVAL, "what is '%s' for?", o->argv[0]) : 0;
+	if (!o->script && !o->code)
+		return ts_fail(err, EINVAL,
+			       "name a script, a recipe (-L lists them) or -e CODE; -h tells more");
+	if (o->replay && (o->command || o->record))
+		return ts_fail(err, EINVAL, "-r does not go with -%c", o->command ? 'c' : 'w');
+	return 0;
+}
+
+/* All options up to the first word that is none. */
+static int parse_options(struct options *o, int argc, char *const *argv, struct ts_err *err)
+{
+	int code, ret;
+
+	/* "+": what follows the script's name is the script's. */
+	while ((code = getopt_long(argc, argv, "+:p:c:e:f:o:w:r:I:lLqvVh", long_options, NULL)) !=
+	       -1) {
+		ret = set_option(o, code, argv, err);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+int options_parse(struct options *o, int argc, char *const *argv, struct ts_err *err)
+{
+	int ret;
+
+	*o = (struct options){0};
+	opterr = 0;
+	ret = parse_options(o, argc, argv, err);
+	if (!ret && o->mode == OPTIONS_LIST && optind < argc) {
+		o->pattern = argv[optind++];
+		ret = parse_options(o, argc, argv, err);
+	} else if (!o->code && optind < argc) {
+		o->script = argv[optind++];
+	}
+	o->argc = argc - optind;
+	o->argv = argv + optind;
+	return ret ? ret : check_combination(o, err);
+}
+
+void options_free(struct options *o)
+{
+	free(o->include);
+	ts_filter_free(&o->filter);
+}

@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <pwd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "list.h"
+#include "run_private.h"
+#include "signals.h"
+
+#define SECOND 1000000000ull
+
+void run_fail(struct run *r, const struct ts_err *err)
+{
+	ts_error("%s", err->text);
+	r->failed = true;
+}
+
+static void tell_process(struct run *r, uint32_t pid)
+{
+	struct rec_process body = {.nsecs = ts_now(), .pid = pid};
+	const char *strings[5] = {0};
+	struct proc_info *info;
+	struct passwd *pw;
+
+	if (r->o->replay || ts_map_get(&r->told, pid, 0))
+		return;
+	info = malloc(sizeof(*info));
+	if (!info || ts_map_set(&r->told, pid, 0, r) || proc_read(pid, info)) {
+		free(info);
+		return;
+	}
+	body.ppid = info->ppid;
+	body.uid = info->uid;
+	pw = getpwuid(info->uid);
+	strings[0] = info->comm;
+	strings[1] = info->exe;
+	strings[2] = info->cmdline;
+	strings[3] = pw ? pw->pw_name : "";
+	run_send(r, TS_REC_PROCESS, &body, sizeof(body), strings);
+	free(info);
+}
+
+static void want_process(void *ctx, uint32_t pid)
+{
+	tell_process(ctx, pid);
+}
+
+static void hand_attach(struct run *r, const struct ts_record *rec)
+{
+	const struct rec_attach *a = (const void *)rec;
+	const char *problem = record_string(rec, sizeof(*a), 2);
+
+	script_attached(r->script, record_string(rec, sizeof(*a), 0),
+			record_string(rec, sizeof(*a), 1), *problem ? problem : NULL, a->sites);
+}
+
+/* Hands a record to whom it concerns. */
+static int hand_on(struct run *r, const struct ts_record *rec)
+{
+	int status, ret = 0;
+
+	switch (rec->type) {
+	case TS_REC_DATA:
+	case TS_REC_CLOSE:
+		r->last_nsecs = ((const struct ts_data *)rec)->nsecs;
+		ret = stream_feed(r->stream, rec);
+		break;
+	case TS_REC_SOURCE:
+		ret = stream_feed(r->stream, rec);
+		break;
+	case TS_REC_ATTACH:
+		hand_attach(r, rec);
+		break;
+	case TS_REC_EXIT:
+		ret = stream_feed(r->stream, rec);
+		script_record(r->script, rec);
+		break;
+	case TS_REC_TICK:
+		stream_flush(r->stream, ((const struct rec_tick *)rec)->nsecs);
+		script_record(r->script, rec);
+		break;
+	case TS_REC_STOP:
+		r->stopped = true;
+		r->child_status = ((const struct rec_stop *)rec)->status;
+		stream_flush(r->stream, UINT64_MAX);
+		script_record(r->script, rec);
+		break;
+	default:
+		script_record(r->script, rec);
+	}
+	if (ret == -ENOMEM)
+		return ret;
+	return script_exited(r->script, &status) || output_failed(r->out) ? -ECANCELED : 0;
+}
+
+/* The one way of every record. */
+int run_record(void *ctx, const struct ts_record *rec)
+{
+	struct run *r = ctx;
+	struct ts_err err;
+
+	if (r->writer) {
+		if (rec->type == TS_REC_DATA)
+			tell_process(r, ((const struct ts_data *)rec)->pid);
+		if (record_write(r->writer, rec, &err)) {
+			run_fail(r, &err);
+			record_writer_close(r->writer, NULL);
+			r->writer = NULL;
+			return -ECANCELED;
+		}
+	}
+	return hand_on(r, rec);
+}
+
+int run_send(struct run *r, uint16_t type, const void *body, size_t size,
+	     const char *const *strings)
+{
+	struct ts_buf buf = {0};
+	const struct ts_record *rec = record_build(&buf, type, body, size, strings);
+	int ret = rec ? run_record(r, rec) : -ENOMEM;
+
+	ts_buf_free(&buf);
+	return ret;
+}
+
+static void on_message(void *ctx, const struct stream_message *m)
+{
+	struct run *r = ctx;
+
+	script_message(r->script, m);
+}
+
+static void on_closed(void *ctx, struct stream_conn *c, uint64_t nsecs)
+{
+	struct run *r = ctx;
+
+	script_closed(r->script, c, nsecs);
+}
+
+static const struct stream_ops stream_ops = {on_message, on_closed};
+
+void run_send_start(struct run *r)
+{
+	struct rec_start body = {.nsecs = ts_now()};
+	const char *strings[3] = {0};
+	struct timespec wall;
+	struct utsname u;
+
+	uname(&u);
+	clock_gettime(CLOCK_REALTIME, &wall);
+	body.wall_offset = (uint64_t)wall.tv_sec * SECOND + (uint64_t)wall.tv_nsec - body.nsecs;
+	strings[0] = u.release;
+	strings[1] = u.nodename;
+	r->last_tick = body.nsecs;
+	run_send(r, TS_REC_START, &body, sizeof(body), strings);
+}
+
+bool run_ended(const struct run *r)
+{
+	int status;
+
+	return signals_stop() || r->failed || script_exited(r->script, &status) ||
+	       output_failed(r->out);
+}
+
+static void tell_losses(const struct run *r)
+{
+	static const char *const texts[TS_CNT_COUNT] = {
+		[TS_CNT_LOST_EVENTS] = "events lost: the ring buffer was full; enlarge it with "
+				       "config{buffer = \"64M\"} or do less in the handlers",
+		[TS_CNT_LOST_BYTES] = "bytes lost with them, or at the end of cut ones",
+		[TS_CNT_FAULTS] = "bytes not readable in the process's memory",
+		[TS_CNT_UNREADABLE] = "calls not shown: their arguments were not readable",
+		[TS_CNT_FLOWS_FULL] = "calls not shown: too many threads at once",
+		[TS_CNT_UNPAIRED] = "calls not shown: they never returned",
+		[TS_CNT_CONNS_FULL] = "calls without a position: too many connections",
+		[TS_CNT_MISSED] = "probe hits skipped by the kernel",
+	};
+	unsigned int i;
+
+	for (i = 0; i < TS_CNT_COUNT; i++)
+		if (texts[i] && r->lost[i])
+			ts_warn("%llu %s", (unsigned long long)r->lost[i], texts[i]);
+	if (stream_invalid(r->stream))
+		ts_warn("%llu damaged records ignored",
+			(unsigned long long)stream_invalid(r->stream));
+	if (script_errors(r->script))
+		ts_warn("%llu errors in handlers", (unsigned long long)script_errors(r->script));
+}
+
+static void tell_child(const struct run *r)
+{
+	int s = r->child_status;
+
+	if (s < 0)
+		return;
+	if (WIFSIGNALED(s))
+		ts_warn("'%s' was ended by signal %d (%s)", r->o->command, WTERMSIG(s),
+			strsignal(WTERMSIG(s)));
+	else
+		ts_warn("'%s' exited with status %d", r->o->command, WEXITSTATUS(s));
+}
+
+static bool replay_ended(void *ctx)
+{
+	return run_ended(ctx);
+}
+
+static void replay(struct run *r)
+{
+	struct record_sink sink = {run_record, r};
+	struct ts_err err = {""};
+	int ret = record_replay(r->o->replay, &sink, replay_ended, r, &err);
+
+	if (ret && ret != -ECANCELED)
+		run_fail(r, &err);
+}
+
+static void finish(struct run *r)
+{
+	/* Also where a recording ends without its end. */
+	struct rec_stop body = {.nsecs = r->o->replay ? r->last_nsecs : ts_now(),
+				.status = r->child_status};
+
+	signals_calm();
+	if (!r->stopped)
+		run_send(r, TS_REC_STOP, &body, sizeof(body), NULL);
+	output_flush(r->out);
+	tell_losses(r);
+	tell_child(r);
+}
+
+static bool is_recipe(const char *name)
+{
+	const struct script_recipe *recipe;
+
+	for (recipe = script_recipes(); recipe->name; recipe++)
+		if (!strcmp(recipe->name, name))
+			return true;
+	return false;
+}
+
+/* A file's name, a recipe's, or standard input. */
+static int load(struct run *r, struct ts_err *err)
+{
+	const struct options *o = r->o;
+	enum script_kind kind = SCRIPT_RECIPE;
+	const char *dot;
+
+	if (o->code)
+		return script_load(r->script, SCRIPT_CODE, o->code, o->argc, o->argv, err);
+	dot = strrchr(o->script, '.');
+	if (!strcmp(o->script, "-") || strchr(o->script, '/') || (dot && !strcmp(dot, ".lua")) ||
+	    (!is_recipe(o->script) && !access(o->script, F_OK)))
+		kind = SCRIPT_FILE;
+	return script_load(r->script, kind, o->script, o->argc, o->argv, err);
+}
+
+static int open_script(struct run *r, struct ts_err *err)
+{
+	const struct options *o = r->o;
+	struct script_options options = {
+		.include = o->include,
+		.include_count = o->include_count,
+		.narrow = &r->filter,
+		.unsafe = o->unsafe,
+		.strict = o->strict,
+		.want_process = want_process,
+		.ctx = r,
+	};
+	int ret = output_open(&r->out, o->output, o->format, err);
+
+	if (ret)
+		return ret;
+	options.out = r->out;
+	ret = script_open(&r->script, &options, err);
+	if (ret)
+		return ret;
+	signals_set_script(r->script);
+	return load(r, err);
+}
+
+static int open_run(struct run *r, struct ts_err *err)
+{
+	const struct options *o = r->o;
+	int ret = signals_open();
+
+	if (ret < 0)
+		return ts_fail(err, -ret, "cannot handle signals: %s", strerror(-ret));
+	r->signals = ret;
+	if (ts_filter_intersect(&r->filter, &o->filter))
+		return ts_fail(err, ENOMEM, "out of memory");
+	if (o->command && o->mode == OPTIONS_RUN) {
+		ret = child_start(&r->child, o->command, err);
+		if (ret)
+			return ret;
+		if (ts_filter_follow(&r->filter, (uint32_t)r->child.pid))
+			return ts_fail(err, ENOMEM, "out of memory");
+	}
+	err->text[0] = 0;
+	ret = open_script(r, err);
+	if (ret)
+		return ret;
+	ret = stream_open(&r->stream, &stream_ops, r);
+	if (ret)
+		return ts_fail(err, -ret, "out of memory");
+	if (o->record && o->mode == OPTIONS_RUN)
+		return record_writer_open(&r->writer, o->record, err);
+	return 0;
+}
+
+static void close_run(struct run *r)
+{
+	struct ts_err err;
+	size_t i;
+
+	child_stop(&r->child);
+	targets_close(r->targets);
+	tracer_close(r->tracer);
+	if (r->stream)
+		stream_close(r->stream);
+	signals_set_script(NULL);
+	script_close(r->script);
+	if (record_writer_close(r->writer, &err))
+		run_fail(r, &err);
+	if (r->out && output_close(r->out, &err))
+		run_fail(r, &err);
+	for (i = FD_PIDS; i < r->fds_count; i++)
+		if (r->fds[i].fd >= 0)
+			close(r->fds[i].fd);
+	free(r->fds);
+	free(r->lives);
+	ts_map_free(&r->told);
+	ts_filter_free(&r->filter);
+}
+
+/* Says what would be attached for what the script wants. */
+static void dry_run(struct run *r)
+{
+	const struct ts_sub *subs;
+	struct ts_err err;
+	uint64_t probes = 0;
+	size_t count, i;
+
+	subs = script_subs(r->script, &count);
+	for (i = 0; i < count; i++)
+		probes |= subs[i].removed ? 0 : subs[i].probes;
+	if (list_files(script_target(r->script), probes, &err))
+		run_fail(r, &err);
+}
+
+int run_script(const struct options *o)
+{
+	struct run r = {.o = o, .child = {.gate = -1}, .child_status = -1};
+	struct ts_err err = {""};
+	int status = 0;
+
+	if (open_run(&r, &err)) {
+		/* What is wrong in a script is told already. */
+		if (err.text[0])
+			ts_error("%s", err.text);
+		r.failed = true;
+	} else if (!script_exited(r.script, &status)) {
+		if (o->mode == OPTIONS_DRY_RUN)
+			dry_run(&r);
+		else if (o->mode == OPTIONS_RUN)
+			o->replay ? replay(&r) : live_run(&r);
+	}
+	if (o->mode == OPTIONS_RUN && r.stream)
+		finish(&r);
+	if (r.script)
+		script_exited(r.script, &status);
+	close_run(&r);
+	return r.failed ? 1 : status;
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+/* What the two halves of a run share: run.c (records, scripts, replay) and live.c (the event loop).
+ */
+#ifndef TLSSCOPE_RUN_PRIVATE_H
+#define TLSSCOPE_RUN_PRIVATE_H
+
+#include <poll.h>
+
+#include "child.h"
+#include "run.h"
+#include "script.h"
+#include "targets.h"
+
+/* An exec or exit that waits until the ring's older records were handed over. */
+struct life_event {
+	struct rec_exec body;
+	uint16_t type;
+	char comm[TS_COMM_LEN];
+};
+
+struct run {
+	const struct options *o;
+	struct ts_filter filter; /* the command line's, with the child of -c */
+	struct output *out;
+	struct script *script;
+	struct stream *stream;
+	struct tracer *tracer;
+	struct targets *targets;
+	struct record_writer *writer;
+	struct child child;
+	int child_status;	  /* as waitpid gives it; -1: no command, or it has not ended */
+	struct ts_map told;	  /* processes that a record told of, by pid */
+	struct life_event *lives; /* in order */
+	size_t lives_count;
+	uint64_t lost[TS_CNT_COUNT]; /* the counters as they were told */
+	uint64_t last_tick, last_nsecs;
+	struct pollfd *fds; /* signals, tracer, watch, then one for each process of -p */
+	size_t fds_count;
+	int signals;  /* readable after a signal */
+	bool stopped; /* TS_REC_STOP was handed on */
+	bool failed;  /* something went wrong that makes the exit status 1 */
+};
+
+/* Places in run.fds. */
+enum { FD_SIGNALS, FD_TRACER, FD_WATCH, FD_PIDS };
+
+/* The sink of everything that sends records. */
+int run_record(void *ctx, const struct ts_record *rec);
+/* Builds a record of body and strings, and sends it. */
+int run_send(struct run *r, uint16_t type, const void *body, size_t size,
+	     const char *const *strings);
+/* Tells an error; the exit status will be 1. */
+void run_fail(struct run *r, const struct ts_err *err);
+/* Whether handlers should run no more. */
+bool run_ended(const struct run *r);
+
+void run_send_start(struct run *r);
+
+/* From the first probe to the last record; TS_REC_STOP is not among them. */
+void live_run(struct run *r);
+
+#endif

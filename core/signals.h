@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Signals: the only global state of the program, because a handler can reach nothing else. Ctrl-C
+ * asks the run to end; Lua code that keeps running is interrupted after half a second; a second
+ * Ctrl-C kills.
+ */
+#ifndef TLSSCOPE_SIGNALS_H
+#define TLSSCOPE_SIGNALS_H
+
+#include <stdbool.h>
+
+struct script;
+
+/* Installs the handlers. Returns a descriptor that is readable after a signal, or -errno. */
+int signals_open(void);
+void signals_set_script(struct script *s); /* whose Lua code is interrupted; NULL: nobody's */
+
+bool signals_stop(void);      /* SIGINT, SIGTERM or SIGHUP came */
+bool signals_take_usr1(void); /* SIGUSR1 came since the last call */
+void signals_clear(void);     /* empties the descriptor */
+void signals_calm(void);      /* what runs now is not to be interrupted by the first Ctrl-C */
+/* In a child before exec: dispositions as they were. */
+void signals_reset(void);
+
+#endif
