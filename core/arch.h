@@ -19,8 +19,6 @@ struct arch {
 	uint16_t sp;
 	/* What the stack pointer has gained when a uretprobe runs, against the function's entry. */
 	int32_t sp_return;
-	/* What is known to disassemble: capstone's numbers, cast by disasm.c. */
-	int cs_arch, cs_mode;
 };
 
 extern const struct arch arch_x86_64, arch_arm64;

@@ -13,7 +13,7 @@ struct image;
 
 /* A function or code symbol. addr and size are of the file's virtual addresses; size may be 0. */
 struct image_symbol {
-	const char *name; /* lives as long as the image; without "@VERSION" */
+	const char *name; /* lives as long as the image */
 	uint64_t addr, size;
 };
 
@@ -33,10 +33,11 @@ const char *image_build_id(const struct image *im);
 
 enum image_source { IMAGE_NOWHERE, IMAGE_DYNSYM, IMAGE_SYMTAB };
 
-/* Finds a defined symbol of .dynsym, else of .symtab. IMAGE_NOWHERE: there is none. */
+/* Finds code of this name in .dynsym, else in .symtab. IMAGE_NOWHERE: there is none. out->name is
+ * the caller's name. */
 enum image_source image_symbol(struct image *im, const char *name, struct image_symbol *out);
 
-/* The defined symbol that covers addr, or starts there when it has no size. */
+/* The defined symbol that starts at addr, else one that covers it. Its name may have "@VERSION". */
 bool image_symbol_at(struct image *im, uint64_t addr, struct image_symbol *out);
 
 /* Virtual address of code to the offset in the file that uprobes want. -ENOENT: not in an

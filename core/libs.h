@@ -24,9 +24,11 @@ const char *lib_probe_name(enum ts_probe p); /* never a union's */
 
 /*
  * One function. Arguments are numbered from 1 as the C ABI passes them; 0: there is none. int_len:
- * the length is an int, not a size_t. Where `inside` is set, the function has no symbol of its own:
- * it is the one function that all those named there call (found by disassembly), and the out
- * argument may also be `out_alt`: which, the callers' code shows.
+ * the length is an int, not a size_t. Where `inside` is set, the function may have no symbol: then
+ * it is the one function that all those named there call (found by disassembly). The out
+ * argument may also be `out_alt`: which, the callers' code shows; where none of them calls it,
+ * `out_alt` holds where the row's function `alt_symbol` is there. A function of TS_ROLE_CLOSE has
+ * no probe: it serves all of them.
  */
 #define LIB_MAX_INSIDE 3
 struct lib_func {
@@ -39,6 +41,7 @@ struct lib_func {
 	uint8_t conn, buf, len, out, out_alt;
 	bool int_len, int_ret; /* 32-bit length, 32-bit return value */
 	const char *inside[LIB_MAX_INSIDE];
+	const char *alt_symbol;
 };
 
 struct lib_row {

@@ -50,6 +50,9 @@ const struct lib_row *resolve_row(struct image *im);
  */
 int resolve_image(struct image *im, const struct lib_row *row, struct resolve_plan *out,
 		  struct ts_err *err);
+/* The same for any architecture: what would be attached on a machine of the image's own. */
+int resolve_any(struct image *im, const struct lib_row *row, struct resolve_plan *out,
+		struct ts_err *err);
 void resolve_free(struct resolve_plan *plan);
 
 #endif

@@ -1,0 +1,438 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <gelf.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "arch.h"
+#include "image.h"
+
+/* The kernel loads no program with larger program headers (fs/binfmt_elf.c). */
+#define MAX_PHDRS (65536 / sizeof(Elf64_Phdr))
+#define MAX_TABLE (256u << 20)
+#define MAX_PLTS 8
+
+struct range {
+	uint64_t addr, size, offset;
+};
+
+/* A symbol table and its strings; read when first asked for. Invariant: both lie in the file. */
+struct table {
+	Elf_Scn *syms_scn, *names_scn; /* NULL: there is none */
+	const Elf64_Sym *syms;
+	size_t count;
+	const char *names; /* size bytes, the last one a NUL */
+	size_t size;
+	bool bad; /* could not be read */
+};
+
+struct image {
+	Elf *elf;
+	int fd;
+	char *path;
+	uint64_t file_size;
+	uint16_t machine;
+	size_t sections_names; /* index of the section that holds the sections' names */
+	struct range *code;    /* the executable segments' parts of the file */
+	size_t code_count;
+	struct range plts[MAX_PLTS];
+	size_t plts_count;
+	struct table dynsym, symtab;
+	char build_id[2 * 64 + 1];
+};
+
+static int broken(const struct image *im, struct ts_err *err, const char *what)
+{
+	return ts_fail(err, EBADMSG, "%s is truncated or damaged: %s", im->path, what);
+}
+
+static bool in_file(const struct image *im, uint64_t offset, uint64_t size)
+{
+	return offset <= im->file_size && size <= im->file_size - offset;
+}
+
+/* Before libelf looks at it: says in words what kind of file is not for us. */
+static int check_ident(const struct image *im, struct ts_err *err)
+{
+	Elf64_Ehdr h;
+	ssize_t n = pread(im->fd, &h, sizeof(h), 0);
+
+	if (n < 0)
+		return ts_fail(err, EIO, "cannot read %s: %s", im->path, strerror(errno));
+	if (n < SELFMAG || memcmp(h.e_ident, ELFMAG, SELFMAG))
+		return ts_fail(err, ENOEXEC, "%s is not an ELF file", im->path);
+	if ((size_t)n < sizeof(h))
+		return broken(im, err, "it ends within its header");
+	if (h.e_ident[EI_CLASS] != ELFCLASS64)
+		return ts_fail(err, ENOEXEC, "%s is not a 64-bit program: only those are traced",
+			       im->path);
+	if (h.e_ident[EI_DATA] != ELFDATA2LSB)
+		return ts_fail(err, ENOEXEC, "%s is big-endian: not supported", im->path);
+	if (h.e_type != ET_EXEC && h.e_type != ET_DYN)
+		return ts_fail(err, ENOEXEC, "%s is neither a program nor a shared library",
+			       im->path);
+	if (!arch_find(h.e_machine))
+		return ts_fail(
+			err, ENOEXEC,
+			"%s is built for ELF machine %u: only x86_64 and arm64 are supported",
+			im->path, h.e_machine);
+	if (h.e_phentsize != sizeof(Elf64_Phdr) || !in_file(im, h.e_phoff, 0) ||
+	    !in_file(im, h.e_shoff, (uint64_t)h.e_shnum * sizeof(Elf64_Shdr)))
+		return broken(im, err, "its header tables reach beyond its end");
+	return 0;
+}
+
+static int read_segments(struct image *im, const GElf_Ehdr *h, struct ts_err *err)
+{
+	GElf_Phdr p;
+	size_t count, i;
+
+	if (elf_getphdrnum(im->elf, &count) || !count || count > MAX_PHDRS ||
+	    !in_file(im, h->e_phoff, count * sizeof(Elf64_Phdr)))
+		return broken(im, err, "it has no usable program headers");
+	im->code = calloc(count, sizeof(*im->code));
+	if (!im->code)
+		return ts_fail(err, ENOMEM, "out of memory");
+	for (i = 0; i < count; i++) {
+		if (!gelf_getphdr(im->elf, (int)i, &p))
+			return broken(im, err, "its program headers cannot be read");
+		if (p.p_type != PT_LOAD || !(p.p_flags & PF_X))
+			continue;
+		if (!in_file(im, p.p_offset, p.p_filesz))
+			return broken(im, err, "its code reaches beyond its end");
+		im->code[im->code_count++] = (struct range){p.p_vaddr, p.p_filesz, p.p_offset};
+	}
+	return 0;
+}
+
+static void read_build_id(struct image *im, Elf_Scn *scn)
+{
+	Elf_Data *data = elf_getdata(scn, NULL);
+	size_t at = 0, next, name, desc, i;
+	const unsigned char *id;
+	GElf_Nhdr n;
+
+	while (data && (next = gelf_getnote(data, at, &n, &name, &desc)) > 0) {
+		id = (const unsigned char *)data->d_buf + desc;
+		if (n.n_type == NT_GNU_BUILD_ID && n.n_namesz == sizeof(ELF_NOTE_GNU) &&
+		    !memcmp((char *)data->d_buf + name, ELF_NOTE_GNU, sizeof(ELF_NOTE_GNU)) &&
+		    n.n_descsz <= (sizeof(im->build_id) - 1) / 2) {
+			for (i = 0; i < n.n_descsz; i++)
+				sprintf(im->build_id + 2 * i, "%02x", id[i]);
+			return;
+		}
+		at = next;
+	}
+}
+
+static int set_table(struct image *im, struct table *t, Elf_Scn *scn, const GElf_Shdr *s,
+		     struct ts_err *err)
+{
+	GElf_Shdr names;
+
+	t->names_scn = elf_getscn(im->elf, s->sh_link);
+	if (!t->names_scn || !gelf_getshdr(t->names_scn, &names) || names.sh_type != SHT_STRTAB ||
+	    s->sh_entsize != sizeof(Elf64_Sym) || !in_file(im, names.sh_offset, names.sh_size) ||
+	    !in_file(im, s->sh_offset, s->sh_size))
+		return broken(im, err, "a symbol table reaches beyond its end or has no names");
+	if (s->sh_size > MAX_TABLE || names.sh_size > MAX_TABLE) {
+		ts_verbose("image", "%s: a symbol table of more than %u MiB is not read", im->path,
+			   MAX_TABLE >> 20);
+		return 0;
+	}
+	t->syms_scn = scn;
+	return 0;
+}
+
+static void add_plt(struct image *im, const GElf_Shdr *s)
+{
+	static const char *const plts[] = {".plt", ".plt.sec", ".plt.got", ".iplt"};
+	const char *name = elf_strptr(im->elf, im->sections_names, s->sh_name);
+	size_t i;
+
+	for (i = 0; name && i < TS_ARRAY_SIZE(plts) && im->plts_count < MAX_PLTS; i++)
+		if (!strcmp(name, plts[i]))
+			im->plts[im->plts_count++] =
+				(struct range){s->sh_addr, s->sh_size, s->sh_offset};
+}
+
+static int read_sections(struct image *im, struct ts_err *err)
+{
+	Elf_Scn *scn = NULL;
+	GElf_Shdr s;
+	int ret = 0;
+
+	/* Where the sections' names cannot be read, there are no PLTs: nothing worse. */
+	if (elf_getshdrstrndx(im->elf, &im->sections_names) ||
+	    !gelf_getshdr(elf_getscn(im->elf, im->sections_names), &s) ||
+	    !in_file(im, s.sh_offset, s.sh_size) || s.sh_size > MAX_TABLE)
+		im->sections_names = 0;
+	while (!ret && (scn = elf_nextscn(im->elf, scn))) {
+		if (!gelf_getshdr(scn, &s))
+			return broken(im, err, "its section headers cannot be read");
+		if (s.sh_type == SHT_DYNSYM && !im->dynsym.names_scn)
+			ret = set_table(im, &im->dynsym, scn, &s, err);
+		else if (s.sh_type == SHT_SYMTAB && !im->symtab.names_scn)
+			ret = set_table(im, &im->symtab, scn, &s, err);
+		else if (s.sh_type == SHT_NOTE && !im->build_id[0] && s.sh_size <= 4096 &&
+			 in_file(im, s.sh_offset, s.sh_size))
+			read_build_id(im, scn);
+		else if (s.sh_type == SHT_PROGBITS && s.sh_flags & SHF_EXECINSTR)
+			add_plt(im, &s);
+	}
+	return ret;
+}
+
+static int image_read_headers(struct image *im, struct ts_err *err)
+{
+	struct stat st;
+	GElf_Ehdr h;
+	int ret;
+
+	if (fstat(im->fd, &st))
+		return ts_fail(err, EIO, "cannot read %s: %s", im->path, strerror(errno));
+	if (!S_ISREG(st.st_mode))
+		return ts_fail(err, ENOEXEC, "%s is not a regular file", im->path);
+	im->file_size = (uint64_t)st.st_size;
+	ret = check_ident(im, err);
+	if (ret)
+		return ret;
+	elf_version(EV_CURRENT);
+	im->elf = elf_begin(im->fd, ELF_C_READ, NULL);
+	if (!im->elf || elf_kind(im->elf) != ELF_K_ELF || !gelf_getehdr(im->elf, &h))
+		return broken(im, err, elf_errmsg(-1));
+	im->machine = h.e_machine;
+	ret = read_segments(im, &h, err);
+	return ret ? ret : read_sections(im, err);
+}
+
+int image_open(struct image **out, int fd, const char *path, struct ts_err *err)
+{
+	struct image *im = calloc(1, sizeof(*im));
+	int ret;
+
+	*out = NULL;
+	if (!im)
+		return ts_fail(err, ENOMEM, "out of memory");
+	im->fd = fd;
+	im->path = strdup(path);
+	ret = im->path ? image_read_headers(im, err) : ts_fail(err, ENOMEM, "out of memory");
+	if (ret) {
+		image_close(im);
+		return ret;
+	}
+	*out = im;
+	return 0;
+}
+
+void image_close(struct image *im)
+{
+	if (!im)
+		return;
+	elf_end(im->elf);
+	free(im->code);
+	free(im->path);
+	free(im);
+}
+
+const char *image_path(const struct image *im)
+{
+	return im->path;
+}
+
+int image_fd(const struct image *im)
+{
+	return im->fd;
+}
+
+uint16_t image_machine(const struct image *im)
+{
+	return im->machine;
+}
+
+const char *image_build_id(const struct image *im)
+{
+	return im->build_id;
+}
+
+static bool read_names(struct table *t)
+{
+	Elf_Data *d;
+
+	if (t->names)
+		return true;
+	if (!t->syms_scn || t->bad)
+		return false;
+	d = elf_getdata(t->names_scn, NULL);
+	if (!d || !d->d_buf || !d->d_size || ((const char *)d->d_buf)[d->d_size - 1]) {
+		t->bad = true;
+		return false;
+	}
+	t->names = d->d_buf;
+	t->size = d->d_size;
+	return true;
+}
+
+static bool read_syms(struct table *t)
+{
+	Elf_Data *d;
+
+	if (t->syms)
+		return true;
+	if (!read_names(t))
+		return false;
+	d = elf_getdata(t->syms_scn, NULL);
+	if (!d || !d->d_buf) {
+		t->bad = true;
+		return false;
+	}
+	t->syms = d->d_buf;
+	t->count = d->d_size / sizeof(*t->syms);
+	return true;
+}
+
+/* Code that the file itself holds. Names with a dollar are marks ("$x"), not functions. */
+static bool is_code(const struct table *t, const Elf64_Sym *s)
+{
+	int type = ELF64_ST_TYPE(s->st_info);
+
+	return (type == STT_FUNC || type == STT_NOTYPE) && s->st_shndx != SHN_UNDEF &&
+	       s->st_shndx != SHN_ABS && s->st_value && s->st_name < t->size &&
+	       t->names[s->st_name] && t->names[s->st_name] != '$';
+}
+
+static const Elf64_Sym *symbol_named(const struct table *t, size_t name)
+{
+	size_t i;
+
+	for (i = 0; i < t->count; i++)
+		if (t->syms[i].st_name == name && is_code(t, &t->syms[i]))
+			return &t->syms[i];
+	return NULL;
+}
+
+/*
+ * Most files have none of the names that we look for. So the name is searched in the strings, which
+ * is fast, and the symbols are read only if it is there.
+ */
+static const Elf64_Sym *table_find(struct table *t, const char *name)
+{
+	size_t len = strlen(name);
+	const Elf64_Sym *s;
+	const char *p, *end;
+
+	if (!read_names(t))
+		return NULL;
+	end = t->names + t->size;
+	for (p = t->names; (p = memmem(p, (size_t)(end - p), name, len)); p++) {
+		/* A NUL is the last of the names: there is a byte behind this one. */
+		if (p[len] && p[len] != '@')
+			continue;
+		s = read_syms(t) ? symbol_named(t, (size_t)(p - t->names)) : NULL;
+		if (s)
+			return s;
+	}
+	return NULL;
+}
+
+enum image_source image_symbol(struct image *im, const char *name, struct image_symbol *out)
+{
+	enum image_source source = IMAGE_DYNSYM;
+	const Elf64_Sym *s = table_find(&im->dynsym, name);
+
+	if (!s) {
+		source = IMAGE_SYMTAB;
+		s = table_find(&im->symtab, name);
+	}
+	if (!s)
+		return IMAGE_NOWHERE;
+	*out = (struct image_symbol){name, s->st_value, s->st_size};
+	return source;
+}
+
+/* A symbol that starts at addr comes before one that only covers it. */
+static bool table_at(struct table *t, uint64_t addr, struct image_symbol *out)
+{
+	const Elf64_Sym *s, *best = NULL;
+	size_t i;
+
+	for (i = 0; read_syms(t) && i < t->count; i++) {
+		s = &t->syms[i];
+		if (addr < s->st_value || !is_code(t, s))
+			continue;
+		if (addr == s->st_value || (!best && addr - s->st_value < s->st_size))
+			best = s;
+		if (addr == s->st_value)
+			break;
+	}
+	if (best)
+		*out = (struct image_symbol){t->names + best->st_name, best->st_value,
+					     best->st_size};
+	return best;
+}
+
+bool image_symbol_at(struct image *im, uint64_t addr, struct image_symbol *out)
+{
+	struct image_symbol other;
+	bool found = table_at(&im->dynsym, addr, out);
+
+	if (found && out->addr == addr)
+		return true;
+	if (table_at(&im->symtab, addr, &other) && (!found || other.addr == addr)) {
+		*out = other;
+		found = true;
+	}
+	return found;
+}
+
+static const struct range *range_of(const struct range *r, size_t n, uint64_t addr)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		if (addr >= r[i].addr && addr - r[i].addr < r[i].size)
+			return &r[i];
+	return NULL;
+}
+
+int image_offset(const struct image *im, uint64_t addr, uint64_t *offset)
+{
+	const struct range *r = range_of(im->code, im->code_count, addr);
+
+	if (!r)
+		return -ENOENT;
+	*offset = r->offset + (addr - r->addr);
+	return 0;
+}
+
+ptrdiff_t image_read(const struct image *im, uint64_t addr, void *buf, size_t len)
+{
+	const struct range *r = range_of(im->code, im->code_count, addr);
+	size_t done = 0;
+	ssize_t n;
+
+	if (!r)
+		return -ENOENT;
+	if (len > r->size - (addr - r->addr))
+		len = r->size - (addr - r->addr);
+	while (done < len) {
+		n = pread(im->fd, (char *)buf + done, len - done,
+			  (off_t)(r->offset + (addr - r->addr) + done));
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (!n)
+			break;
+		done += (size_t)n;
+	}
+	return (ptrdiff_t)done;
+}
+
+bool image_in_plt(const struct image *im, uint64_t addr)
+{
+	return range_of(im->plts, im->plts_count, addr);
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+#include "libs.h"
+
+#define BOTH (TS_PROBE(TS_P_SSL_READ) | TS_PROBE(TS_P_SSL_WRITE))
+
+const struct lib_probe lib_probes[] = {
+	{"ssl_read", TS_PROBE(TS_P_SSL_READ), "plaintext that a program read through OpenSSL"},
+	{"ssl_write", TS_PROBE(TS_P_SSL_WRITE), "plaintext that a program wrote through OpenSSL"},
+	{"tls_read", TS_PROBE(TS_P_SSL_READ), "plaintext read, whatever the library"},
+	{"tls_write", TS_PROBE(TS_P_SSL_WRITE), "plaintext written, whatever the library"},
+	{"tls_data", BOTH, "plaintext read or written, whatever the library"},
+};
+const size_t lib_probes_count = TS_ARRAY_SIZE(lib_probes);
+
+const char *lib_probe_name(enum ts_probe p)
+{
+	/* Every probe is named before the unions that hold it. */
+	size_t i;
+
+	for (i = 0; i < lib_probes_count; i++)
+		if (lib_probes[i].probes == TS_PROBE(p))
+			return lib_probes[i].name;
+	return "?";
+}
+
+#define READ .probe = TS_P_SSL_READ, .dir = TS_IN, .int_ret = true
+#define WRITE .probe = TS_P_SSL_WRITE, .dir = TS_OUT, .int_ret = true
+/* (SSL *, void *, int) and (SSL *, void *, size_t, size_t *) */
+#define INT_FORM .conn = 1, .buf = 2, .len = 3, .int_len = true, .ret_mode = TS_RET_LEN
+#define EX_FORM .conn = 1, .buf = 2, .len = 3, .out = 4, .ret_mode = TS_RET_OUT
+
+static const struct lib_func openssl_funcs[] = {
+	{"SSL_read", READ, INT_FORM},
+	{"SSL_read_ex", READ, EX_FORM},
+	{"SSL_peek", READ, INT_FORM, .flags = TS_RULE_PEEK},
+	{"SSL_peek_ex", READ, EX_FORM, .flags = TS_RULE_PEEK},
+	/* Returns a state: 0 is an error, 1 data, 2 the end with 0 bytes. */
+	{"SSL_read_early_data", READ, EX_FORM, .flags = TS_RULE_EARLY},
+	{"SSL_write", WRITE, INT_FORM},
+	{"SSL_write_ex", WRITE, EX_FORM},
+	/* (SSL *, const void *, size_t, uint64_t flags, size_t *) */
+	{"SSL_write_ex2", WRITE, .conn = 1, .buf = 2, .len = 3, .out = 5, .ret_mode = TS_RET_OUT},
+	{"SSL_write_early_data", WRITE, EX_FORM, .flags = TS_RULE_EARLY},
+	/* (SSL *, int fd, off_t, size_t, int flags), returns ssize_t; the kernel sends the file. */
+	{"SSL_sendfile", .probe = TS_P_SSL_WRITE, .dir = TS_OUT, .conn = 1, .len = 4,
+	 .ret_mode = TS_RET_LEN, .flags = TS_RULE_NODATA},
+	/* What BIO_f_ssl calls. */
+	{"ssl_read_internal", READ, EX_FORM, .inside = {"SSL_read", "SSL_read_ex"}},
+	/* From OpenSSL 3.3 on, which brought SSL_write_ex2, it takes that function's arguments. */
+	{"ssl_write_internal", WRITE, EX_FORM, .out_alt = 5, .alt_symbol = "SSL_write_ex2",
+	 .inside = {"SSL_write", "SSL_write_ex", "SSL_write_ex2"}},
+	/* SSL_new calls SSL_clear too, before anything is known of the connection: no harm. */
+	{"SSL_free", .role = TS_ROLE_CLOSE, .conn = 1},
+	{"SSL_clear", .role = TS_ROLE_CLOSE, .conn = 1},
+};
+
+const struct lib_row lib_rows[] = {
+	{
+		.kind = "openssl",
+		.marker = "SSL_write",
+		.names = {"libssl.so*"},
+		.funcs = openssl_funcs,
+		.funcs_count = TS_ARRAY_SIZE(openssl_funcs),
+	},
+};
+const size_t lib_rows_count = TS_ARRAY_SIZE(lib_rows);
