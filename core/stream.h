@@ -64,5 +64,7 @@ void stream_flush(struct stream *s, uint64_t nsecs);
 const struct stream_source *stream_source(const struct stream *s, uint32_t id); /* or NULL */
 size_t stream_conn_count(const struct stream *s);
 uint64_t stream_invalid(const struct stream *s); /* records refused so far */
+/* Connections closed to make room for newer ones; what they say next is a connection of its own. */
+uint64_t stream_evicted(const struct stream *s);
 
 #endif

@@ -1,0 +1,470 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "stream.h"
+
+/* Bounds for what a record file, or a machine, can make us remember. */
+#define CALL_BYTES (64u << 20)	 /* of one joined call */
+#define OPEN_BYTES (256u << 20)	 /* of all unfinished calls together */
+#define OPEN_CALLS 1024		 /* unfinished calls */
+#define CONNS (256u << 10)	 /* connections */
+#define SOURCE_BYTES (16u << 20) /* names of sources */
+#define SPARE_CALLS 8		 /* kept with their buffers, so that joining seldom allocates */
+#define SPARE_BYTES (2u << 20)	 /* no larger buffer is kept */
+#define FLUSH_AFTER 1000000000u	 /* ns after which a missing piece no longer comes */
+
+struct link {
+	struct link *prev, *next;
+};
+#define OF(type, member, link) ((type *)((char *)(link)-offsetof(type, member)))
+
+/* Invariant: {pid, address} finds it in stream.conns; it is in stream.lru and its process's list.
+ */
+struct conn {
+	struct stream_conn is;
+	struct link lru;
+	struct conn *next, **at; /* the process's others; what points here */
+	unsigned int open;	 /* unfinished calls */
+};
+
+/*
+ * A call of which more records may come. A thread emits all records of one call before any of the
+ * next, so {pid, tid} finds it in stream.calls. data is a prefix of what the call transferred;
+ * after a hole nothing is added.
+ */
+struct call {
+	struct link order;
+	struct conn *conn;
+	struct ts_buf data;
+	bool hole;
+	struct ts_data head; /* without payload */
+};
+
+/* What a pid in stream.processes leads to. */
+struct process {
+	struct conn *conns;
+};
+
+struct stream {
+	struct stream_ops ops;
+	void *ctx;
+	struct ts_map sources, conns, calls, processes;
+	struct link lru;   /* connections, the one silent for longest first */
+	struct link order; /* unfinished calls, oldest first */
+	struct link spare; /* calls not in use */
+	size_t spare_count, open_bytes, source_bytes;
+	uint64_t last_id, invalid, evicted;
+	uint64_t now; /* the latest time seen */
+};
+
+static void list_init(struct link *list)
+{
+	list->prev = list->next = list;
+}
+
+static void list_add(struct link *list, struct link *l)
+{
+	l->prev = list->prev;
+	l->next = list;
+	list->prev->next = l;
+	list->prev = l;
+}
+
+static void list_remove(struct link *l)
+{
+	l->prev->next = l->next;
+	l->next->prev = l->prev;
+}
+
+static bool counted(const struct ts_data *d)
+{
+	return !(d->flags & TS_DATA_PEEK);
+}
+
+static void deliver(struct stream *s, struct conn *c, const struct ts_data *head,
+		    const unsigned char *data, size_t size)
+{
+	struct stream_conn *is = &c->is;
+	struct stream_message m = {
+		.head = head,
+		.source = stream_source(s, head->source),
+		.conn = is,
+		.data = size ? data : NULL,
+		.size = size,
+		.len = head->len,
+		.truncated = size < head->len,
+	};
+
+	if (counted(head)) {
+		if (head->pos > is->next[head->dir])
+			m.gap = head->pos - is->next[head->dir];
+		is->missing[head->dir] += m.gap;
+		is->next[head->dir] = head->pos + head->len;
+		is->bytes[head->dir] += head->len;
+	}
+	s->ops.message(s->ctx, &m);
+}
+
+static void call_retire(struct stream *s, struct call *call)
+{
+	s->open_bytes -= call->data.len;
+	if (s->spare_count < SPARE_CALLS && call->data.cap <= SPARE_BYTES) {
+		s->spare_count++;
+		list_add(&s->spare, &call->order);
+		return;
+	}
+	ts_buf_free(&call->data);
+	free(call);
+}
+
+static void call_finish(struct stream *s, struct call *call);
+
+/*
+ * Unfinished calls that lie before pos in the same direction: a later one of theirs is there, so
+ * the rest of them was lost.
+ */
+static void finish_earlier(struct stream *s, struct conn *c, const struct ts_data *d)
+{
+	struct call *call, *first;
+	struct link *l;
+
+	while (c->open && counted(d)) {
+		first = NULL;
+		for (l = s->order.next; l != &s->order; l = l->next) {
+			call = OF(struct call, order, l);
+			if (call->conn == c && call->head.dir == d->dir && counted(&call->head) &&
+			    call->head.pos < d->pos && (!first || call->head.pos < first->head.pos))
+				first = call;
+		}
+		if (!first)
+			return;
+		call_finish(s, first);
+	}
+}
+
+static void call_finish(struct stream *s, struct call *call)
+{
+	struct conn *c = call->conn;
+
+	list_remove(&call->order);
+	ts_map_remove(&s->calls, call->head.pid, call->head.tid);
+	c->open--;
+	finish_earlier(s, c, &call->head);
+	deliver(s, c, &call->head, call->data.data, call->data.len);
+	call_retire(s, call);
+}
+
+static struct call *call_open(struct stream *s, struct conn *c, const struct ts_data *d)
+{
+	struct call *call;
+
+	if (s->calls.count >= OPEN_CALLS)
+		call_finish(s, OF(struct call, order, s->order.next));
+	if (s->spare_count) {
+		call = OF(struct call, order, s->spare.next);
+		list_remove(&call->order);
+		s->spare_count--;
+	} else {
+		call = calloc(1, sizeof(*call));
+		if (!call)
+			return NULL;
+	}
+	call->conn = c;
+	call->head = *d;
+	call->data.len = 0;
+	call->hole = false;
+	if (ts_map_set(&s->calls, d->pid, d->tid, call)) {
+		call_retire(s, call);
+		return NULL;
+	}
+	list_add(&s->order, &call->order);
+	c->open++;
+	return call;
+}
+
+static void call_add(struct stream *s, struct call *call, const struct ts_data *d)
+{
+	if (call->hole || d->off != call->data.len || d->captured > CALL_BYTES - call->data.len ||
+	    d->captured > OPEN_BYTES - s->open_bytes ||
+	    ts_buf_add(&call->data, d->payload, d->captured))
+		call->hole = true;
+	else
+		s->open_bytes += d->captured;
+}
+
+static void finish_conn(struct stream *s, struct conn *c)
+{
+	struct link *l, *next;
+	struct call *call;
+
+	/* Finishing one may finish others: begin again after each. */
+	for (l = s->order.next; c->open && l != &s->order; l = next) {
+		call = OF(struct call, order, l);
+		next = l->next;
+		if (call->conn == c) {
+			call_finish(s, call);
+			next = s->order.next;
+		}
+	}
+}
+
+static void conn_close(struct stream *s, struct conn *c, uint64_t nsecs)
+{
+	struct process *p;
+
+	finish_conn(s, c);
+	ts_map_remove(&s->conns, c->is.pid, c->is.address);
+	list_remove(&c->lru);
+	*c->at = c->next;
+	if (c->next)
+		c->next->at = c->at;
+	p = ts_map_get(&s->processes, c->is.pid, 0);
+	if (!p->conns)
+		free(ts_map_remove(&s->processes, c->is.pid, 0));
+	s->ops.closed(s->ctx, &c->is, nsecs);
+	free(c);
+}
+
+static struct process *process_get(struct stream *s, uint32_t pid)
+{
+	struct process *p = ts_map_get(&s->processes, pid, 0);
+
+	if (p)
+		return p;
+	p = calloc(1, sizeof(*p));
+	if (p && ts_map_set(&s->processes, pid, 0, p)) {
+		free(p);
+		p = NULL;
+	}
+	return p;
+}
+
+static struct conn *conn_open(struct stream *s, const struct ts_data *d)
+{
+	struct conn *c = calloc(1, sizeof(*c));
+	struct process *p = c ? process_get(s, d->pid) : NULL;
+
+	if (!p || ts_map_set(&s->conns, d->pid, d->conn, c)) {
+		if (p && !p->conns)
+			free(ts_map_remove(&s->processes, d->pid, 0));
+		free(c);
+		return NULL;
+	}
+	c->is = (struct stream_conn){
+		.id = ++s->last_id, .pid = d->pid, .address = d->conn, .opened = d->conn_opened};
+	c->next = p->conns;
+	if (c->next)
+		c->next->at = &c->next;
+	c->at = &p->conns;
+	p->conns = c;
+	list_add(&s->lru, &c->lru);
+	return c;
+}
+
+/* The connection that d belongs to; NULL when there is no memory. */
+static struct conn *conn_get(struct stream *s, const struct ts_data *d)
+{
+	struct conn *c = ts_map_get(&s->conns, d->pid, d->conn);
+
+	if (c && c->is.opened == d->conn_opened) {
+		list_remove(&c->lru);
+		list_add(&s->lru, &c->lru);
+		return c;
+	}
+	/* The address serves a new connection, and the end of the old one was not seen. */
+	if (c)
+		conn_close(s, c, d->nsecs);
+	if (s->conns.count >= CONNS) {
+		s->evicted++;
+		conn_close(s, OF(struct conn, lru, s->lru.next), d->nsecs);
+	}
+	return conn_open(s, d);
+}
+
+static bool same_call(const struct ts_data *a, const struct ts_data *b)
+{
+	return a->call == b->call && a->conn == b->conn && a->conn_opened == b->conn_opened &&
+	       a->source == b->source && a->dir == b->dir && a->pos == b->pos && a->len == b->len;
+}
+
+static int feed_data(struct stream *s, const struct ts_data *d)
+{
+	struct call *call = ts_map_get(&s->calls, d->pid, d->tid);
+	struct conn *c;
+
+	if (call && !same_call(&call->head, d)) {
+		call_finish(s, call);
+		call = NULL;
+	}
+	c = conn_get(s, d);
+	if (!c)
+		return -ENOMEM;
+	/* The rest of a call that was handed over, truncated, when a later one came. */
+	if (!call && d->off && counted(d) && d->pos < c->is.next[d->dir])
+		return 0;
+	if (!call && (d->off || (d->flags & TS_DATA_MORE)))
+		call = call_open(s, c, d);
+	if (!call) {
+		finish_earlier(s, c, d);
+		deliver(s, c, d, d->payload, d->off ? 0 : d->captured);
+		return 0;
+	}
+	call_add(s, call, d);
+	if (!(d->flags & TS_DATA_MORE))
+		call_finish(s, call);
+	return 0;
+}
+
+/* One allocation: the struct, then its strings. */
+struct source {
+	struct stream_source is;
+	char strings[];
+};
+
+static int feed_source(struct stream *s, const struct rec_source *r)
+{
+	size_t size = r->record.size - sizeof(*r);
+	struct source *source;
+	const char *names[3];
+	unsigned int i;
+	char *at;
+
+	if (stream_source(s, r->id)) /* sent again by another attach */
+		return 0;
+	size += TS_ARRAY_SIZE(names);
+	if (size > SOURCE_BYTES - s->source_bytes) {
+		s->invalid++;
+		return -EBADMSG;
+	}
+	source = calloc(1, sizeof(*source) + size);
+	if (!source)
+		return -ENOMEM;
+	at = source->strings;
+	for (i = 0; i < TS_ARRAY_SIZE(names); i++) {
+		names[i] = at;
+		strcpy(at, record_string(&r->record, sizeof(*r), i));
+		at += strlen(at) + 1;
+	}
+	source->is = (struct stream_source){r->id, r->probe, names[0], names[1], names[2]};
+	if (ts_map_set(&s->sources, r->id, 0, source)) {
+		free(source);
+		return -ENOMEM;
+	}
+	s->source_bytes += size;
+	return 0;
+}
+
+static void feed_exit(struct stream *s, const struct rec_exec *r)
+{
+	struct process *p;
+
+	while ((p = ts_map_get(&s->processes, r->pid, 0)))
+		conn_close(s, p->conns, r->nsecs);
+}
+
+int stream_feed(struct stream *s, const struct ts_record *r)
+{
+	const struct ts_data *d = (const struct ts_data *)r;
+	struct conn *c;
+
+	if (!record_valid(r, r->size) || (r->type == TS_REC_DATA && !stream_source(s, d->source))) {
+		s->invalid++;
+		return -EBADMSG;
+	}
+	switch (r->type) {
+	case TS_REC_DATA:
+		s->now = d->nsecs > s->now ? d->nsecs : s->now;
+		return feed_data(s, d);
+	case TS_REC_CLOSE:
+		c = ts_map_get(&s->conns, d->pid, d->conn);
+		if (c)
+			conn_close(s, c, d->nsecs);
+		return 0;
+	case TS_REC_SOURCE:
+		return feed_source(s, (const struct rec_source *)r);
+	case TS_REC_EXIT:
+		feed_exit(s, (const struct rec_exec *)r);
+		return 0;
+	default:
+		return 0;
+	}
+}
+
+void stream_flush(struct stream *s, uint64_t nsecs)
+{
+	struct link *l, *next;
+	uint64_t last;
+
+	for (l = s->order.next; l != &s->order; l = next) {
+		next = l->next;
+		last = OF(struct call, order, l)->head.nsecs;
+		if (nsecs == UINT64_MAX || (nsecs > last && nsecs - last >= FLUSH_AFTER)) {
+			call_finish(s, OF(struct call, order, l));
+			next = s->order.next;
+		}
+	}
+}
+
+int stream_open(struct stream **out, const struct stream_ops *ops, void *ctx)
+{
+	struct stream *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return -ENOMEM;
+	s->ops = *ops;
+	s->ctx = ctx;
+	list_init(&s->lru);
+	list_init(&s->order);
+	list_init(&s->spare);
+	*out = s;
+	return 0;
+}
+
+void stream_close(struct stream *s)
+{
+	struct call *call;
+	size_t i;
+
+	if (!s)
+		return;
+	stream_flush(s, UINT64_MAX);
+	while (s->lru.next != &s->lru)
+		conn_close(s, OF(struct conn, lru, s->lru.next), s->now);
+	while (s->spare.next != &s->spare) {
+		call = OF(struct call, order, s->spare.next);
+		list_remove(&call->order);
+		ts_buf_free(&call->data);
+		free(call);
+	}
+	for (i = 0; i < s->sources.cap; i++)
+		free(s->sources.slots[i].value);
+	ts_map_free(&s->sources);
+	ts_map_free(&s->conns);
+	ts_map_free(&s->calls);
+	ts_map_free(&s->processes);
+	free(s);
+}
+
+const struct stream_source *stream_source(const struct stream *s, uint32_t id)
+{
+	const struct source *source = ts_map_get(&s->sources, id, 0);
+
+	return source ? &source->is : NULL;
+}
+
+size_t stream_conn_count(const struct stream *s)
+{
+	return s->conns.count;
+}
+
+uint64_t stream_invalid(const struct stream *s)
+{
+	return s->invalid;
+}
+
+uint64_t stream_evicted(const struct stream *s)
+{
+	return s->evicted;
+}
