@@ -9,17 +9,20 @@
 #include <stddef.h>
 
 enum api_kind {
-	API_PROBE,	 /* ssl_read, tls_data: an event that a probe brings */
-	API_EVENT,	 /* start, stop, lost, ...: the tool's own events */
-	API_FIELD,	 /* of an event */
-	API_CONN,	 /* of e.conn */
-	API_PROC,	 /* of e.proc */
-	API_OPTION,	 /* of a handler: on.NAME{...} */
-	API_TARGET,	 /* of target{}; options and the command line take them too */
-	API_CONFIG,	 /* of config{} */
-	API_AGGREGATION, /* count, sum, ... */
-	API_METHOD,	 /* of an aggregation or of a handle */
-	API_FUNCTION,	 /* a global function */
+	API_PROBE,	   /* ssl_read, tls_data: an event that a probe brings */
+	API_EVENT,	   /* start, stop, lost, ...: the tool's own events; type: their fields */
+	API_FIELD,	   /* of an event */
+	API_CONN,	   /* of e.conn */
+	API_PROC,	   /* of e.proc */
+	API_OPTION,	   /* of a handler: on.NAME{...} */
+	API_TARGET,	   /* of target{}; options and the command line take them too */
+	API_CONFIG,	   /* of config{} */
+	API_AGGREGATION,   /* count, sum, ... */
+	API_METHOD,	   /* of an aggregation or of a handle */
+	API_FUNCTION,	   /* a global function */
+	API_AGG_OPTION,	   /* of an aggregation, beside those of a handler */
+	API_STREAM_OPTION, /* of stream{}, beside those of a handler */
+	API_KINDS
 };
 
 struct api_entry {
@@ -31,6 +34,9 @@ struct api_entry {
 
 extern const struct api_entry api_table[];
 extern const size_t api_count;
+
+/* "probe", "event", "field", ...: what an entry is called in a message. */
+const char *api_kind_name(enum api_kind kind);
 
 /* The entry, or NULL. */
 const struct api_entry *api_find(enum api_kind kind, const char *name);

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * e.conn. Invariant: a connection that Lua has seen has its userdata in the registry under
+ * stream_conn.user until it closes; then the userdata lives on, as long as the script keeps it,
+ * with a copy of what was known last.
+ */
+#include <string.h>
+
+#include "api.h"
+#include "lua_host.h"
+
+struct conn {
+	const struct stream_conn *open; /* NULL: closed */
+	struct stream_conn last;
+};
+
+#define CONN_TYPE "tlsscope.conn"
+
+void host_push_conn(lua_State *L, struct stream_conn *c)
+{
+	struct conn *conn;
+
+	if (c->user) {
+		lua_rawgeti(L, LUA_REGISTRYINDEX, c->user);
+		return;
+	}
+	conn = lua_newuserdatauv(L, sizeof(*conn), 1);
+	*conn = (struct conn){0};
+	luaL_setmetatable(L, CONN_TYPE);
+	lua_pushvalue(L, -1);
+	/* May fail for want of memory: c must not be reachable before. */
+	c->user = luaL_ref(L, LUA_REGISTRYINDEX);
+	conn->open = c;
+}
+
+void host_conn_closed(lua_State *L, struct stream_conn *c)
+{
+	struct conn *conn;
+
+	if (!c->user)
+		return;
+	lua_rawgeti(L, LUA_REGISTRYINDEX, c->user);
+	conn = lua_touserdata(L, -1);
+	conn->last = *c;
+	conn->open = NULL;
+	lua_pushnil(L);
+	lua_setiuservalue(L, -2, 1);
+	lua_pop(L, 1);
+	luaL_unref(L, LUA_REGISTRYINDEX, c->user);
+	c->user = 0;
+}
+
+static int push_state(lua_State *L, const struct conn *conn)
+{
+	if (lua_getiuservalue(L, 1, 1) == LUA_TNIL && conn->open) {
+		lua_pop(L, 1);
+		lua_newtable(L);
+		lua_pushvalue(L, -1);
+		lua_setiuservalue(L, 1, 1);
+	}
+	return 1;
+}
+
+static int conn_index(lua_State *L)
+{
+	struct conn *conn = luaL_checkudata(L, 1, CONN_TYPE);
+	const struct stream_conn *c = conn->open ? conn->open : &conn->last;
+	const char *name = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "?";
+
+	if (!strcmp(name, "state"))
+		return push_state(L, conn);
+	if (!strcmp(name, "id"))
+		lua_pushinteger(L, (lua_Integer)c->id);
+	else if (!strcmp(name, "pid"))
+		lua_pushinteger(L, c->pid);
+	else if (!strcmp(name, "bytes_in"))
+		lua_pushinteger(L, (lua_Integer)c->bytes[TS_IN]);
+	else if (!strcmp(name, "bytes_out"))
+		lua_pushinteger(L, (lua_Integer)c->bytes[TS_OUT]);
+	else if (!strcmp(name, "opened_ns"))
+		lua_pushinteger(L, (lua_Integer)c->opened);
+	else if (!strcmp(name, "opened_us"))
+		lua_pushnumber(L, (double)c->opened / 1e3);
+	else if (!strcmp(name, "opened_ms"))
+		lua_pushnumber(L, (double)c->opened / 1e6);
+	else if (!strcmp(name, "closed"))
+		lua_pushboolean(L, !conn->open);
+	else if (api_find(API_CONN, name))
+		lua_pushnil(L);
+	else
+		return host_fail_nearest(L, "field of a connection:", name,
+					 api_nearest(API_CONN, name));
+	return 1;
+}
+
+static int conn_newindex(lua_State *L)
+{
+	struct conn *conn = luaL_checkudata(L, 1, CONN_TYPE);
+
+	/* conn.state = {...} is as good as filling it. */
+	if (lua_type(L, 2) == LUA_TSTRING && !strcmp(lua_tostring(L, 2), "state")) {
+		if (conn->open)
+			lua_setiuservalue(L, 1, 1);
+		return 0;
+	}
+	return host_fail(L, lua_tostring(L, 2),
+			 "a connection's fields cannot be changed; keep things in conn.state");
+}
+
+static int conn_tostring(lua_State *L)
+{
+	struct conn *conn = luaL_checkudata(L, 1, CONN_TYPE);
+	const struct stream_conn *c = conn->open ? conn->open : &conn->last;
+
+	lua_pushfstring(L, "connection %I of process %d", (LUAI_UACINT)c->id, (int)c->pid);
+	return 1;
+}
+
+void host_open_conns(lua_State *L)
+{
+	static const luaL_Reg methods[] = {
+		{"__index", conn_index},
+		{"__newindex", conn_newindex},
+		{"__tostring", conn_tostring},
+		{NULL, NULL},
+	};
+
+	luaL_newmetatable(L, CONN_TYPE);
+	luaL_setfuncs(L, methods, 0);
+	lua_pushboolean(L, 0);
+	lua_setfield(L, -2, "__metatable");
+	lua_pop(L, 1);
+}

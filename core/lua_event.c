@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: MIT */
+/* The event that a handler gets: nothing of it is made until the script asks for it. */
+#include <string.h>
+
+#include "api.h"
+#include "lua_host.h"
+
+enum field {
+	F_NONE,
+	F_NSECS,
+	F_TIME,
+	F_PID,
+	F_TID,
+	F_PPID,
+	F_UID,
+	F_GID,
+	F_CPU,
+	F_CGROUP,
+	F_COMM,
+	F_FUNC,
+	F_PROBE,
+	F_LIB,
+	F_KIND,
+	F_DIR,
+	F_LEN,
+	F_RET,
+	F_DURATION_NS,
+	F_DURATION_US,
+	F_DURATION_MS,
+	F_ERR,
+	F_DATA,
+	F_TRUNCATED,
+	F_NODATA,
+	F_GAP,
+	F_PEEKED,
+	F_EARLY,
+	F_CONTAINER,
+	F_PEER,
+	F_CONN,
+	F_PROC,
+	F_SUB,
+	F_COPY,
+	F_COUNT
+};
+
+/* Their names are those of the API table, whose order need not be this one. */
+static const char *const field_names[F_COUNT] = {
+	[F_NSECS] = "nsecs",
+	[F_TIME] = "time",
+	[F_PID] = "pid",
+	[F_TID] = "tid",
+	[F_PPID] = "ppid",
+	[F_UID] = "uid",
+	[F_GID] = "gid",
+	[F_CPU] = "cpu",
+	[F_CGROUP] = "cgroup",
+	[F_COMM] = "comm",
+	[F_FUNC] = "func",
+	[F_PROBE] = "probe",
+	[F_LIB] = "lib",
+	[F_KIND] = "kind",
+	[F_DIR] = "dir",
+	[F_LEN] = "len",
+	[F_RET] = "ret",
+	[F_DURATION_NS] = "duration_ns",
+	[F_DURATION_US] = "duration_us",
+	[F_DURATION_MS] = "duration_ms",
+	[F_ERR] = "err",
+	[F_DATA] = "data",
+	[F_TRUNCATED] = "truncated",
+	[F_NODATA] = "nodata",
+	[F_GAP] = "gap",
+	[F_PEEKED] = "peeked",
+	[F_EARLY] = "early",
+	[F_CONTAINER] = "container",
+	[F_PEER] = "peer",
+	[F_CONN] = "conn",
+	[F_PROC] = "proc",
+	[F_SUB] = "sub",
+	[F_COPY] = "copy",
+};
+
+/* The message of the event at index 1, or an error: the script kept it too long. */
+static const struct stream_message *message_of(lua_State *L, struct script *s)
+{
+	if (s->message && lua_touserdata(L, 1) == s->event)
+		return s->message;
+	if (!lua_isuserdata(L, 1))
+		host_fail(L, NULL, "not an event; call methods as e:copy()");
+	host_fail(L, NULL,
+		  "this event is over: it is valid only while its handler runs; keep e:copy()");
+	return NULL;
+}
+
+/* The data is made at most once for a handler: the event's user value keeps it. */
+static void push_data(lua_State *L, struct script *s, const struct stream_message *m)
+{
+	if (m->head->flags & TS_DATA_NODATA) {
+		lua_pushnil(L);
+	} else if (s->event_has_data) {
+		lua_getiuservalue(L, 1, 1);
+	} else {
+		lua_pushlstring(L, (const char *)m->data, s->event_size);
+		lua_pushvalue(L, -1);
+		lua_setiuservalue(L, 1, 1);
+		s->event_has_data = true;
+	}
+}
+
+static void push_known(lua_State *L, uint64_t value)
+{
+	if (value)
+		lua_pushinteger(L, (lua_Integer)value);
+	else
+		lua_pushnil(L);
+}
+
+static void push_text(lua_State *L, const char *text)
+{
+	if (text && *text)
+		lua_pushstring(L, text);
+	else
+		lua_pushnil(L);
+}
+
+/* Rarely asked for. */
+static void push_other(lua_State *L, struct script *s, const struct stream_message *m,
+		       enum field field)
+{
+	const struct ts_data *d = m->head;
+
+	switch (field) {
+	case F_TIME:
+		host_push_time(L, s, d->nsecs);
+		break;
+	case F_PPID:
+		push_known(L, d->ppid);
+		break;
+	case F_GID:
+		lua_pushinteger(L, d->gid);
+		break;
+	case F_CGROUP:
+		push_known(L, d->cgroup);
+		break;
+	case F_LIB:
+		push_text(L, m->source->path);
+		break;
+	case F_KIND:
+		push_text(L, m->source->kind);
+		break;
+	case F_ERR:
+		if (m->len)
+			lua_pushnil(L);
+		else
+			lua_pushinteger(L, d->ret);
+		break;
+	case F_NODATA:
+		lua_pushboolean(L, d->flags & TS_DATA_NODATA);
+		break;
+	case F_GAP:
+		push_known(L, m->gap);
+		break;
+	case F_PEEKED:
+		lua_pushboolean(L, d->flags & TS_DATA_PEEK);
+		break;
+	case F_EARLY:
+		lua_pushboolean(L, d->flags & TS_DATA_EARLY);
+		break;
+	case F_PROC:
+		host_push_proc(L, s, d->pid, d->nsecs, true);
+		break;
+	case F_SUB:
+		lua_rawgeti(L, LUA_REGISTRYINDEX, s->handler->handle);
+		break;
+	case F_COPY:
+		lua_pushvalue(L, lua_upvalueindex(2));
+		break;
+	default:
+		lua_pushnil(L);
+	}
+}
+
+static void push_field(lua_State *L, struct script *s, const struct stream_message *m,
+		       enum field field)
+{
+	const struct ts_data *d = m->head;
+
+	switch (field) {
+	case F_NSECS:
+		lua_pushinteger(L, (lua_Integer)d->nsecs);
+		break;
+	case F_PID:
+		lua_pushinteger(L, d->pid);
+		break;
+	case F_TID:
+		lua_pushinteger(L, d->tid);
+		break;
+	case F_UID:
+		lua_pushinteger(L, d->uid);
+		break;
+	case F_CPU:
+		lua_pushinteger(L, d->cpu);
+		break;
+	case F_COMM:
+		lua_pushlstring(L, d->comm, strnlen(d->comm, sizeof(d->comm)));
+		break;
+	case F_FUNC:
+		push_text(L, m->source->func);
+		break;
+	case F_PROBE:
+		lua_pushstring(L, lib_probe_name((enum ts_probe)m->source->probe));
+		break;
+	case F_DIR:
+		lua_pushstring(L, d->dir == TS_IN ? "in" : "out");
+		break;
+	case F_LEN:
+		lua_pushinteger(L, (lua_Integer)m->len);
+		break;
+	case F_RET:
+		lua_pushinteger(L, d->ret);
+		break;
+	case F_DURATION_NS:
+		lua_pushinteger(L, (lua_Integer)d->duration);
+		break;
+	case F_DURATION_US:
+		lua_pushnumber(L, (double)d->duration / 1e3);
+		break;
+	case F_DURATION_MS:
+		lua_pushnumber(L, (double)d->duration / 1e6);
+		break;
+	case F_DATA:
+		push_data(L, s, m);
+		break;
+	case F_TRUNCATED:
+		lua_pushboolean(L, !(d->flags & TS_DATA_NODATA) && s->event_size < m->len);
+		break;
+	case F_CONN:
+		host_push_conn(L, m->conn);
+		break;
+	default:
+		push_other(L, s, m, field);
+	}
+}
+
+/* Upvalues: names to numbers, e.copy. */
+static int event_index(lua_State *L)
+{
+	struct script *s = host_of(L);
+	const struct stream_message *m = message_of(L, s);
+	enum field field;
+
+	lua_pushvalue(L, 2);
+	lua_rawget(L, lua_upvalueindex(1));
+	field = (enum field)lua_tointeger(L, -1);
+	if (field != F_NONE) {
+		push_field(L, s, m, field);
+		return 1;
+	}
+	if (lua_type(L, 2) != LUA_TSTRING)
+		return host_fail(L, NULL, "fields of an event are named by strings");
+	return host_fail_nearest(L, "field of an event:", lua_tostring(L, 2),
+				 api_nearest(API_FIELD, lua_tostring(L, 2)));
+}
+
+static int event_copy(lua_State *L)
+{
+	struct script *s = host_of(L);
+	const struct stream_message *m;
+	enum field field;
+
+	lua_settop(L, 1);
+	m = message_of(L, s);
+	lua_createtable(L, 0, F_COUNT);
+	for (field = F_NONE + 1; field < F_SUB; field++) {
+		/* Copies what is known of the process, but does not go and look for it. */
+		if (field == F_PROC)
+			host_push_proc(L, s, m->head->pid, m->head->nsecs, false);
+		else
+			push_field(L, s, m, field);
+		lua_setfield(L, 2, field_names[field]);
+	}
+	return 1;
+}
+
+static int event_newindex(lua_State *L)
+{
+	return host_fail(
+		L, lua_tostring(L, 2),
+		"an event cannot be changed; keep things in e.conn.state, or change e:copy()");
+}
+
+static int event_pairs(lua_State *L)
+{
+	event_copy(L);
+	lua_getglobal(L, "next");
+	lua_insert(L, -2);
+	return 2;
+}
+
+static int event_tostring(lua_State *L)
+{
+	struct script *s = host_of(L);
+	const struct ts_data *d;
+	char comm[4 * TS_COMM_LEN + 1], raw[TS_COMM_LEN + 1] = {0};
+
+	if (!s->message || lua_touserdata(L, 1) != s->event) {
+		lua_pushliteral(L, "event (over)");
+		return 1;
+	}
+	d = s->message->head;
+	memcpy(raw, d->comm, sizeof(d->comm));
+	ts_clean(comm, sizeof(comm), raw);
+	lua_pushfstring(L, "event %s of %s (%d), %I bytes",
+			lib_probe_name((enum ts_probe)s->message->source->probe), comm, (int)d->pid,
+			(LUAI_UACINT)s->message->len);
+	return 1;
+}
+
+void host_open_events(lua_State *L)
+{
+	static const luaL_Reg methods[] = {
+		{"__newindex", event_newindex},
+		{"__pairs", event_pairs},
+		{"__tostring", event_tostring},
+		{NULL, NULL},
+	};
+	int i, meta;
+
+	lua_createtable(L, 0, 8);
+	meta = lua_gettop(L);
+	luaL_setfuncs(L, methods, 0);
+	lua_createtable(L, 0, F_COUNT);
+	for (i = F_NONE + 1; i < F_COUNT; i++) {
+		lua_pushinteger(L, i);
+		lua_setfield(L, -2, field_names[i]);
+	}
+	lua_pushcfunction(L, event_copy);
+	lua_pushcclosure(L, event_index, 2);
+	lua_setfield(L, meta, "__index");
+	lua_pushliteral(L, "event");
+	lua_setfield(L, meta, "__name");
+	lua_pushboolean(L, 0);
+	lua_setfield(L, meta, "__metatable");
+	for (i = 0; i < HOST_EVENTS; i++) {
+		lua_newuserdatauv(L, 1, 1);
+		lua_pushvalue(L, meta);
+		lua_setmetatable(L, -2);
+	}
+	lua_remove(L, meta);
+}

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the files of the Lua host share. script.c opens and loads, lua_run.c runs handlers,
+ * lua_core.c has the primitives on which lua/prelude.lua builds what users see; one file more a
+ * subject.
+ */
+#ifndef TLSSCOPE_LUA_HOST_H
+#define TLSSCOPE_LUA_HOST_H
+
+#include <signal.h>
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+
+#include "libs.h"
+#include "script.h"
+
+/*
+ * The main stack of the state, from its bottom. An event is one of a ring of userdata: one that a
+ * script kept is not the current one when it is used later, and that is seen.
+ */
+#define HOST_EVENTS 64
+enum { HOST_MSGH = 1, HOST_FIRST_EVENT, HOST_TOP = HOST_FIRST_EVENT + HOST_EVENTS - 1 };
+
+#define HOST_CAPTURE 16384 /* bytes a call where nobody says otherwise */
+#define HOST_MEMORY (1ull << 30)
+#define HOST_TEXT_MAX (64u << 20) /* no source file is larger */
+
+/* A handler of plaintext. Its place in script.handlers is its bit and its place in script.subs. */
+struct host_handler {
+	struct ts_sub own; /* as declared: not narrowed by target{} */
+	int fn, where;	   /* references; where: LUA_NOREF if there is none */
+	int handle;	   /* its table in Lua */
+	bool used, any_capture, no_peeks;
+	uint64_t events, bytes;
+};
+
+/* What lua/prelude.lua returned: functions, and the lists of the own events' handlers. References.
+ */
+struct host_callbacks {
+	int fire, tick, failed, started, lists;
+};
+
+struct host_procs {
+	struct ts_map by_pid; /* struct host_proc */
+	struct host_proc *oldest, *newest;
+};
+
+struct script {
+	lua_State *L;
+	struct script_options o;
+	struct script_config config;
+	size_t memory, memory_max;
+
+	struct host_handler handlers[TS_MAX_SUBS];
+	struct ts_sub subs[TS_MAX_SUBS]; /* the same, narrowed */
+	size_t subs_count;
+	struct ts_filter target, given; /* given: what target{} reads at the moment */
+	uint32_t capture;
+	bool changed;
+	struct host_callbacks callbacks;
+
+	/* The message at hand; NULL when no handler runs. */
+	const struct stream_message *message;
+	const struct host_handler *handler;
+	void *event; /* its userdata */
+	unsigned int event_slot;
+	size_t event_size;
+	bool event_has_data; /* its user value holds the data */
+
+	struct host_procs procs;
+	uint64_t now;	      /* 0: nothing was seen yet */
+	uint64_t wall_offset; /* 0: not known */
+	uint64_t next_tick;
+	bool utc, started, stopped, exited;
+	int status;
+	uint64_t errors;
+	struct {
+		uint64_t second;
+		char text[16];
+	} time; /* the last second shown */
+
+	volatile sig_atomic_t running, interrupted;
+};
+
+struct script *host_of(lua_State *L);
+
+/* lua_load.c */
+/* Reads a file of text. checked: refuses what others than its user could have written. */
+int host_read_file(const char *path, struct ts_buf *out, bool checked, struct ts_err *err);
+/* Push a chunk, or an error object; return as lua_load does. The buffer is freed. */
+int host_load_buffer(lua_State *L, const char *chunk, struct ts_buf *text);
+/* Pushes nil where there is no such file. */
+int host_load_embedded(lua_State *L, const char *path);
+
+/* lua_run.c: what script.h says of messages, records and interrupts */
+/* lua_pcall(nargs, nresults) with traceback, and interrupts told from others. */
+int host_call(struct script *s, int nargs, int nresults);
+void host_clock(struct script *s, uint64_t nsecs);
+/* Pushes HH:MM:SS.mmm, or nil when the time of day is not known. */
+void host_push_time(lua_State *L, struct script *s, uint64_t nsecs);
+
+/* lua_errors.c */
+void host_open_errors(lua_State *L);
+int host_traceback(lua_State *L); /* the message handler */
+/*
+ * Raises an error in what the script says, not in what it does: told with the line of the script's
+ * own innermost function and a caret under `word` (may be NULL), without traceback.
+ */
+int host_fail(lua_State *L, const char *word, const char *format, ...) TS_PRINTF(3, 4);
+int host_fail_nearest(lua_State *L, const char *what, const char *name, const char *nearest);
+/* Prints the error object at index: first line after `prefix`, then source and caret or frames. */
+void host_tell(lua_State *L, int index, const char *prefix);
+const char *host_message(lua_State *L, int index); /* its first line; valid while it is there */
+/* Turns the message of a failed lua_load on the top into an error object with a place. */
+void host_syntax_error(lua_State *L, const char *text, size_t len, size_t read);
+bool host_is_exit(lua_State *L, int index); /* what exit() raises */
+int host_raise_exit(lua_State *L);
+/* Keeps a source for carets. */
+void host_keep_source(lua_State *L, const char *chunk, const char *text, size_t len);
+
+/* lua_core.c: pushes the table of primitives. */
+void host_push_core(lua_State *L);
+/* lua_subs.c: adds the primitives for handlers and filters to the table on the top. */
+void host_add_subs(lua_State *L);
+
+/* lua_event.c */
+void host_open_events(lua_State *L); /* pushes HOST_EVENTS userdata */
+
+/* lua_conn.c */
+void host_open_conns(lua_State *L);
+void host_push_conn(lua_State *L, struct stream_conn *c);
+void host_conn_closed(lua_State *L, struct stream_conn *c); /* nothing where Lua never saw it */
+
+/* lua_proc.c */
+void host_open_procs(lua_State *L);
+void host_push_proc(lua_State *L, struct script *s, uint32_t pid, uint64_t nsecs, bool ask);
+void host_proc_record(struct script *s, const struct ts_record *r);
+void host_procs_free(struct script *s);
+
+/* lua_sandbox.c: the standard libraries, as far as this script may have them. */
+void host_open_libraries(lua_State *L, bool unsafe);
+
+#endif

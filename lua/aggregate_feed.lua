@@ -1,0 +1,90 @@
+-- SPDX-License-Identifier: MIT
+-- Feeds aggregations from events.
+
+local M = {}
+
+-- Events of these names carry bytes, which are not wanted here, and peeks, which are not data.
+local BYTES = {"_read$", "_write$", "_data$", "_send$", "_recv$", "[*?%[]"}
+
+-- The options of a handler that feeds from that event.
+function M.options(from, opts)
+	for _, pattern in ipairs(BYTES) do
+		if from:find(pattern) then
+			opts.capture = opts.capture or 0
+			opts.peek = false
+			break
+		end
+	end
+	return opts
+end
+
+-- Reads a field of an event: "pid", "conn.id", or by a function.
+local function reader(what)
+	if type(what) == "function" then
+		return what
+	end
+	local first, rest = what:match("^([^.]+)%.(.+)$")
+	if not first then
+		return function(e)
+			return e[what]
+		end
+	end
+	local inner = reader(rest)
+	return function(e)
+		local v = e[first]
+		if v ~= nil then
+			return inner(v)
+		end
+	end
+end
+
+local function plain_field(what)
+	return what == nil or (type(what) == "string" and not what:find(".", 1, true))
+end
+
+local function one()
+	return 1
+end
+
+-- For any number of keys, by whatever functions.
+local function general(add, by, value)
+	local get, keys = reader(value), {}
+	for i, field in ipairs(by) do
+		keys[i] = reader(field)
+	end
+	return function(e)
+		local parts = {}
+		for i, key in ipairs(keys) do
+			parts[i] = key(e)
+		end
+		add(get(e), table.unpack(parts, 1, #keys))
+	end
+end
+
+-- The handler that calls add(value, key...). counts: the value is 1. What is usual, plain fields and
+-- at most two keys, has functions of its own: that halves the time an event takes.
+function M.handler(add, by, value, counts)
+	local k1, k2 = by[1], by[2]
+	if #by > 2 or not (plain_field(k1) and plain_field(k2) and plain_field(value)) then
+		return general(add, by, counts and one or value)
+	elseif k2 then
+		return counts and function(e)
+			add(1, e[k1], e[k2])
+		end or function(e)
+			add(e[value], e[k1], e[k2])
+		end
+	elseif k1 then
+		return counts and function(e)
+			add(1, e[k1])
+		end or function(e)
+			add(e[value], e[k1])
+		end
+	end
+	return counts and function()
+		add(1)
+	end or function(e)
+		add(e[value])
+	end
+end
+
+return M

@@ -1,0 +1,290 @@
+-- SPDX-License-Identifier: MIT
+-- What scripts see, built on the primitives of core/lua_core.c. Runs once before a script, and returns
+-- what C calls: fire(event, table), tick(nsecs), failed(handle, error), started(nsecs), and the lists of
+-- handlers.
+
+local core = ...
+
+local function part(name, ...)
+	return core.module("lua/" .. name .. ".lua")()(core, ...)
+end
+
+local check = part("check")
+local handles = part("handles", check)
+local out = part("print")
+local options = part("options", core.write)
+
+local FILTER_KEYS = {"pid", "comm", "uid", "lib"}
+local probes = core.probes()
+local event_names = {}
+for _, kind in ipairs {"probe", "event"} do
+	local _, list = core.api(kind)
+	table.move(list, 1, #list, #event_names + 1, event_names)
+end
+
+-- Adds the values of one key to a list of {key, value, excluded}.
+local function add_values(list, key, value, excluded, where)
+	local values = type(value) == "table" and value or {value}
+	if #values == 0 then
+		core.fail(key, ("%s: %s is an empty list; leave it out, or name a value"):format(where, key))
+	end
+	for _, v in ipairs(values) do
+		local text = math.type(v) and math.tointeger(v) or v
+		if type(text) ~= "string" and math.type(text) ~= "integer" then
+			core.fail(key, ("%s: %s must be a name or a whole number, not %s"):format(where, key,
+				tostring(v)))
+		end
+		list[#list + 1] = {key, tostring(text), excluded}
+	end
+end
+
+-- Who is traced, as core.subscribe and core.target take it.
+local function read_filter(opts, where)
+	local list = {}
+	for _, key in ipairs(FILTER_KEYS) do
+		if opts[key] ~= nil then
+			add_values(list, key, opts[key], false, where)
+		end
+	end
+	if opts.exclude ~= nil then
+		if type(opts.exclude) ~= "table" then
+			core.fail("exclude", where .. ": exclude takes a table, as in exclude = {comm = \"curl\"}")
+		end
+		for key, value in pairs(opts.exclude) do
+			if key == "exclude" or not check.names("target")[key] then
+				check.unknown(("unknown key of exclude in %s:"):format(where), key, FILTER_KEYS)
+			end
+			add_values(list, key, value, true, where)
+		end
+	end
+	return list
+end
+
+local TYPES = {errors = "boolean", peek = "boolean", where = "function"}
+
+local function check_types(opts, where)
+	for key, wanted in pairs(TYPES) do
+		if opts[key] ~= nil and type(opts[key]) ~= wanted then
+			core.fail(key, ("%s: %s must be a %s, not a %s"):format(where, key, wanted, type(opts[key])))
+		end
+	end
+end
+
+-- The probes that a name with wildcards stands for.
+local function match_probes(glob)
+	local pattern = glob:gsub("[%^%$%(%)%%%.%+%-]", "%%%0"):gsub("%*", ".*"):gsub("%?", ".")
+	local mask = 0
+	for name, bits in pairs(probes) do
+		if name:find("^" .. pattern .. "$") then
+			mask = mask | bits
+		end
+	end
+	return mask ~= 0 and mask or nil
+end
+
+local function attach(name, opts, fn)
+	if fn == nil and type(opts) == "function" then
+		opts, fn = {}, opts
+	end
+	local where = "on." .. tostring(name)
+	local mask = probes[name]
+	if type(name) ~= "string" then
+		core.fail(nil, ("on needs the name of an event, not a %s"):format(type(name)))
+	elseif not mask and name:find("[*?%[]") then
+		mask = match_probes(name)
+		where = ("on(%q)"):format(name)
+		if not mask then
+			core.fail(name, ("no probe matches '%s'; -l lists them"):format(name))
+		end
+	end
+	if not mask and not handles.lists[name] then
+		check.unknown("unknown event", name, event_names)
+	elseif type(fn) ~= "function" then
+		core.fail(name, ("%s needs a function: on.%s([{options},] function(e) ... end)"):format(where,
+			name))
+	end
+	check.check("option", opts, where)
+	check_types(opts, where)
+	if mask then
+		return handles.plaintext(name, mask, read_filter(opts, where), opts, fn)
+	end
+	for key in pairs(opts) do
+		if key ~= "where" then
+			core.fail(key, ("%s takes no option but `where`"):format(where))
+		end
+	end
+	return handles.event(name, opts, fn)
+end
+
+local on = setmetatable({}, {
+	__metatable = false,
+	__call = function(_, name, opts, fn)
+		return attach(name, opts, fn)
+	end,
+	__index = function(_, name)
+		if not probes[name] and not handles.lists[name] and not tostring(name):find("[*?%[]") then
+			check.unknown("unknown event", name, event_names)
+		end
+		return function(opts, fn)
+			return attach(name, opts, fn)
+		end
+	end,
+	__newindex = function(_, name)
+		core.fail(tostring(name), ("write on.%s(function(e) ... end)"):format(tostring(name)))
+	end,
+})
+
+local function target(opts)
+	check.check("target", opts, "target")
+	core.target(read_filter(opts, "target"))
+end
+
+local MAX_BUFFER = 1 << 30
+
+local CONFIG = {
+	buffer = function(value)
+		local bytes = check.size(value, "buffer")
+		if bytes > MAX_BUFFER then
+			core.fail("buffer", "config: buffer is 1G at most")
+		end
+		core.config("buffer", bytes)
+	end,
+	capture = function(value)
+		core.capture(math.min(check.size(value, "capture", 0xffffffff), 0xffffffff))
+	end,
+	attach = function(value)
+		local known = {"auto", "multi", "perf", "copies"}
+		for _, name in ipairs(known) do
+			if name == value then
+				return core.config("attach", value)
+			end
+		end
+		check.unknown("config: unknown way to attach:", value, known)
+	end,
+	time = function(value)
+		if value ~= "local" and value ~= "utc" then
+			core.fail("time", "config: time is \"local\" or \"utc\"")
+		end
+		core.config("utc", value == "utc")
+	end,
+	memory = function(value)
+		core.config("memory", check.size(value, "memory"))
+	end,
+}
+
+local function config(opts)
+	check.check("config", opts, "config")
+	for key, value in pairs(opts) do
+		if core.started() and (key == "buffer" or key == "attach") then
+			core.fail(key, ("config: %s is fixed once the run has started"):format(key))
+		end
+		CONFIG[key](value)
+	end
+end
+
+local function exit(status)
+	if status ~= nil and not (math.type(status) == "integer" and status >= 0 and status <= 255) then
+		core.fail(nil, ("exit takes a status from 0 to 255, not %s"):format(tostring(status)))
+	end
+	core.exit(status or 0)
+end
+
+-- Modules come from the folders of -I and from the library in this program.
+local function find_module(name)
+	if not name:find("^[%w_][%w_.-]*$") then
+		core.fail(name, ("require: '%s' cannot be a module's name"):format(name))
+	end
+	return core.find((name:gsub("%.", "/")))
+end
+
+local function require_module(name)
+	local loaded = package.loaded
+	if type(name) ~= "string" then
+		core.fail(nil, ("require needs a name, not a %s"):format(type(name)))
+	elseif loaded[name] ~= nil then
+		return loaded[name]
+	end
+	local chunk = package.preload[name] or find_module(name)
+	if not chunk then
+		core.fail(name, ("there is no module '%s', neither in the library nor in a folder of -I"):format(
+			name))
+	end
+	local value = chunk(name)
+	if value ~= nil then
+		loaded[name] = value
+	elseif loaded[name] == nil then
+		loaded[name] = true
+	end
+	return loaded[name]
+end
+
+-- coroutine.wrap over the coroutine.create that lets itself be interrupted.
+local function wrap_coroutine(fn)
+	local co = coroutine.create(fn)
+	local function check_result(ok, ...)
+		if not ok then
+			error((...), 0)
+		end
+		return ...
+	end
+	return function(...)
+		return check_result(coroutine.resume(co, ...))
+	end
+end
+
+coroutine.wrap = wrap_coroutine
+if core.unsafe then
+	table.insert(package.searchers, 2, function(name)
+		return find_module(name) or ("no module '%s' in tlsscope"):format(name)
+	end)
+else
+	require = require_module -- luacheck: ignore
+	io.stdout = out.file(out.put)
+	io.stderr = out.file(core.write_error)
+	io.write = function(...)
+		return io.stdout:write(...)
+	end
+end
+
+local host = {
+	on = on, every = handles.every, after = handles.after, write = core.write, emit = out.emit,
+	warn = out.warn, format = core.format, terminal = core.terminal, width = core.width,
+	text = core.text, now = core.now, check = check.check, fail = core.fail,
+}
+
+-- Scripts may shadow these names: what is built on them holds them as locals.
+local globals = {
+	on = on, target = target, config = config, options = options, every = handles.every,
+	after = handles.after, print = out.print, printf = out.printf, emit = out.emit, warn = out.warn,
+	hexdump = out.hexdump, escape = core.text.escape, human = core.text.human,
+	duration = core.text.duration, json = core.text.json, clear_screen = core.clear, exit = exit,
+}
+for name, value in pairs(globals) do
+	_G[name] = value
+end
+local aggregate = require("aggregate")(host)
+for name, constructor in pairs(aggregate) do
+	if name ~= "print_all" then
+		_G[name] = constructor
+	end
+end
+_G.stream = require("stream")(host)
+_G.args = {}
+check.guard_globals()
+
+local function fire(name, event)
+	if name == "stop" and #handles.lists.stop == 0 then
+		local ok, err = core.protect(aggregate.print_all)
+		if not ok then
+			core.failed()
+			core.tell("error while printing the aggregations: ", err)
+		end
+	else
+		handles.fire(name, event)
+	end
+end
+
+return {
+	fire = fire, tick = handles.tick, failed = handles.failed, started = handles.started,
+	lists = handles.lists,
+}

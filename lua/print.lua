@@ -1,0 +1,202 @@
+-- SPDX-License-Identifier: MIT
+-- What scripts write with: print printf emit warn hexdump. In JSON every line is an object with a `type`.
+
+-- A conversion of string.format, as flags and width, precision, letter.
+local SPEC = "^%%([-+ #0]*%d*)(%.?%d*)(%a)"
+local INTEGERS = {d = true, i = true, u = true, c = true, x = true, X = true, o = true}
+local FLOATS = {f = true, e = true, g = true, a = true, E = true, G = true, A = true}
+
+-- What an integer conversion makes of a value: the integer, or text.
+local function to_integer(value)
+	local number = tonumber(value)
+	if not number then
+		return tostring(value)
+	end
+	local integer = math.tointeger(number)
+	if not integer and number == number and math.abs(number) < 2 ^ 63 then
+		integer = math.floor(number + 0.5)
+	end
+	return integer or tostring(value)
+end
+
+-- One conversion applied to a value. A value that does not fit is shown as it is: an unknown field
+-- must not end a report.
+local function convert(spec, value)
+	local fit
+	if INTEGERS[spec.letter] then
+		fit = to_integer(value)
+	elseif FLOATS[spec.letter] then
+		fit = tonumber(value)
+	end
+	if math.type(fit) then
+		return spec.number:format(fit)
+	elseif spec.letter == "q" then
+		local ok, quoted = pcall(string.format, "%q", value)
+		return ok and quoted or tostring(value)
+	end
+	-- A zero in the flags, or a precision, is for numbers.
+	return (spec.letter == "s" and spec.text or spec.plain):format(tostring(value))
+end
+
+return function(core)
+	local M = {}
+	local json = core.text.json
+	local parsed, parsed_count = {}, 0
+
+	-- A format as a list of texts and conversions.
+	local function parse(format)
+		local list, at = {}, 1
+		while at <= #format do
+			local percent = format:find("%", at, true) or #format + 1
+			if percent > at then
+				list[#list + 1] = format:sub(at, percent - 1)
+			end
+			at = percent
+			if format:sub(at, at + 1) == "%%" then
+				list[#list + 1] = "%"
+				at = at + 2
+			elseif at <= #format then
+				local flags, precision, letter = format:match(SPEC, at)
+				local known = letter and (INTEGERS[letter] or FLOATS[letter] or letter == "s" or letter == "q")
+				if not known or #flags + #precision > 8 then
+					core.fail(nil, ("printf: '%s' is not a conversion; a percent sign is %%%%"):format(
+						format:sub(at, at + 5)))
+				end
+				local width = flags:match("%-") and "-" or ""
+				width = width .. (flags:match("[1-9]%d?$") or "")
+				list[#list + 1] = {
+					letter = letter,
+					number = "%" .. flags .. (letter == "c" and "" or precision)
+						.. (letter == "u" and "d" or letter),
+					text = "%" .. width .. precision .. "s",
+					plain = "%" .. width .. "s",
+				}
+				at = at + 1 + #flags + #precision + #letter
+			end
+		end
+		return list
+	end
+
+	function M.format(format, ...)
+		local list = parsed[format]
+		if not list then
+			if type(format) ~= "string" then
+				core.fail(nil, ("printf needs a format, not a %s"):format(type(format)))
+			end
+			list = parse(format)
+			-- Formats are few; should they be made at run time, memory is not theirs for ever.
+			if parsed_count >= 1000 then
+				parsed, parsed_count = {}, 0
+			end
+			parsed[format], parsed_count = list, parsed_count + 1
+		end
+		local out, n = {}, 0
+		for i, part in ipairs(list) do
+			if type(part) == "table" then
+				n = n + 1
+				part = convert(part, (select(n, ...)))
+			end
+			out[i] = part
+		end
+		return table.concat(out)
+	end
+
+	-- Text that the script prints.
+	function M.put(text)
+		if core.format == "json" then
+			text = json.encode {type = "print", text = (text:gsub("\n$", ""))} .. "\n"
+		end
+		core.write(text)
+	end
+
+	local function join(separator, ...)
+		local out = table.pack(...)
+		for i = 1, out.n do
+			out[i] = tostring(out[i])
+		end
+		return table.concat(out, separator)
+	end
+
+	function M.print(...)
+		M.put(join("\t", ...) .. "\n")
+	end
+
+	function M.printf(...)
+		M.put(M.format(...))
+	end
+
+	function M.warn(...)
+		core.warn(join("", ...))
+	end
+
+	function M.hexdump(data, max)
+		if data == nil then
+			return
+		end
+		M.put(core.text.hexdump(tostring(data), max) .. "\n")
+	end
+
+	local function value_text(value)
+		if type(value) == "table" then
+			return json.encode(value)
+		elseif type(value) ~= "string" then
+			return tostring(value)
+		end
+		local text = core.text.escape(value)
+		if text == "" or text:find('[%s"=]') then
+			return '"' .. text:gsub('"', '\\"') .. '"'
+		end
+		return text
+	end
+
+	function M.emit(t)
+		if type(t) ~= "table" then
+			core.fail(nil, ("emit needs a table, not a %s"):format(type(t)))
+		end
+		local kind = t.type or "emit"
+		if core.format == "json" then
+			local copy = {}
+			for key, value in pairs(t) do
+				copy[key] = value
+			end
+			copy.type = kind
+			core.write(json.encode(copy) .. "\n")
+			return
+		end
+		local names, values = {}, {}
+		for key, value in pairs(t) do
+			if key ~= "type" then
+				names[#names + 1] = tostring(key)
+				values[tostring(key)] = value
+			end
+		end
+		table.sort(names)
+		local out = {value_text(tostring(kind))}
+		for i, name in ipairs(names) do
+			out[i + 1] = core.text.escape(name) .. "=" .. value_text(values[name])
+		end
+		core.write(table.concat(out, " ") .. "\n")
+	end
+
+	-- io.write and io.stdout of a script that may only print.
+	function M.file(write)
+		local file = {}
+		function file:write(...)
+			write(join("", ...))
+			return self
+		end
+		function file.flush()
+			core.flush()
+			return file
+		end
+		function file.setvbuf()
+			return true
+		end
+		function file.close()
+			return nil, "the output stays open"
+		end
+		return file
+	end
+
+	return M
+end
