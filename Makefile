@@ -1,37 +1,56 @@
 # SPDX-License-Identifier: MIT
-# One Makefile, no recursion. `make help` lists what it does; all output goes to build/.
+# One Makefile; all output goes to build/. `make help` lists what it does.
 
 VERSION := 0.1.0
 B := build
 prefix ?= /usr/local
 DESTDIR ?=
-CC ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
 CLANG ?= clang
-PKGS := libbpf libelf lua5.4 capstone
+LUA ?= lua5.4
+PKGS := libbpf libelf $(LUA) capstone
 
+# CFLAGS and LDFLAGS are the user's; everything that the code needs is added here.
 CFLAGS ?= -O2 -g
 WARN := -std=c11 -Wall -Wextra -Werror
 DEFS := -D_GNU_SOURCE -DTS_VERSION='"$(VERSION)"'
-# CFLAGS is the user's; everything that the code needs is added here.
-ALL_CFLAGS = $(CFLAGS) $(WARN) $(DEFS) -Icore $(shell pkg-config --cflags $(PKGS))
-LIBS = $(shell pkg-config --libs $(PKGS)) -lm
 ifeq ($(SAN),1)
 B := build/san
-CFLAGS += -O1 -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined
-LDFLAGS += -fsanitize=address,undefined
+SANITIZE := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 endif
+ifeq ($(SAN),fuzz)
+B := build/fuzz
+CC := $(CLANG)
+SANITIZE := -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
+endif
+
+# pkg-config runs once, and only when something is compiled.
+pkgs = $(if $(shell pkg-config --exists $(2) && echo y),$(shell pkg-config $(1) $(2)),$\
+	$(error not all of $(2) can be found: run `make deps`))
+PKG_CFLAGS = $(eval PKG_CFLAGS := $$(call pkgs,--cflags,$(PKGS)))$(PKG_CFLAGS)
+PKG_LIBS = $(eval PKG_LIBS := $$(call pkgs,--libs,$(PKGS)))$(PKG_LIBS)
+BPF_INCLUDE = $(eval BPF_INCLUDE := -I$$(call pkgs,--variable=includedir,libbpf))$(BPF_INCLUDE)
+ALL_CFLAGS = $(CFLAGS) $(WARN) $(SANITIZE) $(DEFS) -Icore $(patsubst -I%,-isystem %,$(PKG_CFLAGS))
+ALL_LDFLAGS = $(LDFLAGS) $(SANITIZE)
+LIBS = $(PKG_LIBS) -lm
 
 CORE := $(filter-out core/main.c,$(wildcard core/*.c))
 OBJS := $(CORE:core/%.c=$(B)/core/%.o)
 BPF := $(patsubst bpf/%.bpf.c,$(B)/bpf/%.bpf.o,$(wildcard bpf/*.bpf.c))
 EMBED := $(BPF) $(wildcard lua/*.lua) $(wildcard scripts/*.lua)
 UNIT := $(patsubst tests/unit/%.c,$(B)/unit/%,$(wildcard tests/unit/test_*.c))
+FUZZ := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+MAN := $(wildcard man/*.[0-9])
 
+.DELETE_ON_ERROR:
+.SECONDARY:
 .PHONY: all
-all: $(B)/tlsscope
+all: $(B)/tlsscope ## build build/tlsscope (this is also what plain `make` does)
 
 $(B)/tlsscope: $(B)/core/main.o $(B)/libtlsscope.a
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 
 $(B)/libtlsscope.a: $(OBJS) $(B)/embed.o
 	rm -f $@
@@ -42,18 +61,118 @@ $(B)/core/%.o: core/%.c Makefile
 	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 # No architecture's headers: one object serves all of them.
-$(B)/bpf/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h) Makefile
+$(B)/bpf/%.bpf.o: bpf/%.bpf.c Makefile
 	@mkdir -p $(@D)
-	$(CLANG) -target bpf -mcpu=v2 -O2 -g -Wall -Wextra -Werror -Ibpf -c -o $@ $<
+	$(CLANG) -target bpf -mcpu=v2 -O2 -g -Wall -Wextra -Werror -Ibpf $(BPF_INCLUDE) \
+		-MMD -MP -c -o $@ $<
 
-$(B)/embed.c: core/embed.sh $(EMBED) Makefile
+# The list changes when a file is added or removed; the files themselves are named too.
+$(B)/embed.list: FORCE
 	@mkdir -p $(@D)
+	@echo '$(EMBED)' | cmp -s - $@ || echo '$(EMBED)' >$@
+$(B)/embed.c: core/embed.sh $(B)/embed.list $(EMBED)
 	sh core/embed.sh $(B) $(EMBED) >$@
 $(B)/embed.o: $(B)/embed.c
 	$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
-$(B)/unit/%: tests/unit/%.c $(B)/libtlsscope.a
+# A test that includes alloc.h makes allocations fail.
+WRAP_ALLOC := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup
+$(B)/unit/%: tests/unit/%.c $(B)/libtlsscope.a Makefile
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -Itests/unit $(LDFLAGS) -MMD -MP -o $@ $< $(B)/libtlsscope.a -lcmocka $(LIBS)
+	$(CC) $(ALL_CFLAGS) -Itests/unit $(ALL_LDFLAGS) -MMD -MP -MF $@.d -o $@ $< \
+		$(if $(shell grep '^#include "alloc.h"' $<),$(WRAP_ALLOC)) \
+		$(B)/libtlsscope.a -lcmocka $(LIBS)
 
--include $(OBJS:.o=.d) $(B)/core/main.d $(UNIT:=.d)
+$(B)/fuzz/%: tests/fuzz/%.c $(B)/libtlsscope.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -fsanitize=fuzzer -MMD -MP -MF $@.d -o $@ $< $(B)/libtlsscope.a $(LIBS)
+
+-include $(OBJS:.o=.d) $(B)/core/main.d $(BPF:.o=.d) $(UNIT:=.d) $(FUZZ:=.d)
+
+.PHONY: FORCE deps demo test unit check fuzz install uninstall clean help
+FORCE:
+
+deps: ## install, with apt, what building and testing need and is missing
+	@tests/deps build test
+
+demo: ## install what is missing, build, and watch a real HTTPS server for a few seconds
+	@tests/deps build demo
+	@$(MAKE) --no-print-directory all
+	@tests/demo $(B)/tlsscope
+
+test: ## install what is missing, build, run all tests
+	@tests/deps build test
+	@$(MAKE) --no-print-directory -j2 all unit
+	@tests/run $(B)
+
+unit: $(UNIT) ## build the unit tests (SAN=1: with the address and undefined-behaviour sanitizers)
+
+CHECKS := check-layers check-format check-tidy check-cppcheck check-lua check-shell check-man \
+	  check-gcc check-clang check-san
+.PHONY: $(CHECKS)
+check: ## install what is missing, then formatter, linters, both compilers, sanitizers
+	@tests/deps build test check
+	@$(MAKE) --no-print-directory -k $(CHECKS)
+
+SOURCES := $(wildcard core/*.[ch] bpf/*.[ch] tests/unit/*.[ch] tests/fuzz/*.c tests/victims/*.c)
+SHELL_SCRIPTS = $(shell grep -lE '^\#!/bin/(ba)?sh' tests/* tests/*/* core/*.sh .ci/* 2>/dev/null)
+check-layers:
+	tests/check-layers
+# The layout is that of clang-format 14 (Debian 12); other versions differ in details.
+check-format:
+	@case $$(clang-format --version) in \
+	*"version 14."*) echo clang-format --dry-run; clang-format --dry-run -Werror $(SOURCES) ;; \
+	*) echo "layout not checked: it is that of clang-format 14, and here is" \
+		"$$(clang-format --version)" ;; esac
+check-tidy: $(patsubst core/%.c,$(B)/tidy/%.ok,$(wildcard core/*.c))
+$(B)/tidy/%.ok: core/%.c $(wildcard core/*.h bpf/*.h) .clang-tidy
+	@mkdir -p $(@D)
+	clang-tidy --quiet $< -- $(ALL_CFLAGS) && touch $@
+check-cppcheck:
+	cppcheck --quiet --error-exitcode=1 --enable=warning,portability --inline-suppr \
+		--suppress=missingIncludeSystem --std=c11 -D_GNU_SOURCE -DTS_VERSION='""' \
+		-Icore core tests/unit tests/fuzz
+check-lua:
+	luacheck --quiet $(wildcard lua scripts tests/lua)
+check-shell:
+	shellcheck $(SHELL_SCRIPTS)
+check-man:
+	$(if $(MAN),mandoc -T lint -W warning $(MAN))
+check-gcc:
+	$(MAKE) --no-print-directory B=$(B)/gcc CC=gcc all unit
+check-clang:
+	$(MAKE) --no-print-directory B=$(B)/clang CC=$(CLANG) all unit
+check-san:
+	$(MAKE) --no-print-directory SAN=1 all unit
+	tests/run --only unit build/san
+
+FUZZ_RUNS ?= 100000
+fuzz: ## run each fuzzer for FUZZ_RUNS inputs (100000), a minute at most
+	@tests/deps build fuzz
+	@$(MAKE) --no-print-directory SAN=fuzz run-fuzzers
+.PHONY: run-fuzzers
+run-fuzzers: $(FUZZ)
+	@for f in $(FUZZ); do echo "$$f"; mkdir -p $$f.corpus; \
+	$$f -runs=$(FUZZ_RUNS) -max_total_time=60 -max_len=65536 -timeout=10 -verbosity=0 \
+		-artifact_prefix=$$f. $$f.corpus || exit 1; done
+
+DOC = $(DESTDIR)$(prefix)/share/doc/tlsscope
+MAN_DIR = $(DESTDIR)$(prefix)/share/man
+install: $(B)/tlsscope ## install the program, its manual and the recipes' sources (DESTDIR, prefix)
+	install -d $(DESTDIR)$(prefix)/bin $(DOC)/scripts
+	install -m 755 $(B)/tlsscope $(DESTDIR)$(prefix)/bin/tlsscope
+	install -m 644 $(wildcard README.md LICENSE* lua/tlsscope.d.lua) $(DOC)
+	install -m 644 $(wildcard scripts/*.lua) $(DOC)/scripts
+	for m in $(MAN); do install -D -m 644 $$m $(MAN_DIR)/man$${m##*.}/$${m##*/} || exit 1; done
+
+uninstall: ## remove what `make install` installed
+	rm -f $(DESTDIR)$(prefix)/bin/tlsscope
+	rm -f $(foreach m,$(MAN),$(MAN_DIR)/man$(subst .,,$(suffix $m))/$(notdir $m))
+	rm -rf $(DOC)
+
+clean: ## remove build/
+	rm -rf build
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | \
+		while IFS='|' read -r t h; do printf '  make %-10s %s\n' "$$t" "$$h"; done

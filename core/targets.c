@@ -265,14 +265,15 @@ static int look_at_path(struct targets *t, const char *path, struct ts_err *err)
 	return ret;
 }
 
-static void look_at_library(struct targets *t, const char *path)
+/* Under the name that mappings of it will have, not a link's. */
+static void look_at_library(struct targets *t, const char *link)
 {
+	char *path = realpath(link, NULL);
 	struct ts_err err = {""};
 
-	if (!ts_filter_lib_passes(t->narrow, path))
-		return;
-	if (look_at_path(t, path, &err))
+	if (path && ts_filter_lib_passes(t->narrow, path) && look_at_path(t, path, &err))
 		ts_verbose("targets", "%s", err.text);
+	free(path);
 }
 
 static void scan_libraries(struct targets *t)

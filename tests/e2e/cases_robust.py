@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: MIT
+"""Nothing is lost unseen, and nobody is harmed: load, kills, a hundred rounds."""
+import os
+import random
+import signal
+import subprocess
+import time
+
+from harness import PYTHON, bpf_gone, bpf_ids, case, check, fds
+from web import PAGE, backend, nginx
+
+SLOW = """
+config{buffer = "64K"}
+on.ssl_write({comm = "flood", capture = "all"}, function(e)
+    emit{type = "call", len = e.len, n = #(e.data or ""), gap = e.gap, cut = e.truncated,
+         head = (e.data or ""):sub(1, 18)}
+    local x = 0
+    for i = 1, 20000 do x = x + i end
+end)
+on.lost(function(l) emit{type = "lost", events = l.events, bytes = l.bytes} end)
+on.start(function() emit{type = "ready"} end)
+"""
+
+
+def flood_counted(lab, rounds, size):
+    """A handler slower than the traffic, a small buffer: delivered and lost are what was sent."""
+    p = lab.spawn([lab.victim("flood"), lab.cert, lab.key, str(rounds), str(size)],
+                  ready=b"waiting", stdin=subprocess.PIPE)
+    tracer = lab.tracer(script=SLOW)
+    p.say()
+    p.finish(60)
+    check(b"writes %d %d" % (rounds, rounds * size) in p.out(), f"flood said {p.out()!r}")
+    seen = tracer.stop()
+    calls = [r for r in seen.records if r["type"] == "call"]
+    lost = [r for r in seen.records if r["type"] == "lost"]
+    lost_events = sum(r["events"] or 0 for r in lost)
+    lost_bytes = sum(r["bytes"] or 0 for r in lost)
+    check(lost_events > 0, "nothing was lost: the handler is not slow enough for this test")
+    check(len(calls) + lost_events == rounds,
+          f"{len(calls)} delivered and {lost_events} lost are not {rounds}")
+    check(sum(c["len"] for c in calls) <= rounds * size and all(c["len"] == size for c in calls),
+          "a call's length is wrong")
+    total = sum(c["n"] for c in calls) + lost_bytes
+    check(total == rounds * size, f"{total} bytes delivered and lost are not {rounds * size}")
+    check(str(lost_events) in seen.stderr, f"the loss is not told on stderr: {seen.stderr!r}")
+    position = 0
+    for c in calls:
+        check(c["cut"] == (c["n"] < c["len"]), f"truncated is wrong: {c}")
+        position += c.get("gap") or 0
+        if c["n"] >= 18:
+            check(c["head"] == f"round {position // size:012} ", f"at byte {position}: {c}")
+        position += c["len"]
+
+
+@case(timeout=120)
+def loss_is_counted(lab):
+    flood_counted(lab, 30000, 2000)
+
+
+@case(timeout=120)
+def loss_of_parts_is_counted(lab):
+    """Calls of several records, some of which fit and some not."""
+    flood_counted(lab, 3000, 60000)
+
+
+@case()
+def nothing_lost_at_ease(lab):
+    """The default buffer and a quick handler: every call, no loss."""
+    p = lab.spawn([lab.victim("flood"), lab.cert, lab.key, "20000", "500"], ready=b"waiting",
+                  stdin=subprocess.PIPE)
+    tracer = lab.tracer(script="""
+        local calls, bytes = {["in"] = 0, out = 0}, 0
+        on.tls_data({comm = "flood"}, function(e)
+            calls[e.dir] = calls[e.dir] + 1
+            bytes = bytes + #e.data
+        end)
+        on.lost(function(l) emit{type = "lost", events = l.events} end)
+        on.start(function() emit{type = "ready"} end)
+        on.stop(function() emit{type = "total", r = calls["in"], w = calls.out, bytes = bytes} end)
+        """)
+    p.say()
+    p.finish()
+    seen = tracer.stop()
+    total = seen.records[-1]
+    check((total["r"], total["w"], total["bytes"]) == (20000, 20000, 20000 * 1000),
+          f"{seen.records[1:]}")
+
+
+LOAD = """
+import http.client, signal, ssl, sys
+port, cert = int(sys.argv[1]), sys.argv[2]
+page = open(sys.argv[3], "rb").read()
+going = True
+
+def end(*_):
+    global going
+    going = False
+
+signal.signal(signal.SIGTERM, end)
+context = ssl.create_default_context(cafile=cert)
+print("begun", flush=True)
+done = 0
+c = http.client.HTTPSConnection("127.0.0.1", port, context=context)
+while going:
+    c.request("GET", "/page")
+    assert c.getresponse().read() == page
+    done += 1
+    if done % 10 == 0:
+        c.close()
+print("done", done)
+"""
+
+
+def under_load(lab):
+    """nginx and a client that asks it without end and checks every answer."""
+    port = lab.port()
+    server = nginx(lab, port, backend(), http2=False)
+    client = lab.spawn([PYTHON, lab.write("load.py", LOAD), str(port), lab.cert,
+                        lab.write("page", PAGE)], ready=b"begun")
+    with open(f"/proc/{server.pid}/task/{server.pid}/children") as f:
+        worker = int(f.read().split()[0])
+    return server, worker, client
+
+
+def still_well(server, worker, client, open_before):
+    """The load goes on, then ends in peace; nothing stayed in the traced processes."""
+    check(server.poll() is None and client.poll() is None,
+          f"a traced program ended: {server.err()} {client.err()}")
+    check(abs(fds(worker) - open_before) <= 2,
+          f"nginx has {fds(worker)} descriptors, {open_before} before")
+    client.send_signal(signal.SIGTERM)
+    client.finish()
+    check(int(client.out().split()[-1]) > 20, f"the load was no load: {client.out()!r}")
+    os.kill(worker, 0)
+    check(not server.err(), f"nginx complains: {server.err()}")
+
+
+@case(timeout=240)
+def hundred_rounds(lab):
+    """Attach and detach a hundred times while programs talk."""
+    server, worker, client = under_load(lab)
+    before, ids = fds(worker), set()
+    for n in range(100):
+        tracer = lab.tracer("-q", script="""
+            local n = 0
+            on.tls_data({capture = 64}, function() n = n + 1 end)
+            on.start(function() emit{type = "ready"} end)
+            on.stop(function() emit{type = "total", n = n} end)
+            """)
+        if n % 10 == 0:
+            time.sleep(0.2)
+            ids |= bpf_ids(tracer.process.pid)
+        records = tracer.stop().records
+        check(records[-1]["type"] == "total", f"round {n}: {records}")
+        if n % 10 == 0:
+            check(records[-1]["n"] > 0, f"round {n} saw nothing")
+    bpf_gone(ids)
+    still_well(server, worker, client, before)
+
+
+@case(timeout=120)
+def tracer_killed(lab):
+    """SIGKILL at random times, during the start too: no probe stays, programs go on."""
+    server, worker, client = under_load(lab)
+    flood = lab.spawn([lab.victim("flood"), lab.cert, lab.key, "0", "3000"], ready=b"waiting",
+                      stdin=subprocess.PIPE)
+    flood.say()
+    before, ids, rng = fds(worker), set(), random.Random(7)
+    for n in range(20):
+        tracer = lab.tracer(ready=n % 2 == 0, arguments=["256"])
+        time.sleep(rng.random() * 0.3)
+        tracer.process.send_signal(signal.SIGSTOP)
+        ids |= bpf_ids(tracer.process.pid)
+        tracer.process.stop(signal.SIGKILL)
+        os.unlink(tracer.file) if os.path.exists(tracer.file) else None
+    bpf_gone(ids)
+    check(flood.poll() is None, f"flood ended: {flood.err()}")
+    flood.stop()
+    check(flood.returncode == 0 and b"writes" in flood.out(), f"flood: {flood.err()}")
+    still_well(server, worker, client, before)
+
+
+@case()
+def stopped_twice(lab):
+    """SIGTERM ends it as cleanly as SIGINT; a burst of both does no harm."""
+    for numbers in ([signal.SIGTERM], [signal.SIGINT]):
+        tracer = lab.tracer(script="""
+            on.start(function() emit{type = "ready"} end)
+            on.stop(function() emit{type = "bye"} end)
+            on.tls_data(function() end)
+            """)
+        ids = bpf_ids(tracer.process.pid)
+        for number in numbers:
+            tracer.process.send_signal(number)
+        tracer.process.finish()
+        check(tracer.records()[-1]["type"] == "bye", "on.stop did not run")
+        bpf_gone(ids)
+
+
+@case()
+def endless_handler(lab):
+    """Ctrl-C ends a handler that never does."""
+    tracer = lab.tracer(script="""
+        on.start(function() emit{type = "ready"} end)
+        every("10ms", function() emit{type = "spin"} while true do end end)
+        on.tls_data(function() end)
+        """)
+    time.sleep(0.3)
+    tracer.process.send_signal(signal.SIGINT)
+    try:
+        tracer.process.wait(10)
+    except subprocess.TimeoutExpired:
+        tracer.process.send_signal(signal.SIGINT)
+        tracer.process.wait(5)
+    check(tracer.process.returncode is not None, "it goes on")
+
+
+@case()
+def idle_costs_nothing(lab):
+    """A tracer without events sleeps."""
+    tracer = lab.tracer("--comm", "nobody-has-this")
+    time.sleep(0.5)
+
+    def used():
+        with open(f"/proc/{tracer.process.pid}/stat") as f:
+            fields = f.read().rsplit(")", 1)[1].split()
+        return int(fields[11]) + int(fields[12])
+    before = used()
+    time.sleep(2)
+    ticks = used() - before
+    tracer.stop()
+    # 200 ticks of a hundredth of a second passed; a busy loop would have taken them all.
+    check(ticks < 60, f"{ticks} of 200 ticks of CPU without an event")
+
+
+@case(timeout=90)
+def fork_server_under_load(lab):
+    """A process a connection, many at once: each is seen whole."""
+    lab.need("socat")
+    port = lab.port()
+    lab.spawn(["socat", f"OPENSSL-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork,backlog=64,cert="
+               f"{lab.cert},key={lab.key},verify=0", "EXEC:cat"], port=port)
+    tracer = lab.tracer("--comm", "socat")
+    texts, clients = {}, []
+    for i in range(30):
+        text = b"".join(b"%02d line %06d\n" % (i, n) for n in range(200))
+        path = lab.write(f"in{i}", text)
+        with open(path, "rb") as f:
+            p = lab.spawn(["socat", "-t5", "-", f"OPENSSL:localhost:{port},pf=ip4,cafile={lab.cert}"],
+                          stdin=f)
+        texts[p.pid] = text
+        clients.append(p)
+    for p in clients:
+        p.finish()
+        check(p.out() == texts[p.pid], "socat's own output is wrong")
+    seen = tracer.stop()
+    for p in clients:
+        flow, = seen.flows(pids=[p.pid])
+        check(flow.sent == texts[p.pid] and flow.received == texts[p.pid], f"{flow}")
+    servers = [f for f in seen.flows(comm=["socat"]) if f.pid not in texts]
+    check(sorted(f.received for f in servers) == sorted(texts.values()), f"{len(servers)} servers")
+    check(sorted(f.sent for f in servers) == sorted(texts.values()), "what the servers sent")
