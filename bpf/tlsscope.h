@@ -72,6 +72,7 @@ struct ts_rule {
 	__u32 flags;	/* enum ts_rule_flags */
 	struct ts_value conn, buf, len, out, flow, sp;
 	struct ts_value ret, sp_leave;
+	struct ts_value refs; /* TS_ROLE_CLOSE: with more than one reference it goes on */
 };
 
 /*
@@ -183,7 +184,7 @@ enum ts_counter {
 };
 
 _Static_assert(sizeof(struct ts_value) == 8, "layout");
-_Static_assert(sizeof(struct ts_rule) == 24 + 8 * 8, "layout");
+_Static_assert(sizeof(struct ts_rule) == 24 + 9 * 8, "layout");
 _Static_assert(sizeof(struct ts_filter_id) == 24, "layout");
 _Static_assert(sizeof(struct ts_record) == 8, "layout");
 _Static_assert(sizeof(struct ts_data) == 152, "layout");

@@ -438,13 +438,16 @@ static __always_inline void send_call(struct ts_control *ctl, const struct ts_ru
 }
 
 /* The connection ends: tell it, when anything was ever sent of it. */
-static __always_inline void send_close(struct ts_control *ctl, const struct ts_rule *rule,
-				       __u64 conn)
+static __always_inline void send_close(void *ctx, struct ts_control *ctl,
+				       const struct ts_rule *rule, __u64 conn)
 {
 	struct ts_data *d;
 	struct conn_key key;
 	struct conn *c;
+	__s64 refs;
 
+	if (get_value(ctx, &rule->refs, &refs) && refs > 1)
+		return;
 	if (!get_conn_key(conn, &key))
 		return;
 	c = bpf_map_lookup_elem(&conns, &key);
@@ -479,7 +482,7 @@ int enter(void *ctx)
 	if (!rule || !ctl || !get_value(ctx, &rule->conn, (__s64 *)&n.conn))
 		return 0;
 	if (rule->role == TS_ROLE_CLOSE) {
-		send_close(ctl, rule, n.conn);
+		send_close(ctx, ctl, rule, n.conn);
 		return 0;
 	}
 	n.subs = wanted(ctl, rule);

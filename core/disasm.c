@@ -297,7 +297,7 @@ static int collect(struct code *c, const struct flow *f, void *ctx)
 	return 0;
 }
 
-static int analyse(struct code *c, struct disasm_calls *out)
+static int find_calls(struct code *c, void *out)
 {
 	struct collect x = {.out = out};
 	size_t i;
@@ -311,13 +311,53 @@ static int analyse(struct code *c, struct disasm_calls *out)
 	return walk(c, collect, &x);
 }
 
-int disasm_calls(struct image *im, const struct image_symbol *sym, struct disasm_calls *out)
+struct counter {
+	bool found, lost; /* lost: the first argument may have changed */
+	int32_t offset;
+};
+
+static int count(struct code *c, const struct flow *f, void *ctx)
+{
+	const cs_x86 *x = &c->insn->detail->x86;
+	struct counter *out = ctx;
+	unsigned int reg;
+	bool whole;
+	size_t n;
+
+	(void)f;
+	for (n = 0; n < x->op_count; n++)
+		if (!out->found && !out->lost && x->prefix[0] == X86_PREFIX_LOCK &&
+		    x->operands[n].type == X86_OP_MEM && x->operands[n].size == 4 &&
+		    x->operands[n].mem.base == X86_REG_RDI &&
+		    x->operands[n].mem.index == X86_REG_INVALID &&
+		    x->operands[n].mem.disp == (int32_t)x->operands[n].mem.disp) {
+			out->found = true;
+			out->offset = (int32_t)x->operands[n].mem.disp;
+		}
+	for (n = 0; touched(c, n, &reg); n++)
+		out->lost |= slot_of(c->isa, reg, &whole) == 0;
+	return 0;
+}
+
+static int find_counter(struct code *c, void *offset)
+{
+	struct counter x = {0};
+	int ret = c->isa->arch == CS_ARCH_X86 ? walk(c, count, &x) : -ENOENT;
+
+	if (ret || !x.found)
+		return ret ? ret : -ENOENT;
+	*(int32_t *)offset = x.offset;
+	return 0;
+}
+
+/* Reads a function's code and runs fn on it. */
+static int analyse(struct image *im, const struct image_symbol *sym,
+		   int (*fn)(struct code *c, void *out), void *out)
 {
 	const struct isa *isa = isa_find(image_machine(im));
 	struct code *c;
 	int ret = -ENOMEM;
 
-	memset(out, 0, sizeof(*out));
 	if (!sym->size || !isa)
 		return -ENOENT;
 	if (sym->size > MAX_CODE)
@@ -334,12 +374,26 @@ int disasm_calls(struct image *im, const struct image_symbol *sym, struct disasm
 		cs_option(c->cs, CS_OPT_DETAIL, CS_OPT_ON);
 		c->insn = cs_malloc(c->cs);
 		if (c->insn)
-			ret = analyse(c, out);
+			ret = fn(c, out);
 		cs_free(c->insn, c->insn ? 1 : 0);
 		cs_close(&c->cs);
 	}
 	free(c);
+	return ret;
+}
+
+int disasm_calls(struct image *im, const struct image_symbol *sym, struct disasm_calls *out)
+{
+	int ret;
+
+	memset(out, 0, sizeof(*out));
+	ret = analyse(im, sym, find_calls, out);
 	if (ret)
 		memset(out, 0, sizeof(*out));
 	return ret;
+}
+
+int disasm_counter(struct image *im, const struct image_symbol *sym, int32_t *offset)
+{
+	return analyse(im, sym, find_counter, offset);
 }

@@ -32,4 +32,11 @@ struct disasm_calls {
  */
 int disasm_calls(struct image *im, const struct image_symbol *sym, struct disasm_calls *out);
 
+/*
+ * Where the function's first argument points, how far into it lies the 32-bit counter that the
+ * function changes atomically. x86_64 only (elsewhere the change may be a call). Errors as above;
+ * -ENOENT also when there is none.
+ */
+int disasm_counter(struct image *im, const struct image_symbol *sym, int32_t *offset);
+
 #endif

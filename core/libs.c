@@ -50,7 +50,7 @@ static const struct lib_func openssl_funcs[] = {
 	{"ssl_write_internal", WRITE, EX_FORM, .out_alt = 5, .alt_symbol = "SSL_write_ex2",
 	 .inside = {"SSL_write", "SSL_write_ex", "SSL_write_ex2"}},
 	/* SSL_new calls SSL_clear too, before anything is known of the connection: no harm. */
-	{"SSL_free", .role = TS_ROLE_CLOSE, .conn = 1},
+	{"SSL_free", .role = TS_ROLE_CLOSE, .conn = 1, .refs_of = "SSL_up_ref"},
 	{"SSL_clear", .role = TS_ROLE_CLOSE, .conn = 1},
 };
 

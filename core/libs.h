@@ -42,6 +42,7 @@ struct lib_func {
 	bool int_len, int_ret; /* 32-bit length, 32-bit return value */
 	const char *inside[LIB_MAX_INSIDE];
 	const char *alt_symbol;
+	const char *refs_of; /* TS_ROLE_CLOSE: the function that counts one reference more */
 };
 
 struct lib_row {

@@ -23,6 +23,8 @@
 #define HOST_EVENTS 64
 enum { HOST_MSGH = 1, HOST_FIRST_EVENT, HOST_TOP = HOST_FIRST_EVENT + HOST_EVENTS - 1 };
 
+#define HOST_LIBRARY "tlsscope.library" /* in the registry: the globals of embedded modules */
+
 #define HOST_CAPTURE 16384 /* bytes a call where nobody says otherwise */
 #define HOST_MEMORY (1ull << 30)
 #define HOST_TEXT_MAX (64u << 20) /* no source file is larger */
@@ -97,6 +99,7 @@ int host_load_embedded(lua_State *L, const char *path);
 /* lua_run.c: what script.h says of messages, records and interrupts */
 /* lua_pcall(nargs, nresults) with traceback, and interrupts told from others. */
 int host_call(struct script *s, int nargs, int nresults);
+void host_interrupted(lua_State *L, lua_Debug *ar); /* raises what an interrupt raises */
 void host_clock(struct script *s, uint64_t nsecs);
 /* Pushes HH:MM:SS.mmm, or nil when the time of day is not known. */
 void host_push_time(lua_State *L, struct script *s, uint64_t nsecs);

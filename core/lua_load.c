@@ -92,6 +92,10 @@ int host_load_embedded(lua_State *L, const char *path)
 	chunk = lua_pushfstring(L, "=%s", path);
 	err = luaL_loadbufferx(L, text, (size_t)(f->end - f->data), chunk, "t");
 	lua_remove(L, -2);
+	if (!err) {
+		lua_getfield(L, LUA_REGISTRYINDEX, HOST_LIBRARY);
+		lua_setupvalue(L, -2, 1);
+	}
 	return err;
 }
 

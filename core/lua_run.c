@@ -8,14 +8,23 @@
 
 #define SECOND 1000000000ull
 
+void host_interrupted(lua_State *L, lua_Debug *ar)
+{
+	lua_getinfo(L, "Sl", ar);
+	if (ar->currentline > 0)
+		lua_pushfstring(L, "%s:%d: interrupted", ar->short_src, ar->currentline);
+	else
+		lua_pushliteral(L, "interrupted");
+	lua_error(L);
+}
+
 /*
  * Fires at every instruction until the call from C is over: a script that catches the error with
  * pcall gets the next one.
  */
 static void interrupt_hook(lua_State *L, lua_Debug *ar)
 {
-	(void)ar;
-	luaL_error(L, "interrupted");
+	host_interrupted(L, ar);
 }
 
 void script_interrupt(struct script *s)

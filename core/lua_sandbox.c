@@ -105,9 +105,8 @@ static int do_file(lua_State *L)
 
 static void interrupt_flag(lua_State *L, lua_Debug *ar)
 {
-	(void)ar;
 	if (host_of(L)->interrupted)
-		luaL_error(L, "interrupted");
+		host_interrupted(L, ar);
 }
 
 /* An interrupt sets the hook of the main thread only: coroutines look for themselves. */
@@ -162,16 +161,12 @@ static void restrict_package(lua_State *L)
 	lua_pop(L, 1);
 }
 
-void host_open_libraries(lua_State *L, bool unsafe)
+static void restrict_all(lua_State *L)
 {
 	static const char *const os[] = {"execute", "remove", "rename", "tmpname", "setlocale"};
 	static const char *const io[] = {"popen", "tmpfile", "output"};
 	size_t i;
 
-	luaL_openlibs(L);
-	wrap(L, "coroutine", "create", create_coroutine);
-	if (unsafe)
-		return;
 	for (i = 0; i < TS_ARRAY_SIZE(os); i++)
 		refuse(L, "os", os[i]);
 	for (i = 0; i < TS_ARRAY_SIZE(io); i++)
@@ -185,4 +180,27 @@ void host_open_libraries(lua_State *L, bool unsafe)
 	lua_setglobal(L, "dofile");
 	restrict_debug(L);
 	restrict_package(L);
+}
+
+/* The library's own globals, so that a script may use any name for what it likes. */
+static void copy_globals(lua_State *L)
+{
+	lua_newtable(L);
+	lua_pushglobaltable(L);
+	for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
+		lua_pushvalue(L, -2);
+		lua_pushvalue(L, -2);
+		lua_rawset(L, -6);
+	}
+	lua_pop(L, 1);
+	lua_setfield(L, LUA_REGISTRYINDEX, HOST_LIBRARY);
+}
+
+void host_open_libraries(lua_State *L, bool unsafe)
+{
+	luaL_openlibs(L);
+	wrap(L, "coroutine", "create", create_coroutine);
+	if (!unsafe)
+		restrict_all(L);
+	copy_globals(L);
 }

@@ -121,6 +121,22 @@ static int open_regular(const char *path, struct stat *st)
 	return ret;
 }
 
+/*
+ * Opens a path that may lead to another file by now; its inode number tells. Not its device: btrfs
+ * and overlayfs show one in the maps and another in stat.
+ */
+static int open_if_same(const char *path, const struct proc_map *map)
+{
+	struct stat st;
+	int fd = open_regular(path, &st);
+
+	if (fd >= 0 && st.st_ino != map->inode) {
+		close(fd);
+		return -ESTALE;
+	}
+	return fd;
+}
+
 int proc_open_map(uint32_t pid, const struct proc_map *map)
 {
 	struct stat st;
@@ -134,20 +150,15 @@ int proc_open_map(uint32_t pid, const struct proc_map *map)
 	free(path);
 	if (fd >= 0)
 		return fd;
-	/*
-	 * Without the capability for map_files, or unmapped since. Here a path can lead to another
-	 * file; its inode number tells. Not its device: btrfs and overlayfs show one in the maps
-	 * and another in stat.
-	 */
+	/* Without the capability for map_files, or unmapped since. */
 	n = asprintf(&path, "/proc/%u/root%s", pid, map->path);
 	if (n < 0)
 		return -ENOMEM;
-	fd = open_regular(path, &st);
+	fd = open_if_same(path, map);
 	free(path);
-	if (fd >= 0 && st.st_ino != map->inode) {
-		close(fd);
-		return -ESTALE;
-	}
+	/* The process is gone; its file may have the same name here. */
+	if (fd < 0 && !proc_exists(pid))
+		fd = open_if_same(map->path, map);
 	return fd;
 }
 

@@ -283,7 +283,7 @@ static int read_error(const struct reader *r, ptrdiff_t code, struct ts_err *err
 /* 1: the file is one that we read. */
 static int read_header(struct reader *r, struct ts_err *err)
 {
-	struct file_header h;
+	struct file_header h = {0};
 	ptrdiff_t n = read_bytes(r, (unsigned char *)&h, sizeof(h));
 
 	if (n < 0)

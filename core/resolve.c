@@ -324,8 +324,27 @@ static struct ts_value argument(const struct arch *arch, uint8_t n, uint8_t size
 	return v;
 }
 
-static struct ts_rule make_rule(const struct arch *arch, const struct found *f)
+/* Where a connection's count of references is: as the function shows that takes one more. */
+static struct ts_value references(struct work *w, const struct lib_func *func)
 {
+	struct ts_value v = argument(w->arch, func->conn, 4);
+	struct image_symbol sym;
+
+	if (!func->refs_of)
+		return (struct ts_value){0};
+	if (image_symbol(w->im, func->refs_of, &sym) == IMAGE_NOWHERE ||
+	    disasm_counter(w->im, &sym, &v.disp)) {
+		note(w, "%s: taken for a connection's end even where references to it are left",
+		     func->name);
+		return (struct ts_value){0};
+	}
+	v.kind = TS_VAL_MEM;
+	return v;
+}
+
+static struct ts_rule make_rule(struct work *w, const struct found *f)
+{
+	const struct arch *arch = w->arch;
 	const struct lib_func *func = f->func;
 	struct ts_rule r = {
 		.role = (uint8_t)func->role,
@@ -340,8 +359,10 @@ static struct ts_rule make_rule(const struct arch *arch, const struct found *f)
 		.sp = {.reg = arch->sp, .kind = TS_VAL_REG, .size = 8},
 	};
 
-	if (func->role == TS_ROLE_CLOSE)
+	if (func->role == TS_ROLE_CLOSE) {
+		r.refs = references(w, func);
 		return r;
+	}
 	r.ret = (struct ts_value){arch->ret, TS_VAL_REG, func->int_ret ? 4 : 8, 0};
 	r.sp_leave = (struct ts_value){arch->sp, TS_VAL_REG, 8, -arch->sp_return};
 	return r;
@@ -359,7 +380,7 @@ static void emit(struct work *w, struct found *f)
 		return;
 	}
 	out->func = f->func;
-	out->rule = make_rule(w->arch, f);
+	out->rule = make_rule(w, f);
 	memcpy(out->how, f->how, sizeof(out->how));
 	p->funcs_count++;
 	site.role = RESOLVE_ENTER;

@@ -197,7 +197,7 @@ static void tell_child(const struct run *r)
 {
 	int s = r->child_status;
 
-	if (s < 0)
+	if (s < 0 || !r->o->command)
 		return;
 	if (WIFSIGNALED(s))
 		ts_warn("'%s' was ended by signal %d (%s)", r->o->command, WTERMSIG(s),

@@ -196,7 +196,7 @@ static int read_recipe(const char *name, struct ts_buf *text, struct ts_err *err
 		return ts_buf_add(text, f->data, (size_t)(f->end - f->data))
 			       ? ts_fail(err, ENOMEM, "no memory for '%s'", name)
 			       : 0;
-	for (n = 0; r[n].name && n < TS_ARRAY_SIZE(names); n++)
+	for (n = 0; n < TS_ARRAY_SIZE(names) && r[n].name; n++)
 		names[n] = r[n].name;
 	nearest = ts_nearest(name, names, n);
 	if (nearest)

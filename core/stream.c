@@ -36,6 +36,7 @@ struct conn {
  */
 struct call {
 	struct link order;
+	struct call *spare; /* the next one, when this is not in use */
 	struct conn *conn;
 	struct ts_buf data;
 	bool hole;
@@ -51,9 +52,9 @@ struct stream {
 	struct stream_ops ops;
 	void *ctx;
 	struct ts_map sources, conns, calls, processes;
-	struct link lru;   /* connections, the one silent for longest first */
-	struct link order; /* unfinished calls, oldest first */
-	struct link spare; /* calls not in use */
+	struct link lru;    /* connections, the one silent for longest first */
+	struct link order;  /* unfinished calls, oldest first */
+	struct call *spare; /* not in use */
 	size_t spare_count, open_bytes, source_bytes;
 	uint64_t last_id, invalid, evicted;
 	uint64_t now; /* the latest time seen */
@@ -112,7 +113,8 @@ static void call_retire(struct stream *s, struct call *call)
 	s->open_bytes -= call->data.len;
 	if (s->spare_count < SPARE_CALLS && call->data.cap <= SPARE_BYTES) {
 		s->spare_count++;
-		list_add(&s->spare, &call->order);
+		call->spare = s->spare;
+		s->spare = call;
 		return;
 	}
 	ts_buf_free(&call->data);
@@ -162,9 +164,9 @@ static struct call *call_open(struct stream *s, struct conn *c, const struct ts_
 
 	if (s->calls.count >= OPEN_CALLS)
 		call_finish(s, OF(struct call, order, s->order.next));
-	if (s->spare_count) {
-		call = OF(struct call, order, s->spare.next);
-		list_remove(&call->order);
+	call = s->spare;
+	if (call) {
+		s->spare = call->spare;
 		s->spare_count--;
 	} else {
 		call = calloc(1, sizeof(*call));
@@ -329,6 +331,7 @@ static int feed_source(struct stream *s, const struct rec_source *r)
 	struct source *source;
 	const char *names[3];
 	unsigned int i;
+	size_t len;
 	char *at;
 
 	if (stream_source(s, r->id)) /* sent again by another attach */
@@ -343,9 +346,10 @@ static int feed_source(struct stream *s, const struct rec_source *r)
 		return -ENOMEM;
 	at = source->strings;
 	for (i = 0; i < TS_ARRAY_SIZE(names); i++) {
-		names[i] = at;
-		strcpy(at, record_string(&r->record, sizeof(*r), i));
-		at += strlen(at) + 1;
+		names[i] = record_string(&r->record, sizeof(*r), i);
+		len = strlen(names[i]) + 1;
+		names[i] = memcpy(at, names[i], len);
+		at += len;
 	}
 	source->is = (struct stream_source){r->id, r->probe, names[0], names[1], names[2]};
 	if (ts_map_set(&s->sources, r->id, 0, source)) {
@@ -417,7 +421,6 @@ int stream_open(struct stream **out, const struct stream_ops *ops, void *ctx)
 	s->ctx = ctx;
 	list_init(&s->lru);
 	list_init(&s->order);
-	list_init(&s->spare);
 	*out = s;
 	return 0;
 }
@@ -432,9 +435,8 @@ void stream_close(struct stream *s)
 	stream_flush(s, UINT64_MAX);
 	while (s->lru.next != &s->lru)
 		conn_close(s, OF(struct conn, lru, s->lru.next), s->now);
-	while (s->spare.next != &s->spare) {
-		call = OF(struct call, order, s->spare.next);
-		list_remove(&call->order);
+	while ((call = s->spare)) {
+		s->spare = call->spare;
 		ts_buf_free(&call->data);
 		free(call);
 	}

@@ -11,7 +11,9 @@
 #define OTHER (ELF_CODE_ADDR + 0x2000)
 #define ARG(n) (1 << ((n)-1))
 
-static int analyse(uint16_t machine, struct code_buf *code, size_t size, struct disasm_calls *out)
+/* Asks for the counter when out is NULL. */
+static int analyse_with(uint16_t machine, struct code_buf *code, size_t size,
+			struct disasm_calls *out, int32_t *counter)
 {
 	uint8_t file[ELF_MAX];
 	struct elf_layout l = {.machine = machine, .code = code};
@@ -21,10 +23,15 @@ static int analyse(uint16_t machine, struct code_buf *code, size_t size, struct 
 
 	assert_true(fd >= 0);
 	assert_int_equal(image_open(&im, fd, "code", NULL), 0);
-	ret = disasm_calls(im, &sym, out);
+	ret = out ? disasm_calls(im, &sym, out) : disasm_counter(im, &sym, counter);
 	image_close(im);
 	close(fd);
 	return ret;
+}
+
+static int analyse(uint16_t machine, struct code_buf *code, size_t size, struct disasm_calls *out)
+{
+	return analyse_with(machine, code, size, out, NULL);
 }
 
 #define X86(c, out) analyse(EM_X86_64, c, (c)->len, out)
@@ -262,6 +269,35 @@ static void test_arm64_leaving(void **state)
 	assert_int_equal(ARM64(&c, &d), -EBADMSG);
 }
 
+static int counter(uint16_t machine, struct code_buf *c, int32_t *offset)
+{
+	return analyse_with(machine, c, c->len, NULL, offset);
+}
+
+static void test_counter(void **state)
+{
+	static const uint8_t xadd[] = {0xf0, 0x0f, 0xc1, 0x87, 0xe0, 0x09, 0x00, 0x00};
+	struct code_buf up = {0}, other = {0}, plain = {0}, arm = {0};
+	int32_t offset = 0;
+
+	(void)state;
+	CODE(&up, 0xb8, 0x01, 0, 0, 0);	   /* mov eax, 1 */
+	code_add(&up, xadd, sizeof(xadd)); /* lock xadd [rdi + 0x9e0], eax */
+	CODE(&up, 0x31, 0xff, 0xc3);	   /* xor edi, edi; ret */
+	assert_int_equal(counter(EM_X86_64, &up, &offset), 0);
+	assert_int_equal(offset, 0x9e0);
+
+	CODE(&other, 0x48, 0x8b, 0x3f); /* mov rdi, [rdi]: no more the argument */
+	code_add(&other, xadd, sizeof(xadd));
+	CODE(&other, 0xc3);
+	assert_int_equal(counter(EM_X86_64, &other, &offset), -ENOENT);
+	code_add(&plain, xadd + 1, sizeof(xadd) - 1); /* not atomic */
+	CODE(&plain, 0xc3);
+	assert_int_equal(counter(EM_X86_64, &plain, &offset), -ENOENT);
+	code_word(&arm, 0xd65f03c0);
+	assert_int_equal(counter(EM_AARCH64, &arm, &offset), -ENOENT);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -269,7 +305,7 @@ int main(void)
 		cmocka_unit_test(test_x86_overwritten), cmocka_unit_test(test_x86_joins),
 		cmocka_unit_test(test_x86_leaving),	cmocka_unit_test(test_no_proof),
 		cmocka_unit_test(test_arm64_local),	cmocka_unit_test(test_arm64_overwritten),
-		cmocka_unit_test(test_arm64_leaving),
+		cmocka_unit_test(test_arm64_leaving),	cmocka_unit_test(test_counter),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -33,7 +33,7 @@ static void wrong_names(void **state)
 	expect_wrong("on('gnutls_*', print)",
 		     "tlsscope: -e:1: no probe matches 'gnutls_*'; -l lists them\n"
 		     "     1 | on('gnutls_*', print)\n"
-		     "       |     ^^^^^^\n");
+		     "       |     ^^^^^^^^\n");
 }
 
 static void wrong_values(void **state)
@@ -87,7 +87,7 @@ static void syntax_errors(void **state)
 				    "<eof>\n"
 				    "     2 | \n");
 	/* Nothing of a source line acts on the terminal. */
-	expect_wrong("print('\033[2J') )", "tlsscope: -e:1: <eof> expected near ')'\n"
+	expect_wrong("print('\033[2J') )", "tlsscope: -e:1: unexpected symbol near ')'\n"
 					   "     1 | print('\\x1b[2J') )\n"
 					   "       |                  ^\n");
 	expect_wrong("\033Lua", "tlsscope: attempt to load a binary chunk (mode is 't')\n");

@@ -1,0 +1,642 @@
+/* SPDX-License-Identifier: MIT */
+/* What handlers get, and when they run. */
+#include "alloc.h"
+#include "api.h"
+#include "script_run.h"
+
+static void all_fields(void **state)
+{
+	struct run r = {0};
+
+	(void)state;
+	start(&r, "config{time = 'utc'}\n"
+		  "on.tls_data(function(e)\n"
+		  "print(e.nsecs, e.time, e.pid, e.tid, e.ppid, e.uid, e.gid, e.cpu, e.cgroup)\n"
+		  "print(e.comm, e.func, e.probe, e.lib, e.kind, e.dir, e.len, e.ret)\n"
+		  "print(e.duration_ns, e.duration_us, e.duration_ms, e.err, e.data, e.truncated)\n"
+		  "print(e.nodata, e.gap, e.peeked, e.early, e.container, e.peer, e.proc)\n"
+		  "print(e.conn, e.sub, e)\nend)");
+	record_started(&r);
+	message(&r, "hello");
+	expect(&r,
+	       "1000001500000\t01:16:40.001\t42\t43\t41\t1000\t100\t3\tnil\n"
+	       "curl\tSSL_write_ex\tssl_write\t/usr/lib/libssl.so.3\topenssl\tout\t5\t1\n"
+	       "2500\t2.5\t0.0025\tnil\thello\tfalse\n"
+	       "false\tnil\tfalse\tfalse\tnil\tnil\tnil\n"
+	       "connection 7 of process 42\thandler of tls_data\tevent ssl_write of curl (42), 5 "
+	       "bytes\n",
+	       "");
+}
+
+/* Every field that is documented can be read. */
+static void documented_fields(void **state)
+{
+	struct run r = {0};
+	char code[8192];
+	size_t i, n = 0;
+
+	(void)state;
+	n += (size_t)snprintf(code, sizeof(code), "on.ssl_write(function(e) local _\n");
+	for (i = 0; i < api_count; i++)
+		if (api_table[i].kind == API_FIELD || api_table[i].kind == API_CONN)
+			n += (size_t)snprintf(code + n, sizeof(code) - n, "_ = e.%s%s\n",
+					      api_table[i].kind == API_CONN ? "conn." : "",
+					      api_table[i].name);
+	snprintf(code + n, sizeof(code) - n, "print('all') end)");
+	start(&r, code);
+	message(&r, "x");
+	expect(&r, "all\n", "");
+}
+
+static void wrong_fields(void **state)
+{
+	struct run r = {0};
+
+	(void)state;
+	start(&r, "local function try(f) print((select(2, pcall(f)))) end\n"
+		  "on.ssl_write(function(e)\n"
+		  "try(function() return e.conn.fdd end)\n"
+		  "try(function() e.len = 1 end)\n"
+		  "try(function() e.conn.id = 1 end)\n"
+		  "try(function() return e[1] end)\n"
+		  "try(function() e.copy() end)\n"
+		  "end)");
+	message(&r, "x");
+	expect(&r,
+	       "-e:3: unknown field of a connection: 'fdd', did you mean 'fd'?\n"
+	       "-e:4: an event cannot be changed; keep things in e.conn.state, or change e:copy()\n"
+	       "-e:5: a connection's fields cannot be changed; keep things in conn.state\n"
+	       "-e:6: fields of an event are named by strings\n"
+	       "-e:7: not an event; call methods as e:copy()\n",
+	       "");
+}
+
+static void kept_events(void **state)
+{
+	struct run r = {0};
+
+	(void)state;
+	start(&r, "local kept, copy\n"
+		  "on.ssl_write(function(e)\n"
+		  "  if kept then print(pcall(function() return kept.len end)) print(copy.len, "
+		  "copy.data) end\n"
+		  "  kept, copy = e, e:copy()\nend)\n"
+		  "on.signal_usr1(function() print(kept, pcall(kept.copy, 5)) end)");
+	message(&r, "abc");
+	message(&r, "defg");
+	expect(&r,
+	       "false\t-e:3: this event is over: it is valid only while its handler runs; keep "
+	       "e:copy()\n3\tabc\n",
+	       "");
+}
+
+static void copies_hold_all(void **state)
+{
+	struct run r = {0};
+
+	(void)state;
+	start(&r,
+	      "on.ssl_write(function(e)\n"
+	      "local c, n = e:copy(), 0\n"
+	      "for k, v in pairs(c) do n = n + 1 if k ~= 'conn' then assert(e[k] == v, k) end end\n"
+	      "local m = 0 for _ in pairs(e) do m = m + 1 end\n"
+	      "c.len = 9 print(n, m, c.len, getmetatable(c), c.conn == e.conn)\nend)");
+	message(&r, "abc");
+	expect(&r, "24\t24\t9\tnil\ttrue\n", "");
+}
+
+static void data_and_its_size(void **state)
+{
+	static char big[20000];
+	struct run r = {0};
+
+	(void)state;
+	memset(big, 'b', sizeof(big));
+	start(&r,
+	      "local function show(e) print(e.data and #e.data, e.len, e.truncated, e.nodata) end\n"
+	      "on.ssl_write({capture = 10}, show)\non.ssl_write({capture = 'all'}, show)\n"
+	      "on.ssl_write(show)\non.ssl_write({capture = 0}, show)");
+	message_part(&r, big, sizeof(big), 30000);
+	message(&r, "0123456789");
+	r.head.flags = TS_DATA_NODATA;
+	message_part(&r, NULL, 0, 500);
+	expect(&r,
+	       "10\t30000\ttrue\tfalse\n20000\t30000\ttrue\tfalse\n16384\t30000\ttrue\tfalse\n"
+	       "0\t30000\ttrue\tfalse\n"
+	       "10\t10\tfalse\tfalse\n10\t10\tfalse\tfalse\n10\t10\tfalse\tfalse\n0\t10\ttrue\tfals"
+	       "e\n"
+	       "nil\t500\tfalse\ttrue\nnil\t500\tfalse\ttrue\nnil\t500\tfalse\ttrue\n"
+	       "nil\t500\tfalse\ttrue\n",
+	       "");
+}
+
+static void who_wants_what(void **state)
+{
+	struct run r = {0};
+
+	(void)state;
+	start(&r, "local function say(what) return function(e) print(what, e.len, e.err) end end\n"
+		  "on.ssl_read(say('read'))\non.ssl_write(say('write'))\n"
+		  "on('ssl_*', say('both'))\non.tls_data({errors = true}, say('errors'))\n"
+		  "on.tls_write({peek = false, where = function(e) return e.len > 3 end}, "
+		  "say('long'))");
+	message(&r, "abc");
+	message(&r, "abcde");
+	r.head.ret = -1;
+	message(&r, "");
+	r.head.flags = TS_DATA_PEEK;
+	r.head.subs = 1 << 4 | 1 << 0;
+	message(&r, "peeked");
+	r.source.probe = TS_P_SSL_READ;
+	message(&r, "read");
+	expect(&r,
+	       "write\t3\tnil\nboth\t3\tnil\nerrors\t3\tnil\n"
+	       "write\t5\tnil\nboth\t5\tnil\nerrors\t5\tnil\nlong\t5\tnil\n"
+	       "errors\t0\t-1\nread\t4\tnil\n",
+	       "");
+}
+
+static void handles(void **state)
+{
+	struct run r = {0};
+	bool changed[4];
+	size_t count;
+
+	(void)state;
+	start(&r, "h = on.ssl_write(function(e) print('h', e.len) if e.len > 2 then error('x') end "
+		  "end)\n"
+		  "on.signal_usr1(function() h:disable() end)\n"
+		  "on.exec(function() h:enable() end)\n"
+		  "on.exit(function() h:detach() h:detach() print(pcall(h.enable, h)) end)\n"
+		  "on.stop(function() local s = h.stats print(s.events, s.bytes, s.errors) "
+		  "print(pcall(function() return h.stat end)) end)");
+	changed[0] = script_changed(r.script) && !script_changed(r.script);
+	message(&r, "abc");
+	record(&r, TS_REC_SIGNAL, &(struct rec_signal){.number = 10}, sizeof(struct rec_signal),
+	       NULL);
+	changed[1] = script_changed(r.script) && !script_subs(r.script, &count)[0].enabled;
+	message(&r, "no");
+	record(&r, TS_REC_EXEC, &(struct rec_exec){.pid = 1}, sizeof(struct rec_exec), NULL);
+	changed[2] = script_changed(r.script) && script_subs(r.script, &count)[0].enabled;
+	message(&r, "ab");
+	record(&r, TS_REC_EXIT, &(struct rec_exec){.pid = 1}, sizeof(struct rec_exec), NULL);
+	changed[3] = script_changed(r.script) && script_subs(r.script, &count)[0].removed;
+	message(&r, "no");
+	record_stopped(&r);
+	expect(&r,
+	       "h\t3\nh\t2\n"
+	       "false\t-e:4: the handler of ssl_write was detached; attach a new one\n"
+	       "2\t5\t1\n"
+	       "false\t-e:5: unknown method of a handle: 'stat', did you mean 'stats'?\n",
+	       "tlsscope: error in handler of ssl_write: -e:1: x\n");
+	assert_true(changed[0] && changed[1] && changed[2] && changed[3]);
+}
+
+static void subscriptions(void **state)
+{
+	struct ts_filter narrow = {0};
+	struct run r = {.options.narrow = &narrow};
+	const struct ts_sub *subs;
+	struct ts_sub s[3];
+	size_t count, pids, excluded, target_pids;
+	uint64_t pid;
+
+	(void)state;
+	ts_filter_add(&narrow, "pid", "5", false, NULL);
+	ts_filter_add(&narrow, "pid", "6", false, NULL);
+	start(&r, "on.ssl_read({pid = {6, '7'}, comm = 'a', exclude = {uid = {1, 2}}}, print)\n"
+		  "on.tls_data({capture = '1K', errors = true}, print)\n"
+		  "config{capture = 'all'} target{pid = {6, 9}}\n"
+		  "on.ssl_write(print)");
+	subs = script_subs(r.script, &count);
+	memcpy(s, subs, sizeof(s));
+	pids = s[0].filter.keys[TS_KEY_PID].count;
+	pid = pids ? s[0].filter.keys[TS_KEY_PID].items[0].number : 0;
+	excluded = s[0].filter.keys[TS_KEY_UID].count;
+	target_pids = script_target(r.script)->keys[TS_KEY_PID].count;
+	expect(&r, "", "");
+	assert_int_equal(count, 3);
+	assert_int_equal(pids, 1);
+	assert_int_equal(pid, 6);
+	assert_int_equal(excluded, 2);
+	assert_int_equal(target_pids, 1);
+	assert_int_equal(s[0].probes, TS_PROBE(TS_P_SSL_READ));
+	assert_int_equal(s[1].probes, TS_PROBE(TS_P_SSL_READ) | TS_PROBE(TS_P_SSL_WRITE));
+	assert_int_equal(s[0].capture, TS_CAPTURE_ALL);
+	assert_int_equal(s[1].capture, 1024);
+	assert_int_equal(s[2].capture, TS_CAPTURE_ALL);
+	assert_true(s[1].errors && !s[0].errors && s[0].enabled && !s[0].removed);
+	ts_filter_free(&narrow);
+}
+
+static void at_most_64(void **state)
+{
+	struct run r = {0};
+
+	(void)state;
+	start(&r, "local h for i = 1, 64 do h = on.ssl_write(function() print(i) end) end\n"
+		  "print(pcall(on.ssl_write, print))\n"
+		  "h:detach() on.ssl_write(function() print('new') end)");
+	r.head.subs = 1ull << 63 | 1ull << 62;
+	message(&r, "x");
+	expect(&r,
+	       "false\t-e:2: more than 64 handlers and aggregations of probes; detach some, or let "
+	       "one handler do the work of several\n63\nnew\n",
+	       "");
+}
+
+/* Handlers that handlers attach. */
+static void attached_while_running(void **state)
+{
+	struct run r = {0};
+	size_t count;
+
+	(void)state;
+	start(&r,
+	      "on.ssl_write(function(e)\n"
+	      "  e.sub:detach()\n  on.ssl_write(function(e2) print('second', e2.data) end)\nend)");
+	script_changed(r.script);
+	r.head.subs = 1;
+	message(&r, "one");
+	assert_true(script_changed(r.script));
+	script_subs(r.script, &count);
+	r.head.subs = 2;
+	message(&r, "two");
+	expect(&r, "second\ttwo\n", "");
+	assert_int_equal(count, 2);
+}
+
+static void errors_of_handlers(void **state)
+{
+	struct run r = {0};
+	uint64_t errors;
+	int i;
+
+	(void)state;
+	start(&r,
+	      "local function inner(e) local x = e.proc.exe end\n"
+	      "on.ssl_write(function(e)\n  inner(e)\n  print('not here')\nend)\n"
+	      "on.error(function(e) print(e.count, e.probe, e.message) print(e.traceback) end)\n"
+	      "on.error(function(e) error('again') end)");
+	for (i = 0; i < 3; i++)
+		message(&r, "x");
+	errors = script_errors(r.script);
+	expect(&r,
+	       "1\tssl_write\t-e:1: attempt to index a nil value (field 'proc')\n"
+	       "-e:1: in upvalue 'inner'\n-e:3: in the function of line 2\n"
+	       "2\tssl_write\t-e:1: attempt to index a nil value (field 'proc')\n"
+	       "-e:1: in upvalue 'inner'\n-e:3: in the function of line 2\n"
+	       "3\tssl_write\t-e:1: attempt to index a nil value (field 'proc')\n"
+	       "-e:1: in upvalue 'inner'\n-e:3: in the function of line 2\n",
+	       "tlsscope: error in handler of ssl_write: -e:1: attempt to index a nil value (field "
+	       "'proc')\n"
+	       "    -e:1: in upvalue 'inner'\n    -e:3: in the function of line 2\n"
+	       "tlsscope: error in handler of error: -e:7: again\n"
+	       "tlsscope: error in handler of ssl_write (2nd time): -e:1: attempt to index a nil "
+	       "value (field 'proc')\n"
+	       "    -e:1: in upvalue 'inner'\n    -e:3: in the function of line 2\n"
+	       "tlsscope: error in handler of error (2nd time): -e:7: again\n");
+	assert_int_equal(errors, 6);
+}
+
+static void declared_errors_of_handlers(void **state)
+{
+	struct run r = {0};
+
+	(void)state;
+	start(&r, "on.ssl_write(function(e)\n  print(e.lenn)\nend)");
+	message(&r, "x");
+	expect(&r, "",
+	       "tlsscope: error in handler of ssl_write: -e:2: unknown field of an event: 'lenn', "
+	       "did you mean 'len'?\n"
+	       "     2 |   print(e.lenn)\n"
+	       "       |           ^^^^\n");
+}
+
+static void strict_ends(void **state)
+{
+	struct run r = {.options.strict = true};
+	int status;
+	bool exited;
+
+	(void)state;
+	start(&r,
+	      "on.ssl_write(function(e) error('x') end)\non.stop(function() print('stop') end)");
+	message(&r, "x");
+	message(&r, "x");
+	exited = script_exited(r.script, &status);
+	record_stopped(&r);
+	expect(&r, "stop\n", "tlsscope: error in handler of ssl_write: -e:1: x\n");
+	assert_true(exited);
+	assert_int_equal(status, 1);
+}
+
+static void exit_ends(void **state)
+{
+	struct run r = {0};
+	bool exited;
+	int status;
+
+	(void)state;
+	start(&r, "on.ssl_write(function(e) print('a') pcall(exit, 3) print('b') end)\n"
+		  "on.ssl_write(function(e) print('not here') end)\n"
+		  "on.stop(function() print('stop') exit(4) end)");
+	message(&r, "x");
+	message(&r, "x");
+	exited = script_exited(r.script, &status);
+	assert_int_equal(status, 3);
+	record_stopped(&r);
+	script_exited(r.script, &status);
+	message(&r, "x");
+	expect(&r, "a\nb\nstop\n", "");
+	assert_true(exited);
+	assert_int_equal(status, 4);
+}
+
+static void own_events(void **state)
+{
+	static const char *const comm[] = {"sh", NULL};
+	struct rec_exec life = {.nsecs = STARTED + SECOND, .pid = 9};
+	struct rec_lost lost = {.nsecs = STARTED + SECOND};
+	struct run r = {0};
+
+	(void)state;
+	start(&r, "config{time = 'utc'}\n"
+		  "on.start(function(e) print('start', e.time, e.kernel, e.host) end)\n"
+		  "on.exec(function(e) print('exec', e.pid, e.comm, e.nsecs) end)\n"
+		  "on.exit({where = function(e) return e.pid == 9 end}, function(e) print('exit', "
+		  "e.comm) end)\n"
+		  "on.attach(function(e) print('attach', e.path, e.kind, e.sites, e.problem) end)\n"
+		  "on.lost(function(e) print('lost', e.events, e.bytes, e.reasons.lost_events,\n"
+		  "  e.reasons.faults, e.reasons.unpaired) end)\n"
+		  "on.signal_usr1(function(e) print(e.tme) end)\n"
+		  "on.stop(function(e) print('stop', e.status, e.signal) end)");
+	record_started(&r);
+	record(&r, TS_REC_EXEC, &life, sizeof(life), comm);
+	record(&r, TS_REC_EXIT, &life, sizeof(life), comm);
+	life.pid = 10;
+	record(&r, TS_REC_EXIT, &life, sizeof(life), comm);
+	script_attached(r.script, "/lib/a.so", "openssl", NULL, 12);
+	script_attached(r.script, "/lib/b.so", "openssl", "not ELF", 0);
+	record(&r, TS_REC_LOST, &lost, sizeof(lost), NULL);
+	lost.counters[TS_CNT_EVENTS] = 5;
+	record(&r, TS_REC_LOST, &lost, sizeof(lost), NULL);
+	lost.counters[TS_CNT_LOST_EVENTS] = 2;
+	lost.counters[TS_CNT_UNREADABLE] = 1;
+	lost.counters[TS_CNT_FAULTS] = 100;
+	record(&r, TS_REC_LOST, &lost, sizeof(lost), NULL);
+	record(&r, TS_REC_SIGNAL, &(struct rec_signal){.number = 10}, sizeof(struct rec_signal),
+	       NULL);
+	record_stopped(&r);
+	expect(&r,
+	       "start\t01:16:40.000\t6.1.0\tbox\nexec\t9\tsh\t1001000000000\nexit\tsh\n"
+	       "attach\t/lib/a.so\topenssl\t12\tnil\nattach\t/lib/b.so\topenssl\t0\tnot ELF\n"
+	       "lost\t3\t100\t2\t100\tnil\nstop\t3\tnil\n",
+	       "tlsscope: error in handler of signal_usr1: -e:8: unknown field of the event "
+	       "signal_usr1: 'tme', did you mean 'time'?\n"
+	       "     8 | on.signal_usr1(function(e) print(e.tme) end)\n"
+	       "       |                                    ^^^\n");
+}
+
+static void timers(void **state)
+{
+	struct run r = {0};
+	uint64_t next[4], now = STARTED;
+
+	(void)state;
+	start(&r, "local n = 0\n"
+		  "every('100ms', function() n = n + 1 print('every', n) end)\n"
+		  "after('0.15s', function() print('after') end)\n"
+		  "local off = every(1, function() print('off') end) off:disable()");
+	next[0] = script_next_tick(r.script);
+	record_started(&r);
+	next[1] = script_next_tick(r.script) - now;
+	record_tick(&r, now + 99000000);
+	record_tick(&r, now + 100000000);
+	/* Late, and the rhythm stays. */
+	record_tick(&r, now + 230000000);
+	next[2] = script_next_tick(r.script) - now;
+	/* After a stall it runs once. */
+	record_tick(&r, now + 5010000000);
+	next[3] = script_next_tick(r.script) - now;
+	expect(&r, "every\t1\nafter\nevery\t2\nevery\t3\n", "");
+	assert_int_equal(next[0], UINT64_MAX);
+	assert_int_equal(next[1], 100000000);
+	assert_int_equal(next[2], 300000000);
+	assert_int_equal(next[3], 5100000000);
+}
+
+static void timers_made_later(void **state)
+{
+	struct run r = {0};
+
+	(void)state;
+	start(&r,
+	      "on.ssl_write(function() after('1s', function() print('after')\n"
+	      "  local h h = every('10ms', function() print('every') h:detach() end) end) end)");
+	r.head.nsecs = STARTED;
+	message(&r, "x");
+	record_tick(&r, STARTED + SECOND);
+	record_tick(&r, STARTED + SECOND + 10000000);
+	record_tick(&r, STARTED + SECOND + 20000000);
+	assert_true(script_next_tick(r.script) == UINT64_MAX);
+	expect(&r, "after\nevery\n", "");
+}
+
+static void connections(void **state)
+{
+	struct run r = {0};
+
+	(void)state;
+	start(&r, "local kept\n"
+		  "on.ssl_write(function(e) local c = e.conn kept = c\n"
+		  "  c.state.n = (c.state.n or 0) + 1\n"
+		  "  print(c.id, c.pid, c.bytes_out, c.bytes_in, c.opened_ns, c.opened_ms, c.fd, "
+		  "c.sni,\n"
+		  "    c.closed, c.state.n) end)\n"
+		  "on.tls_close(function(e) print('close', e.conn == kept, e.conn.state.n, e.pid) "
+		  "end)\n"
+		  "on.stop(function() print(kept, kept.bytes_out, kept.closed, kept.state) end)");
+	message(&r, "abc");
+	message(&r, "de");
+	script_closed(r.script, &r.conn, STARTED + SECOND);
+	assert_int_equal(r.conn.user, 0);
+	memset(&r.conn, 0xee, sizeof(r.conn));
+	record_stopped(&r);
+	expect(&r,
+	       "7\t42\t3\t0\t5000000000\t5000.0\tnil\tnil\tfalse\t1\n"
+	       "7\t42\t5\t0\t5000000000\t5000.0\tnil\tnil\tfalse\t2\n"
+	       "close\ttrue\t2\t42\n"
+	       "connection 7 of process 42\t5\ttrue\tnil\n",
+	       "");
+}
+
+static struct script *asked_script;
+static int asked;
+
+static void answer(void *ctx, uint32_t pid)
+{
+	static const char *const strings[] = {"curl", "/usr/bin/curl", "curl -k", "me", NULL};
+	struct rec_process body = {.pid = pid};
+	struct ts_buf buf = {0};
+
+	(void)ctx;
+	asked++;
+	if (pid != 42)
+		return;
+	script_record(asked_script,
+		      record_build(&buf, TS_REC_PROCESS, &body, sizeof(body), strings));
+	ts_buf_free(&buf);
+}
+
+static void processes(void **state)
+{
+	struct rec_exec ended = {.nsecs = STARTED + 1500000, .pid = 42};
+	struct run r = {.options.want_process = answer};
+
+	(void)state;
+	asked = 0;
+	start(&r, "on.ssl_write(function(e) local p = e.proc\n"
+		  "  print(p and p.exe, p and p.cmdline, p and p.user, p and p.container)\n"
+		  "  if p then print(pcall(function() return p.exx end)) end end)");
+	asked_script = r.script;
+	message(&r, "x");
+	message(&r, "x");
+	assert_int_equal(asked, 1);
+	/* Its last events still know it; a later one is of another process. */
+	record(&r, TS_REC_EXIT, &ended, sizeof(ended), NULL);
+	message(&r, "x");
+	assert_int_equal(asked, 1);
+	r.head.nsecs++;
+	message(&r, "x");
+	assert_int_equal(asked, 2);
+	r.head.pid = 77;
+	message(&r, "x");
+	message(&r, "x");
+	assert_int_equal(asked, 3);
+#define KNOWN                                                                                      \
+	"/usr/bin/curl\tcurl -k\tme\tnil\n"                                                        \
+	"false\t-e:3: unknown field of a process: 'exx', did you mean 'exe'?\n"
+	expect(&r, KNOWN KNOWN KNOWN KNOWN "nil\tnil\tnil\tnil\nnil\tnil\tnil\tnil\n", "");
+}
+
+static void many_processes(void **state)
+{
+	struct rec_process body = {0};
+	struct run r = {0};
+
+	(void)state;
+	start(&r, "on.ssl_write(function(e) print(e.proc ~= nil) end)");
+	for (body.pid = 1; body.pid <= 10000; body.pid++)
+		record(&r, TS_REC_PROCESS, &body, sizeof(body), NULL);
+	message(&r, "x");
+	r.head.pid = 10000;
+	message(&r, "x");
+	expect(&r, "false\ntrue\n", "");
+}
+
+static void aggregations_at_the_end(void **state)
+{
+	struct run r = {0};
+
+	(void)state;
+	start(&r, "sum('sent', {from = 'tls_write', by = 'comm'})");
+	message(&r, "abc");
+	message(&r, "de");
+	record_stopped(&r);
+	expect(&r, "sent\n  comm  sum\n  curl    5\n", "");
+	start(&r, "local s = sum('sent', {from = 'tls_write'}) on.stop(function() end)");
+	message(&r, "abc");
+	record_stopped(&r);
+	expect(&r, "", "");
+}
+
+static void streams(void **state)
+{
+	struct run r = {0};
+
+	(void)state;
+	start(&r, "stream{from = 'ssl_write', data = function(conn, dir, buf)\n"
+		  "  local line = buf:match('^(.-)\\n') if line then print(dir, line) return #line "
+		  "+ 1 end\n"
+		  "end, close = function(conn) print('close', conn.id) end}");
+	message(&r, "on");
+	message(&r, "e\ntwo\nthr");
+	message(&r, "ee\n");
+	script_closed(r.script, &r.conn, STARTED + SECOND);
+	expect(&r, "out\tone\nout\ttwo\nout\tthree\nclose\t7\n", "");
+}
+
+/* Whichever allocation fails: a sentence, and nothing is left behind (SAN=1 shows). */
+static void no_memory(void **state)
+{
+	struct script_options options = {0};
+	struct script *script = NULL;
+	struct ts_err err;
+	size_t n, fails = 0;
+	int ret = -1;
+
+	(void)state;
+	assert_int_equal(output_open(&options.out, "/dev/null", OUTPUT_TEXT, NULL), 0);
+	for (n = 1; ret; n += 1 + n / 50) {
+		alloc_left = n;
+		ret = script_open(&script, &options, &err);
+		if (ret) {
+			assert_int_equal(ret, -ENOMEM);
+			assert_null(script);
+			fails++;
+		}
+	}
+	alloc_left = 0;
+	script_close(script);
+	output_close(options.out, NULL);
+	assert_true(fails > 2);
+}
+
+/* A handler for which there is no memory fails; the next event finds all in order. */
+static void no_memory_in_handlers(void **state)
+{
+	struct run r = {0};
+
+	(void)state;
+	start(&r,
+	      "config{memory = '8M'}\n"
+	      "on.ssl_write(function(e) local t = {} for i = 1, 1e9 do t[i] = e:copy() end end)\n"
+	      "on.ssl_write(function(e) print(e.data) end)");
+	message(&r, "one");
+	message(&r, "two");
+	expect(&r, "one\ntwo\n", NULL);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(all_fields),
+		cmocka_unit_test(documented_fields),
+		cmocka_unit_test(wrong_fields),
+		cmocka_unit_test(kept_events),
+		cmocka_unit_test(copies_hold_all),
+		cmocka_unit_test(data_and_its_size),
+		cmocka_unit_test(who_wants_what),
+		cmocka_unit_test(handles),
+		cmocka_unit_test(subscriptions),
+		cmocka_unit_test(at_most_64),
+		cmocka_unit_test(attached_while_running),
+		cmocka_unit_test(errors_of_handlers),
+		cmocka_unit_test(declared_errors_of_handlers),
+		cmocka_unit_test(strict_ends),
+		cmocka_unit_test(exit_ends),
+		cmocka_unit_test(own_events),
+		cmocka_unit_test(timers),
+		cmocka_unit_test(timers_made_later),
+		cmocka_unit_test(connections),
+		cmocka_unit_test(processes),
+		cmocka_unit_test(many_processes),
+		cmocka_unit_test(aggregations_at_the_end),
+		cmocka_unit_test(streams),
+		cmocka_unit_test(no_memory),
+		cmocka_unit_test(no_memory_in_handlers),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
