@@ -242,16 +242,34 @@ static void push_field(lua_State *L, struct script *s, const struct stream_messa
 	}
 }
 
-/* Upvalues: names to numbers, e.copy. */
+/*
+ * Field names are interned: the same name is the same string, wherever it stands. Where its bytes
+ * lie finds the field faster than a lookup in a table does.
+ */
+static struct host_name *place_of(struct script *s, const char *name)
+{
+	return &s->names[((uintptr_t)name >> 3) % HOST_NAMES];
+}
+
+static enum field find_field(lua_State *L, struct script *s)
+{
+	const char *name = lua_tostring(L, 2);
+	const struct host_name *place = place_of(s, name);
+
+	if (name && place->name == name)
+		return (enum field)place->field;
+	lua_pushvalue(L, 2);
+	lua_rawget(L, lua_upvalueindex(1));
+	return (enum field)lua_tointeger(L, -1);
+}
+
+/* Upvalues: names to numbers, which keeps the names; e.copy. */
 static int event_index(lua_State *L)
 {
 	struct script *s = host_of(L);
 	const struct stream_message *m = message_of(L, s);
-	enum field field;
+	enum field field = find_field(L, s);
 
-	lua_pushvalue(L, 2);
-	lua_rawget(L, lua_upvalueindex(1));
-	field = (enum field)lua_tointeger(L, -1);
 	if (field != F_NONE) {
 		push_field(L, s, m, field);
 		return 1;
@@ -324,6 +342,7 @@ void host_open_events(lua_State *L)
 		{"__tostring", event_tostring},
 		{NULL, NULL},
 	};
+	struct script *s = host_of(L);
 	int i, meta;
 
 	lua_createtable(L, 0, 8);
@@ -331,8 +350,10 @@ void host_open_events(lua_State *L)
 	luaL_setfuncs(L, methods, 0);
 	lua_createtable(L, 0, F_COUNT);
 	for (i = F_NONE + 1; i < F_COUNT; i++) {
+		lua_pushstring(L, field_names[i]);
+		*place_of(s, lua_tostring(L, -1)) = (struct host_name){lua_tostring(L, -1), i};
 		lua_pushinteger(L, i);
-		lua_setfield(L, -2, field_names[i]);
+		lua_rawset(L, -3);
 	}
 	lua_pushcfunction(L, event_copy);
 	lua_pushcclosure(L, event_index, 2);

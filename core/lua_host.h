@@ -49,6 +49,13 @@ struct host_procs {
 	struct host_proc *oldest, *newest;
 };
 
+/* Where an event's field name may lie: see lua_event.c. */
+struct host_name {
+	const char *name;
+	int field;
+};
+#define HOST_NAMES 256
+
 struct script {
 	lua_State *L;
 	struct script_options o;
@@ -70,6 +77,7 @@ struct script {
 	unsigned int event_slot;
 	size_t event_size;
 	bool event_has_data; /* its user value holds the data */
+	struct host_name names[HOST_NAMES];
 
 	struct host_procs procs;
 	uint64_t now;	      /* 0: nothing was seen yet */

@@ -64,6 +64,9 @@ static int hand_on(struct run *r, const struct ts_record *rec)
 {
 	int status, ret = 0;
 
+	/* Handlers that are short may take their time for what was captured before Ctrl-C. */
+	if (signals_stop() && !r->stopped)
+		signals_postpone();
 	switch (rec->type) {
 	case TS_REC_DATA:
 	case TS_REC_CLOSE:

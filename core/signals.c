@@ -19,9 +19,15 @@ static struct {
 
 static const int handled[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGCHLD, SIGALRM, SIGPIPE};
 
-static void on_signal(int number)
+void signals_postpone(void)
 {
 	const struct itimerval timer = {.it_value.tv_usec = INTERRUPT_AFTER_US};
+
+	setitimer(ITIMER_REAL, &timer, NULL);
+}
+
+static void on_signal(int number)
+{
 	int saved = errno;
 
 	if (number == SIGALRM) {
@@ -31,7 +37,7 @@ static void on_signal(int number)
 		state.usr1 = 1;
 	} else if (number != SIGCHLD) {
 		state.stop = 1;
-		setitimer(ITIMER_REAL, &timer, NULL);
+		signals_postpone();
 		signal(number, SIG_DFL);
 	}
 	/* A full pipe is readable already. */

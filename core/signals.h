@@ -18,7 +18,9 @@ void signals_set_script(struct script *s); /* whose Lua code is interrupted; NUL
 bool signals_stop(void);      /* SIGINT, SIGTERM or SIGHUP came */
 bool signals_take_usr1(void); /* SIGUSR1 came since the last call */
 void signals_clear(void);     /* empties the descriptor */
-void signals_calm(void);      /* what runs now is not to be interrupted by the first Ctrl-C */
+/* What runs now is not what Ctrl-C was meant for: half a second more, or no end. */
+void signals_postpone(void);
+void signals_calm(void);
 /* In a child before exec: dispositions as they were. */
 void signals_reset(void);
 
