@@ -44,26 +44,29 @@ UNIT := $(patsubst tests/unit/%.c,$(B)/unit/%,$(wildcard tests/unit/test_*.c))
 FUZZ := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 MAN := $(wildcard man/*.[0-9])
 
+# V=1 shows the commands.
+run = $(if $(V),,@echo "  $(1) $@";)
+
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: all
 all: $(B)/tlsscope ## build build/tlsscope (this is also what plain `make` does)
 
 $(B)/tlsscope: $(B)/core/main.o $(B)/libtlsscope.a
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+	$(call run,LD)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 
 $(B)/libtlsscope.a: $(OBJS) $(B)/embed.o
-	rm -f $@
-	$(AR) rcs $@ $^
+	@rm -f $@
+	$(call run,AR)$(AR) rcs $@ $^
 
 $(B)/core/%.o: core/%.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+	$(call run,CC)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 # No architecture's headers: one object serves all of them.
 $(B)/bpf/%.bpf.o: bpf/%.bpf.c Makefile
 	@mkdir -p $(@D)
-	$(CLANG) -target bpf -mcpu=v2 -O2 -g -Wall -Wextra -Werror -Ibpf $(BPF_INCLUDE) \
+	$(call run,BPF)$(CLANG) -target bpf -mcpu=v2 -O2 -g -Wall -Wextra -Werror -Ibpf $(BPF_INCLUDE) \
 		-MMD -MP -c -o $@ $<
 
 # The list changes when a file is added or removed; the files themselves are named too.
@@ -71,21 +74,21 @@ $(B)/embed.list: FORCE
 	@mkdir -p $(@D)
 	@echo '$(EMBED)' | cmp -s - $@ || echo '$(EMBED)' >$@
 $(B)/embed.c: core/embed.sh $(B)/embed.list $(EMBED)
-	sh core/embed.sh $(B) $(EMBED) >$@
+	$(call run,EMBED)sh core/embed.sh $(B) $(EMBED) >$@
 $(B)/embed.o: $(B)/embed.c
-	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+	$(call run,CC)$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
 # A test that includes alloc.h makes allocations fail.
 WRAP_ALLOC := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup
 $(B)/unit/%: tests/unit/%.c $(B)/libtlsscope.a Makefile
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -Itests/unit $(ALL_LDFLAGS) -MMD -MP -MF $@.d -o $@ $< \
+	$(call run,TEST)$(CC) $(ALL_CFLAGS) -Itests/unit $(ALL_LDFLAGS) -MMD -MP -MF $@.d -o $@ $< \
 		$(if $(shell grep '^#include "alloc.h"' $<),$(WRAP_ALLOC)) \
 		$(B)/libtlsscope.a -lcmocka $(LIBS)
 
 $(B)/fuzz/%: tests/fuzz/%.c $(B)/libtlsscope.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -fsanitize=fuzzer -MMD -MP -MF $@.d -o $@ $< $(B)/libtlsscope.a $(LIBS)
+	$(call run,FUZZ)$(CC) $(ALL_CFLAGS) -fsanitize=fuzzer -MMD -MP -MF $@.d -o $@ $< $(B)/libtlsscope.a $(LIBS)
 
 -include $(OBJS:.o=.d) $(B)/core/main.d $(BPF:.o=.d) $(UNIT:=.d) $(FUZZ:=.d)
 
@@ -97,12 +100,12 @@ deps: ## install, with apt, what building and testing need and is missing
 
 demo: ## install what is missing, build, and watch a real HTTPS server for a few seconds
 	@tests/deps build demo
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory -j$$(nproc) all
 	@tests/demo $(B)/tlsscope
 
 test: ## install what is missing, build, run all tests
 	@tests/deps build test
-	@$(MAKE) --no-print-directory -j2 all unit
+	@$(MAKE) --no-print-directory -j$$(nproc) all unit
 	@tests/run $(B)
 
 unit: $(UNIT) ## build the unit tests (SAN=1: with the address and undefined-behaviour sanitizers)
@@ -127,10 +130,11 @@ check-format:
 check-tidy: $(patsubst core/%.c,$(B)/tidy/%.ok,$(wildcard core/*.c))
 $(B)/tidy/%.ok: core/%.c $(wildcard core/*.h bpf/*.h) .clang-tidy
 	@mkdir -p $(@D)
-	clang-tidy --quiet $< -- $(ALL_CFLAGS) && touch $@
+	$(call run,TIDY)clang-tidy --quiet $< -- $(ALL_CFLAGS) 2>/dev/null && touch $@
 check-cppcheck:
 	cppcheck --quiet --error-exitcode=1 --enable=warning,portability --inline-suppr \
 		--suppress=missingIncludeSystem --std=c11 -D_GNU_SOURCE -DTS_VERSION='""' \
+		-D'LIBBPF_OPTS(type, name, ...)=struct type name' \
 		-Icore core tests/unit tests/fuzz
 check-lua:
 	luacheck --quiet $(wildcard lua scripts tests/lua)

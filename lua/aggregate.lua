@@ -339,13 +339,10 @@ local function construct(host, kind, name, opts)
 	host.check("agg_option", rest, tostring(self))
 	if own.from then
 		set_arity(self, #by)
-		for _, field in ipairs {own.value or "len", table.unpack(by)} do
-			if type(field) ~= "string" and type(field) ~= "function" then
-				fail(self, ("a field is a name or a function, not a %s"):format(type(field)))
-			end
-		end
-		local handler = feed.handler(make_add(self), by, own.value or "len", self.behaviour.plain)
-		self.handle = host.on(own.from, feed.options(own.from, rest), handler)
+		local value = own.value or "len"
+		feed.prepare(host, tostring(self), own.from, {value, table.unpack(by)}, rest)
+		self.handle = host.on(own.from, rest,
+			feed.handler(make_add(self), by, value, self.behaviour.plain))
 	elseif next(rest) ~= nil then
 		local unused = tostring((next(rest)))
 		fail(self, ('the option "%s" needs from='):format(unused), unused)

@@ -3,19 +3,37 @@
 
 local M = {}
 
--- Events of these names carry bytes, which are not wanted here, and peeks, which are not data.
+-- Events of these names carry bytes, and have the fields of API_FIELD.
 local BYTES = {"_read$", "_write$", "_data$", "_send$", "_recv$", "[*?%[]"}
 
--- The options of a handler that feeds from that event.
-function M.options(from, opts)
+local function has_bytes(from)
 	for _, pattern in ipairs(BYTES) do
 		if from:find(pattern) then
-			opts.capture = opts.capture or 0
-			opts.peek = false
-			break
+			return true
 		end
 	end
-	return opts
+	return false
+end
+
+-- Completes the options of the handler that reads these fields (names and functions). Peeks are not
+-- data; and bytes are not wanted, unless something may look at them.
+function M.prepare(host, where, from, fields, opts)
+	local wants_bytes = opts.where ~= nil
+	for _, field in ipairs(fields) do
+		if type(field) ~= "string" and type(field) ~= "function" then
+			host.fail(nil, ("%s: a field is a name or a function, not a %s"):format(where, type(field)))
+		end
+		wants_bytes = wants_bytes or type(field) == "function" or field == "data"
+		if has_bytes(from) and type(field) == "string" then
+			host.check("field", {[field:match("^[^.]*")] = true}, where .. " (by, value)")
+		end
+	end
+	if has_bytes(from) then
+		opts.peek = false
+		if opts.capture == nil and not wants_bytes then
+			opts.capture = 0
+		end
+	end
 end
 
 -- Reads a field of an event: "pid", "conn.id", or by a function.

@@ -144,21 +144,21 @@ local function summary_text(self, cell, unit)
 	if not cell.count then
 		return ""
 	end
-	return (": %d values, avg %s, min %s, max %s"):format(cell.count,
+	return (": count %d, avg %s, min %s, max %s"):format(cell.count,
 		show_value(self, cell.sum / cell.count, unit), show_value(self, cell.min, unit),
 		show_value(self, cell.max, unit))
 end
 
 local function write_bars(self, texts, cell, opts)
 	local keys = #texts > 0 and " [" .. table.concat(texts, ", ") .. "]" or ""
-	local head = format.clip(opts.title .. keys, math.max(20, self.host.width - 48))
+	local summary = summary_text(self, cell, opts.unit)
+	local head = format.clip(opts.title .. keys, math.max(20, self.host.width - #summary))
 	local bars = self.behaviour.draw(cell, self.host.text.duration)
 	local counted = cell.count ~= nil
 	for _, bar in ipairs(bars) do
 		bar[3] = bar[1] == "..." and "" or show_value(self, bar[2], not counted and opts.unit or nil)
 	end
-	self.host.write(head .. summary_text(self, cell, opts.unit) .. "\n"
-		.. format.bars(bars, self.host.width))
+	self.host.write(head .. summary .. "\n" .. format.bars(bars, self.host.width))
 end
 
 local function write_text(self, rows, more, opts)

@@ -232,13 +232,19 @@ local function wrap_coroutine(fn)
 	end
 end
 
+-- The library has globals of its own, so that scripts may use these names for what they like.
+local function set_global(name, value)
+	_G[name] = value
+	_ENV[name] = value
+end
+
 coroutine.wrap = wrap_coroutine
 if core.unsafe then
 	table.insert(package.searchers, 2, function(name)
 		return find_module(name) or ("no module '%s' in tlsscope"):format(name)
 	end)
 else
-	require = require_module -- luacheck: ignore
+	set_global("require", require_module)
 	io.stdout = out.file(out.put)
 	io.stderr = out.file(core.write_error)
 	io.write = function(...)
@@ -252,7 +258,6 @@ local host = {
 	text = core.text, now = core.now, check = check.check, fail = core.fail,
 }
 
--- Scripts may shadow these names: what is built on them holds them as locals.
 local globals = {
 	on = on, target = target, config = config, options = options, every = handles.every,
 	after = handles.after, print = out.print, printf = out.printf, emit = out.emit, warn = out.warn,
@@ -260,15 +265,15 @@ local globals = {
 	duration = core.text.duration, json = core.text.json, clear_screen = core.clear, exit = exit,
 }
 for name, value in pairs(globals) do
-	_G[name] = value
+	set_global(name, value)
 end
 local aggregate = require("aggregate")(host)
 for name, constructor in pairs(aggregate) do
 	if name ~= "print_all" then
-		_G[name] = constructor
+		set_global(name, constructor)
 	end
 end
-_G.stream = require("stream")(host)
+set_global("stream", require("stream")(host))
 _G.args = {}
 check.guard_globals()
 

@@ -6,17 +6,17 @@ local SPEC = "^%%([-+ #0]*%d*)(%.?%d*)(%a)"
 local INTEGERS = {d = true, i = true, u = true, c = true, x = true, X = true, o = true}
 local FLOATS = {f = true, e = true, g = true, a = true, E = true, G = true, A = true}
 
--- What an integer conversion makes of a value: the integer, or text.
+-- What an integer conversion takes: the nearest integer where there is one.
 local function to_integer(value)
 	local number = tonumber(value)
 	if not number then
-		return tostring(value)
+		return nil
 	end
 	local integer = math.tointeger(number)
-	if not integer and number == number and math.abs(number) < 2 ^ 63 then
+	if not integer and math.abs(number) < 2 ^ 63 then
 		integer = math.floor(number + 0.5)
 	end
-	return integer or tostring(value)
+	return integer or number
 end
 
 -- One conversion applied to a value. A value that does not fit is shown as it is: an unknown field
@@ -28,8 +28,10 @@ local function convert(spec, value)
 	elseif FLOATS[spec.letter] then
 		fit = tonumber(value)
 	end
-	if math.type(fit) then
+	if math.type(fit) == "integer" or (fit and FLOATS[spec.letter] and fit == fit) then
 		return spec.number:format(fit)
+	elseif value ~= value then
+		return spec.plain:format("nan")
 	elseif spec.letter == "q" then
 		local ok, quoted = pcall(string.format, "%q", value)
 		return ok and quoted or tostring(value)

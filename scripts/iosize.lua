@@ -6,7 +6,7 @@
 --   --by FIELD   a histogram for each value of this field: comm, pid, func, lib, conn.id, ...
 --   --top N      of the N that have the most calls
 --
--- sizes of reads (bytes) [curl]: 12 values, avg 10.6K, min 1, max 16.0K
+-- sizes of reads (bytes) [curl]: count 12, avg 10.6K, min 1, max 16.0K
 --   [1]          1 |@@@@@@@@                                            |
 --   ...            |                                                    |
 --   [512, 1K)    2 |@@@@@@@@@@@@@@@@@                                   |
@@ -16,7 +16,7 @@
 --   [8K, 16K)    0 |                                                    |
 --   [16K, 32K)   6 |@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@|
 --
--- sizes of writes (bytes) [curl]: 1 values, avg 78, min 78, max 78
+-- sizes of writes (bytes) [curl]: count 1, avg 78, min 78, max 78
 --   [64, 128)  1 |@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@|
 
 local opt = options {

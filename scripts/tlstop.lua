@@ -9,7 +9,7 @@
 --
 -- On a terminal the table stays in its place; elsewhere the tables follow each other.
 --
--- 3 processes, 6 connections, 1.2M in, 23.0K out in 1s
+-- in 1s: 1.2M read, 23.0K written, processes: 3, connections: 6
 --     pid  comm     conns     in  reads    out  writes
 --   41872  curl         1   1.2M     79     78       1
 --   41990  nginx        4  12.6K     24  22.6K      31
@@ -108,8 +108,8 @@ local function print_rows(rows, all)
 		}
 	end
 	clear_screen()
-	printf("%d processes, %d connections, %s in, %s out in %s\n", #rows, all.conns, human(all["in"]),
-		human(all.out), opt.interval)
+	printf("in %s: %s read, %s written, processes: %d, connections: %d\n", opt.interval,
+		human(all["in"]), human(all.out), #rows, all.conns)
 	if #rows > 0 then
 		printf("%s", format.table(COLUMNS, cells))
 	end

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The command line: what is wrong is said in one clear sentence, with the right exit status."""
+import json
 import os
 import re
 import shutil
@@ -64,7 +65,7 @@ def usage_errors(lab):
 def script_errors(lab):
     """File, line, what is wrong, and the nearest right name under a caret."""
     for words, code in (
-            ([r"bad\.lua:2", "near|expected"], "on.tls_data(function(e)\n  print(e.len\nend)\n"),
+            ([r"bad\.lua:[23]", "near|expected"], "on.tls_data(function(e)\n  print(e.len\nend)\n"),
             ([r"bad\.lua:2", "tls_dta", "tls_data", r"\^"], "\non.tls_dta(function() end)\n"),
             ([r"bad\.lua:1", "captur", "capture", r"\^"],
              'on.tls_data({captur = "all"}, function() end)\n'),
@@ -103,7 +104,7 @@ def script_files(lab):
     refused(lab, 1, "missing.lua", lab.path("missing.lua"))
     refused(lab, 1, "nosuchrecipe", "nosuchrecipe")
     refused(lab, 1, "sniff", "snif")
-    refused(lab, 1, "is a directory|directory", lab.dir + "/")
+    refused(lab, 1, "folder|directory", lab.dir + "/")
     secret = lab.write("secret.lua", QUIET, 0o600)
     nobodys = copy_for_nobody(lab)
     p = lab.run([nobodys, "--check", secret], status=1, user=NOBODY)
@@ -243,9 +244,10 @@ def full_disk(lab):
     check("write" in p.err() or "space" in p.err(), p.err())
 
 
-@case(needs=["unshare"])
+@case()
 def full_tmpfs(lab):
     """A tiny file system fills in the middle: the lines before are whole."""
+    lab.need_mount_namespace()
     os.mkdir(lab.path("tiny"))
     code = 'local pad = ("x"):rep(100) every("1ms", function() for i = 1, 50 do ' \
            'emit{type = "t", pad = pad} end end) on.tls_data(function() end)'
@@ -257,10 +259,9 @@ def full_tmpfs(lab):
     check("pace" in p.err(), p.err())
     with open(lab.path("saved"), "rb") as f:
         saved = f.read()
-    check(len(saved) > 30000 and saved.startswith(b'{"type":"t"') or b'"type"' in saved[:40],
-          f"{len(saved)} bytes were kept")
-    whole = saved.split(b"\n")
-    check(len(set(whole[:-1])) == 1, "a line is not whole")
+    check(len(saved) > 30000, f"{len(saved)} bytes were kept")
+    whole = saved.split(b"\n")[:-1]
+    check(json.loads(whole[0])["type"] == "t" and len(set(whole)) == 1, "a line is not whole")
 
 
 @case()
@@ -302,7 +303,7 @@ def script_options(lab):
                        'name = {"x", "a name"}}\nprint(o.top, o.name) exit(0)\n')
     same("defaults", tlsscope(lab, script).out(), b"10\tx\n")
     same("given", tlsscope(lab, script, "--top=3", "--name=y").out(), b"3\ty\n")
-    refused(lab, 1, "topp", script, "--topp=3")
+    refused(lab, 2, "--top[^p]", script, "--topp=3")
 
 
 @case(needs=["nginx", "curl"])
@@ -361,7 +362,7 @@ def modules_by_include(lab):
                         'print(require("greet").hello("you")) exit(0)').out(), b"hello you\n")
     refused(lab, 1, "greet", "-e", 'require("greet")')
     os.chmod(lab.path("mods"), 0o777)
-    refused(lab, 1, "writable", "-I", lab.path("mods"), "-e", 'require("greet")')
+    refused(lab, 1, "write", "-I", lab.path("mods"), "-e", 'require("greet")')
 
 
 @case()
@@ -382,12 +383,12 @@ def sandbox(lab):
 
 @case()
 def strict_and_handler_errors(lab):
-    code = 'local n = 0 every("1ms", function() n = n + 1 if n > 50 then exit(0) end ' \
-           'error("oops") end) on.tls_data(function() end)'
+    code = 'local n = 0 local function deep() error("oops") end every("1ms", function() ' \
+           'n = n + 1 if n > 50 then exit(0) end deep() end) on.tls_data(function() end)'
     p = tlsscope(lab, "-e", code)
     shown = len(re.findall("oops", p.err()))
     check(1 <= shown <= 20, f"an error of 50 shown {shown} times")
-    check("traceback" in p.err(), f"no traceback: {p.err()!r}")
+    check("deep" in p.err(), f"no traceback: {p.err()!r}")
     p = tlsscope(lab, "--strict", "-e", code, status=1)
     check(len(re.findall("oops", p.err())) <= 2, "--strict went on")
 

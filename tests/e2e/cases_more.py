@@ -21,17 +21,17 @@ socketserver.UDPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
 
 
-def fetch(lab, argv, connections=1, pages=1, reader=None):
+def fetch(lab, argv, connections=1, pages=1, host="localhost"):
     """A client of nginx that fetches the page; both sides whole."""
     lab.need("nginx")
     port = lab.port()
     nginx(lab, port, backend(), http2=False)
     tracer = lab.tracer()
-    client = lab.run([a.replace("URL", f"https://localhost:{port}/page") for a in argv],
+    client = lab.run([a.replace("URL", f"https://{host}:{port}/page") for a in argv],
                      env={"SSL_CERT_FILE": lab.cert})
     seen = tracer.stop()
     mine = seen.flows(pids=[client.pid])
-    both_sides(mine, seen.flows(comm=["nginx"], having=b"localhost:%d" % port), connections,
+    both_sides(mine, seen.flows(comm=["nginx"], having=f"{host}:{port}".encode()), connections,
                lambda rest: not rest)
     got = [body for f in mine for _, body in http1(f.received)]
     check(len(got) == pages, f"{len(got)} pages, not {pages}")
@@ -60,7 +60,8 @@ def ab_nginx(lab):
 @case(needs=["siege"])
 def siege_nginx(lab):
     """A thread a user."""
-    fetch(lab, ["siege", "-b", "-c", "3", "-r", "4", "-q", "URL"], connections=12, pages=12)
+    fetch(lab, ["siege", "-b", "-c", "3", "-r", "4", "-q", "URL"], connections=12, pages=12,
+          host="127.0.0.1")
 
 
 @case(needs=["dig", "unbound"])

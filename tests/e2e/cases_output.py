@@ -110,7 +110,7 @@ def hostile_json_decode(lab):
     script = lab.write("j.lua", """
         local good, bad = 0, 0
         on.tls_data({capture = "all"}, function(e)
-            if pcall(json.decode, e.data) then good = good + 1 else bad = bad + 1 end
+            if json.decode(e.data) ~= nil then good = good + 1 else bad = bad + 1 end
         end)
         on.stop(function() print(good, bad) end)
         """)

@@ -11,9 +11,9 @@ from web import PAGE, backend, nginx
 
 SLOW = """
 config{buffer = "64K"}
-on.ssl_write({comm = "flood", capture = "all"}, function(e)
+on.ssl_write({capture = "all"}, function(e)
     emit{type = "call", len = e.len, n = #(e.data or ""), gap = e.gap, cut = e.truncated,
-         head = (e.data or ""):sub(1, 18)}
+         head = (e.data or ""):sub(1, 19)}
     local x = 0
     for i = 1, 20000 do x = x + i end
 end)
@@ -26,7 +26,7 @@ def flood_counted(lab, rounds, size):
     """A handler slower than the traffic, a small buffer: delivered and lost are what was sent."""
     p = lab.spawn([lab.victim("flood"), lab.cert, lab.key, str(rounds), str(size)],
                   ready=b"waiting", stdin=subprocess.PIPE)
-    tracer = lab.tracer(script=SLOW)
+    tracer = lab.tracer("-p", str(p.pid), script=SLOW)
     p.say()
     p.finish(60)
     check(b"writes %d %d" % (rounds, rounds * size) in p.out(), f"flood said {p.out()!r}")
@@ -47,7 +47,7 @@ def flood_counted(lab, rounds, size):
     for c in calls:
         check(c["cut"] == (c["n"] < c["len"]), f"truncated is wrong: {c}")
         position += c.get("gap") or 0
-        if c["n"] >= 18:
+        if c["n"] >= 19:
             check(c["head"] == f"round {position // size:012} ", f"at byte {position}: {c}")
         position += c["len"]
 
@@ -68,9 +68,9 @@ def nothing_lost_at_ease(lab):
     """The default buffer and a quick handler: every call, no loss."""
     p = lab.spawn([lab.victim("flood"), lab.cert, lab.key, "20000", "500"], ready=b"waiting",
                   stdin=subprocess.PIPE)
-    tracer = lab.tracer(script="""
+    tracer = lab.tracer("-p", str(p.pid), script="""
         local calls, bytes = {["in"] = 0, out = 0}, 0
-        on.tls_data({comm = "flood"}, function(e)
+        on.tls_data(function(e)
             calls[e.dir] = calls[e.dir] + 1
             bytes = bytes + #e.data
         end)

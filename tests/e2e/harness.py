@@ -58,10 +58,11 @@ def children(pid):
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
-                with open(f"/proc/{name}/stat") as f:
-                    if int(f.read().rsplit(")", 1)[1].split()[1]) == pid:
+                # As bytes: a program's name can be anything.
+                with open(f"/proc/{name}/stat", "rb") as f:
+                    if int(f.read().rsplit(b")", 1)[1].split()[1]) == pid:
                         found.append(int(name))
-            except OSError:
+            except (OSError, IndexError):
                 pass
     return found
 
@@ -96,6 +97,13 @@ def end_all(me):
 
 def run_case(c, base, out):
     """In a process of its own: runs a case, writes its line to `out`, ends."""
+    try:
+        os.write(out, line_of_case(c, base).encode(errors="replace"))
+    finally:
+        os._exit(0)
+
+
+def line_of_case(c, base):
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.setsid()
@@ -118,8 +126,7 @@ def run_case(c, base, out):
         line += lab.last_words()
     elif not os.environ.get("KEEP"):
         shutil.rmtree(lab.dir, ignore_errors=True)
-    os.write(out, line.encode(errors="replace"))
-    os._exit(0)
+    return line
 
 
 def make_certificate(base):
@@ -190,6 +197,12 @@ class Lab:
     def need(self, program):
         if not shutil.which(program, path=PATH):
             raise Skip(f"{program} is not installed")
+
+    def need_mount_namespace(self):
+        self.need("unshare")
+        p = self.run(["unshare", "-m", "true"], status=None)
+        if p.returncode:
+            raise Skip(f"no mount namespace can be made here: {p.err().strip()}")
 
     def path(self, name):
         return os.path.join(self.dir, name)

@@ -48,7 +48,7 @@ def fetch(suite, arch, folder):
         "Dir::State::status": f"{folder}/status", "Dir::Cache": folder,
         "Dir::Cache::archives": f"{folder}/archives", "APT::Architecture": arch,
         "APT::Architectures": arch, "APT::Sandbox::User": "root", "Debug::NoLocking": "true",
-        "Acquire::Languages": "none", "APT::Install-Recommends": "false",
+        "Acquire::Languages": "none", "Acquire::Check-Valid-Until": "false", "APT::Install-Recommends": "false",
         "Acquire::Retries": "2", "Acquire::http::Timeout": "20",
     }
     apt = ["apt-get", "-q", "-y"] + [w for k, v in options.items() for w in ("-o", f"{k}={v}")]

@@ -315,6 +315,13 @@ test("fed by an event", function(lib, host)
 		equal(v:get(1, 2, 3), 9)
 		equal(v.skipped, 1)
 	end
+	for i, fields in ipairs {{where = print}, {value = print}, {by = "data"}, {by = "data", capture = 5}} do
+		fields.from = "tls_read"
+		lib.sum("data" .. i, fields)
+		equal(host.handlers[#host.handlers].opts.capture, fields.capture)
+	end
+	fails('unknown field of sum "typo" %(by, value%): nosuchfield', lib.sum, "typo",
+		{from = "tls_read", by = "nosuchfield.x"})
 	fails("a field is a name or a function", lib.count, "x", {from = "exec", by = {7}})
 end)
 
@@ -388,13 +395,13 @@ test("bars", function(lib, host)
 	h:add(1 << 40, "wget")
 	h:print()
 	equal(host:text_out(), [[
-size (bytes) [curl]: 6 values, avg 251, min 1, max 1.5K
+size (bytes) [curl]: count 6, avg 251, min 1, max 1.5K
   [1]       4 |@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@|
   [2, 4)    1 |@@@@@@@@@@@                                 |
   ...         |                                            |
   [1K, 2K)  1 |@@@@@@@@@@@                                 |
 
-size (bytes) [wget]: 2 values, avg 512.0G, min 0, max 1.0T
+size (bytes) [wget]: count 2, avg 512.0G, min 0, max 1.0T
   [0]       1 |@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@|
   ...         |                                            |
   [1T, 2T)  1 |@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@|
@@ -405,7 +412,7 @@ size (bytes) [wget]: 2 values, avg 512.0G, min 0, max 1.0T
 	l:add(7.5)
 	l:print()
 	equal(host:text_out():gsub(" *|[^\n]*", ""), [[
-l: 3 values, avg 2.50, min -1, max 7.50
+l: count 3, avg 2.50, min -1, max 7.50
   (..., 0)  1
   [0, 1)    0
   [1, 2)    1

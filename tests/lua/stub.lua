@@ -6,12 +6,13 @@ local stub = {}
 
 local text = {}
 
-function text.escape(v)
+function text.escape(v, keep_lines)
 	if v == nil then
 		return "-"
 	end
+	local named = {["\n"] = keep_lines and "\n" or "\\n", ["\\"] = keep_lines and "\\" or "\\\\"}
 	return (tostring(v):gsub("[%c\\\x7f-\xff]", function(c)
-		return c == "\n" and "\\n" or c == "\\" and "\\\\" or ("\\x%02x"):format(c:byte())
+		return named[c] or ("\\x%02x"):format(c:byte())
 	end))
 end
 
@@ -33,9 +34,7 @@ function text.duration(ns)
 end
 
 function text.hexdump(s)
-	return (s:gsub(".", function(c)
-		return ("%02x "):format(c:byte())
-	end))
+	return "hex of " .. s
 end
 
 function text.base64(s)
@@ -48,6 +47,7 @@ end
 
 local array = {}
 text.json = setmetatable({
+	base64 = text.base64,
 	null = setmetatable({}, {__name = "null"}),
 	array = function(t)
 		return setmetatable(t, array)
@@ -115,12 +115,57 @@ function stub.new(format)
 	end
 	function self.check(kind, opts, where)
 		for name in pairs(opts) do
-			if not OPTIONS[name] then
+			if not (kind == "field" and #name < 9 or OPTIONS[name]) then
 				error(("unknown %s of %s: %s"):format(kind, where, name), 0)
 			end
 		end
 	end
 	return self
+end
+
+-- Runs a recipe with the globals that scripts have; options: what differs from its defaults. Its
+-- timers are host.timers, its warnings host.warnings.
+function Stub:recipe(path, options)
+	local env = setmetatable({escape = text.escape, human = text.human, json = text.json}, {__index = _G})
+	env.on = setmetatable({}, {__index = function(_, name)
+		return function(opts, fn)
+			return self.on(name, fn and opts or {}, fn or opts)
+		end
+	end})
+	function env.options(spec)
+		local out = {}
+		for name, default in pairs(spec) do
+			out[name] = options and options[name] or default[1]
+		end
+		return out
+	end
+	function env.print(...)
+		self.write(table.concat({...}, "\t") .. "\n")
+	end
+	function env.printf(...)
+		self.write(string.format(...))
+	end
+	function env.hexdump(data)
+		env.print(text.hexdump(data))
+	end
+	function env.warn(...)
+		self.warn(table.concat {...})
+	end
+	function env.exit(status)
+		error({exit = status})
+	end
+	function env.require(name)
+		local chunk = loadfile("lua/" .. name .. ".lua", "t", env)
+		return name == "messages" and chunk() or require(name)
+	end
+	function env.clear_screen()
+		self.write("<clear>")
+	end
+	env.emit, env.every, env.after = self.emit, self.after, self.after
+	for name, constructor in pairs(require("aggregate")(self)) do
+		env[name] = constructor
+	end
+	assert(loadfile(path, "t", env))()
 end
 
 -- Runs the handlers of that name. A handler with peek = false sees no peeks.

@@ -51,7 +51,7 @@ def unescape(line):
 class Example:
     def __init__(self, mark, place, text):
         self.mark, self.place, self.text = mark, place, text
-        self.output = None
+        self.output, self.start_only = None, False
 
 
 class Page:
@@ -79,8 +79,9 @@ class Page:
                 self.items.setdefault(heading, []).append(line[4:])
 
     def add_display(self, mark, place, text):
-        if mark == "output":
+        if mark in ("output", "output start"):
             self.examples[-1].output = text
+            self.examples[-1].start_only = mark == "output start"
         elif mark:
             self.examples.append(Example(mark, place, text))
         else:

@@ -35,9 +35,9 @@ struct run {
 	struct ts_err err;
 	struct stream_conn conn;
 	struct stream_source source;
-	struct ts_data head;
 	int argc;
 	char *const *argv;
+	struct ts_data head; /* last, as its size varies */
 };
 
 static void start_kind(struct run *r, enum script_kind kind, const char *what)

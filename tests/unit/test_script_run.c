@@ -1,134 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* What handlers get, and when they run. */
+/* Which handlers run, when, and what becomes of their errors. */
 #include "alloc.h"
-#include "api.h"
 #include "script_run.h"
-
-static void all_fields(void **state)
-{
-	struct run r = {0};
-
-	(void)state;
-	start(&r, "config{time = 'utc'}\n"
-		  "on.tls_data(function(e)\n"
-		  "print(e.nsecs, e.time, e.pid, e.tid, e.ppid, e.uid, e.gid, e.cpu, e.cgroup)\n"
-		  "print(e.comm, e.func, e.probe, e.lib, e.kind, e.dir, e.len, e.ret)\n"
-		  "print(e.duration_ns, e.duration_us, e.duration_ms, e.err, e.data, e.truncated)\n"
-		  "print(e.nodata, e.gap, e.peeked, e.early, e.container, e.peer, e.proc)\n"
-		  "print(e.conn, e.sub, e)\nend)");
-	record_started(&r);
-	message(&r, "hello");
-	expect(&r,
-	       "1000001500000\t01:16:40.001\t42\t43\t41\t1000\t100\t3\tnil\n"
-	       "curl\tSSL_write_ex\tssl_write\t/usr/lib/libssl.so.3\topenssl\tout\t5\t1\n"
-	       "2500\t2.5\t0.0025\tnil\thello\tfalse\n"
-	       "false\tnil\tfalse\tfalse\tnil\tnil\tnil\n"
-	       "connection 7 of process 42\thandler of tls_data\tevent ssl_write of curl (42), 5 "
-	       "bytes\n",
-	       "");
-}
-
-/* Every field that is documented can be read. */
-static void documented_fields(void **state)
-{
-	struct run r = {0};
-	char code[8192];
-	size_t i, n = 0;
-
-	(void)state;
-	n += (size_t)snprintf(code, sizeof(code), "on.ssl_write(function(e) local _\n");
-	for (i = 0; i < api_count; i++)
-		if (api_table[i].kind == API_FIELD || api_table[i].kind == API_CONN)
-			n += (size_t)snprintf(code + n, sizeof(code) - n, "_ = e.%s%s\n",
-					      api_table[i].kind == API_CONN ? "conn." : "",
-					      api_table[i].name);
-	snprintf(code + n, sizeof(code) - n, "print('all') end)");
-	start(&r, code);
-	message(&r, "x");
-	expect(&r, "all\n", "");
-}
-
-static void wrong_fields(void **state)
-{
-	struct run r = {0};
-
-	(void)state;
-	start(&r, "local function try(f) print((select(2, pcall(f)))) end\n"
-		  "on.ssl_write(function(e)\n"
-		  "try(function() return e.conn.fdd end)\n"
-		  "try(function() e.len = 1 end)\n"
-		  "try(function() e.conn.id = 1 end)\n"
-		  "try(function() return e[1] end)\n"
-		  "try(function() e.copy() end)\n"
-		  "end)");
-	message(&r, "x");
-	expect(&r,
-	       "-e:3: unknown field of a connection: 'fdd', did you mean 'fd'?\n"
-	       "-e:4: an event cannot be changed; keep things in e.conn.state, or change e:copy()\n"
-	       "-e:5: a connection's fields cannot be changed; keep things in conn.state\n"
-	       "-e:6: fields of an event are named by strings\n"
-	       "-e:7: not an event; call methods as e:copy()\n",
-	       "");
-}
-
-static void kept_events(void **state)
-{
-	struct run r = {0};
-
-	(void)state;
-	start(&r, "local kept, copy\n"
-		  "on.ssl_write(function(e)\n"
-		  "  if kept then print(pcall(function() return kept.len end)) print(copy.len, "
-		  "copy.data) end\n"
-		  "  kept, copy = e, e:copy()\nend)\n"
-		  "on.signal_usr1(function() print(kept, pcall(kept.copy, 5)) end)");
-	message(&r, "abc");
-	message(&r, "defg");
-	expect(&r,
-	       "false\t-e:3: this event is over: it is valid only while its handler runs; keep "
-	       "e:copy()\n3\tabc\n",
-	       "");
-}
-
-static void copies_hold_all(void **state)
-{
-	struct run r = {0};
-
-	(void)state;
-	start(&r,
-	      "on.ssl_write(function(e)\n"
-	      "local c, n = e:copy(), 0\n"
-	      "for k, v in pairs(c) do n = n + 1 if k ~= 'conn' then assert(e[k] == v, k) end end\n"
-	      "local m = 0 for _ in pairs(e) do m = m + 1 end\n"
-	      "c.len = 9 print(n, m, c.len, getmetatable(c), c.conn == e.conn)\nend)");
-	message(&r, "abc");
-	expect(&r, "24\t24\t9\tnil\ttrue\n", "");
-}
-
-static void data_and_its_size(void **state)
-{
-	static char big[20000];
-	struct run r = {0};
-
-	(void)state;
-	memset(big, 'b', sizeof(big));
-	start(&r,
-	      "local function show(e) print(e.data and #e.data, e.len, e.truncated, e.nodata) end\n"
-	      "on.ssl_write({capture = 10}, show)\non.ssl_write({capture = 'all'}, show)\n"
-	      "on.ssl_write(show)\non.ssl_write({capture = 0}, show)");
-	message_part(&r, big, sizeof(big), 30000);
-	message(&r, "0123456789");
-	r.head.flags = TS_DATA_NODATA;
-	message_part(&r, NULL, 0, 500);
-	expect(&r,
-	       "10\t30000\ttrue\tfalse\n20000\t30000\ttrue\tfalse\n16384\t30000\ttrue\tfalse\n"
-	       "0\t30000\ttrue\tfalse\n"
-	       "10\t10\tfalse\tfalse\n10\t10\tfalse\tfalse\n10\t10\tfalse\tfalse\n0\t10\ttrue\tfals"
-	       "e\n"
-	       "nil\t500\tfalse\ttrue\nnil\t500\tfalse\ttrue\nnil\t500\tfalse\ttrue\n"
-	       "nil\t500\tfalse\ttrue\n",
-	       "");
-}
 
 static void who_wants_what(void **state)
 {
@@ -443,98 +316,6 @@ static void timers_made_later(void **state)
 	expect(&r, "after\nevery\n", "");
 }
 
-static void connections(void **state)
-{
-	struct run r = {0};
-
-	(void)state;
-	start(&r, "local kept\n"
-		  "on.ssl_write(function(e) local c = e.conn kept = c\n"
-		  "  c.state.n = (c.state.n or 0) + 1\n"
-		  "  print(c.id, c.pid, c.bytes_out, c.bytes_in, c.opened_ns, c.opened_ms, c.fd, "
-		  "c.sni,\n"
-		  "    c.closed, c.state.n) end)\n"
-		  "on.tls_close(function(e) print('close', e.conn == kept, e.conn.state.n, e.pid) "
-		  "end)\n"
-		  "on.stop(function() print(kept, kept.bytes_out, kept.closed, kept.state) end)");
-	message(&r, "abc");
-	message(&r, "de");
-	script_closed(r.script, &r.conn, STARTED + SECOND);
-	assert_int_equal(r.conn.user, 0);
-	memset(&r.conn, 0xee, sizeof(r.conn));
-	record_stopped(&r);
-	expect(&r,
-	       "7\t42\t3\t0\t5000000000\t5000.0\tnil\tnil\tfalse\t1\n"
-	       "7\t42\t5\t0\t5000000000\t5000.0\tnil\tnil\tfalse\t2\n"
-	       "close\ttrue\t2\t42\n"
-	       "connection 7 of process 42\t5\ttrue\tnil\n",
-	       "");
-}
-
-static struct script *asked_script;
-static int asked;
-
-static void answer(void *ctx, uint32_t pid)
-{
-	static const char *const strings[] = {"curl", "/usr/bin/curl", "curl -k", "me", NULL};
-	struct rec_process body = {.pid = pid};
-	struct ts_buf buf = {0};
-
-	(void)ctx;
-	asked++;
-	if (pid != 42)
-		return;
-	script_record(asked_script,
-		      record_build(&buf, TS_REC_PROCESS, &body, sizeof(body), strings));
-	ts_buf_free(&buf);
-}
-
-static void processes(void **state)
-{
-	struct rec_exec ended = {.nsecs = STARTED + 1500000, .pid = 42};
-	struct run r = {.options.want_process = answer};
-
-	(void)state;
-	asked = 0;
-	start(&r, "on.ssl_write(function(e) local p = e.proc\n"
-		  "  print(p and p.exe, p and p.cmdline, p and p.user, p and p.container)\n"
-		  "  if p then print(pcall(function() return p.exx end)) end end)");
-	asked_script = r.script;
-	message(&r, "x");
-	message(&r, "x");
-	assert_int_equal(asked, 1);
-	/* Its last events still know it; a later one is of another process. */
-	record(&r, TS_REC_EXIT, &ended, sizeof(ended), NULL);
-	message(&r, "x");
-	assert_int_equal(asked, 1);
-	r.head.nsecs++;
-	message(&r, "x");
-	assert_int_equal(asked, 2);
-	r.head.pid = 77;
-	message(&r, "x");
-	message(&r, "x");
-	assert_int_equal(asked, 3);
-#define KNOWN                                                                                      \
-	"/usr/bin/curl\tcurl -k\tme\tnil\n"                                                        \
-	"false\t-e:3: unknown field of a process: 'exx', did you mean 'exe'?\n"
-	expect(&r, KNOWN KNOWN KNOWN KNOWN "nil\tnil\tnil\tnil\nnil\tnil\tnil\tnil\n", "");
-}
-
-static void many_processes(void **state)
-{
-	struct rec_process body = {0};
-	struct run r = {0};
-
-	(void)state;
-	start(&r, "on.ssl_write(function(e) print(e.proc ~= nil) end)");
-	for (body.pid = 1; body.pid <= 10000; body.pid++)
-		record(&r, TS_REC_PROCESS, &body, sizeof(body), NULL);
-	message(&r, "x");
-	r.head.pid = 10000;
-	message(&r, "x");
-	expect(&r, "false\ntrue\n", "");
-}
-
 static void aggregations_at_the_end(void **state)
 {
 	struct run r = {0};
@@ -611,12 +392,6 @@ static void no_memory_in_handlers(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(all_fields),
-		cmocka_unit_test(documented_fields),
-		cmocka_unit_test(wrong_fields),
-		cmocka_unit_test(kept_events),
-		cmocka_unit_test(copies_hold_all),
-		cmocka_unit_test(data_and_its_size),
 		cmocka_unit_test(who_wants_what),
 		cmocka_unit_test(handles),
 		cmocka_unit_test(subscriptions),
@@ -629,9 +404,6 @@ int main(void)
 		cmocka_unit_test(own_events),
 		cmocka_unit_test(timers),
 		cmocka_unit_test(timers_made_later),
-		cmocka_unit_test(connections),
-		cmocka_unit_test(processes),
-		cmocka_unit_test(many_processes),
 		cmocka_unit_test(aggregations_at_the_end),
 		cmocka_unit_test(streams),
 		cmocka_unit_test(no_memory),

@@ -40,6 +40,12 @@ char *__strcpy_chk(char *to, const char *from, size_t size)
 	return strcpy(to, from);
 }
 
+char *__strncpy_chk(char *to, const char *from, size_t n, size_t size)
+{
+	(void)size;
+	return strncpy(to, from, n);
+}
+
 int __vfprintf_chk(FILE *f, int flag, const char *format, va_list args)
 {
 	(void)flag;
@@ -70,6 +76,26 @@ int __sprintf_chk(char *to, int flag, size_t size, const char *format, ...)
 	return n;
 }
 
+int __vsnprintf_chk(char *to, size_t n, int flag, size_t size, const char *format, va_list args)
+{
+	(void)flag;
+	(void)size;
+	return vsnprintf(to, n, format, args);
+}
+
+int __snprintf_chk(char *to, size_t n, int flag, size_t size, const char *format, ...)
+{
+	va_list args;
+	int length;
+
+	(void)flag;
+	(void)size;
+	va_start(args, format);
+	length = vsnprintf(to, n, format, args);
+	va_end(args);
+	return length;
+}
+
 void __syslog_chk(int priority, int flag, const char *format, ...)
 {
 	(void)priority;
@@ -97,6 +123,12 @@ int getcontext(void *context)
 
 int setcontext(const void *context)
 {
+	return getcontext((void *)context);
+}
+
+int swapcontext(void *old, const void *context)
+{
+	(void)old;
 	return getcontext((void *)context);
 }
 

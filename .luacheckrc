@@ -1,0 +1,15 @@
+-- SPDX-License-Identifier: MIT
+std = "lua54"
+max_line_length = 120
+-- What core/api.c lists as functions and aggregations.
+local api = {
+	"on", "target", "options", "config", "every", "after", "stream", "printf", "emit", "warn", "escape",
+	"hexdump", "human", "duration", "json", "clear_screen", "exit", "args", "count", "sum", "avg", "min",
+	"max", "stats", "hist", "lhist", "tseries",
+}
+files["scripts"].read_globals = api
+files["tests/lua/cases"].read_globals = api
+-- Runs before every script and makes what they see.
+files["lua/prelude.lua"].globals = {"coroutine", "io", "package"}
+files["lua/messages.lua"].read_globals = api
+files["lua/check.lua"].ignore = {"122"}

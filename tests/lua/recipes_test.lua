@@ -1,0 +1,173 @@
+-- SPDX-License-Identifier: MIT
+local stub = require "stub"
+
+local equal = stub.equal
+
+local tests = {}
+local function test(name, fn)
+	tests[#tests + 1] = {name, fn}
+end
+
+local function event(more)
+	local e = {
+		time = "12:00:00.001", nsecs = 7, pid = 10, tid = 11, comm = "cu\27rl", probe = "ssl_write",
+		func = "SSL_write", lib = "/usr/lib/libssl.so.3", kind = "openssl", dir = "out",
+		conn = {id = 3}, truncated = false, peeked = false, nodata = false,
+	}
+	for k, v in pairs(more) do
+		e[k] = v
+	end
+	e.len = e.len or #e.data
+	return e
+end
+
+test("sniff", function()
+	local host = stub.new()
+	host:recipe "scripts/sniff.lua"
+	equal(host.handlers[1].name, "tls_data")
+	equal(host.handlers[1].opts.capture, "all")
+	host:fire("tls_data", event {data = "GET /\r\nA: b\\\r\n\r\n\27[2J\r"})
+	equal(host:text_out(), [[
+12:00:00.001 cu\x1brl[10] -> write 21 bytes conn 3 SSL_write libssl.so.3
+  GET /
+  A: b\
+
+  \x1b[2J\x0d
+]])
+	host:fire("tls_data", event {data = "ab", len = 10, truncated = true, gap = 312, dir = "in"})
+	equal(host:text_out(), [[
+12:00:00.001 cu\x1brl[10] <- read 10 bytes conn 3 SSL_write libssl.so.3
+... 312 bytes missing before these
+  ab
+... 8 more bytes
+]])
+	host:fire("tls_data", event {data = "x", peeked = true, dir = "in"})
+	host:fire("tls_data", event {len = 99, nodata = true, truncated = true})
+	equal(host:text_out(), [[
+12:00:00.001 cu\x1brl[10] <- peek 1 bytes conn 3 SSL_write libssl.so.3
+  x
+12:00:00.001 cu\x1brl[10] -> write 99 bytes conn 3 SSL_write libssl.so.3
+... sent by the kernel: never in the program's memory
+]])
+end)
+
+-- Lines of payload that look like heads and marks do not stand where those do.
+test("payload cannot pass for a message", function()
+	local host = stub.new()
+	host:recipe "scripts/sniff.lua"
+	host:fire("tls_data", event {data = "\n12:00:00.001 curl[1] -> write\r\n... 5 more bytes\n\n"})
+	local lines = 0
+	for line in host:text_out():gmatch("[^\n]+") do
+		lines = lines + (line:sub(1, 1) ~= " " and 1 or 0)
+	end
+	equal(lines, 1)
+end)
+
+test("hexsniff and --head", function()
+	local host = stub.new()
+	host:recipe("scripts/hexsniff.lua", {head = 2})
+	equal(host.handlers[1].opts.capture, 2)
+	host:fire("tls_data", event {data = "ab", len = 5, truncated = true})
+	equal(host:text_out(), [[
+12:00:00.001 cu\x1brl[10] -> write 5 bytes conn 3 SSL_write libssl.so.3
+hex of ab
+... 3 more bytes
+]])
+end)
+
+test("sniff as JSON", function()
+	local host = stub.new("json")
+	host:recipe "scripts/sniff.lua"
+	host:fire("tls_data", event {data = "ab"})
+	host:fire("tls_data", event {data = "\xff\0", gap = 5})
+	host:fire("tls_data", event {len = 9, nodata = true, truncated = true})
+	local common = '"comm":"cu\27rl","conn":3,'
+	local rest = '"dir":"out","func":"SSL_write",%s"kind":"openssl","len":%d,"lib":"/usr/lib/libssl.so.3",'
+		.. '"nodata":%s,"nsecs":7,"peeked":false,"pid":10,"probe":"ssl_write","tid":11,'
+		.. '"time":"12:00:00.001","truncated":%s,"type":"message"}'
+	equal(host.emitted[1], "{" .. common .. '"data":"ab",' .. rest:format("", 2, "false", "false"))
+	equal(host.emitted[2], "{" .. common .. '"data_b64":"base64:2",'
+		.. rest:format('"gap":5,', 2, "false", "false"))
+	equal(host.emitted[3], "{" .. common .. rest:format("", 9, "true", "true"))
+	equal(host:text_out(), "")
+end)
+
+test("tlstop", function()
+	local host = stub.new()
+	host:recipe("scripts/tlstop.lua", {top = 2, interval = "2s"})
+	equal(host.timers[1].interval, "2s")
+	equal(host.handlers[1].opts.capture, 0)
+	local function data(pid, comm, dir, len, conn)
+		host:fire("tls_data", event {pid = pid, comm = comm, dir = dir, len = len, conn = {id = conn}})
+	end
+	data(1, "a", "in", 2048, 1)
+	data(1, "a", "in", 1, 2)
+	data(1, "a", "out", 7, 1)
+	data(2, "b\n", "out", 5000, 3)
+	data(3, "c", "in", 1, 4)
+	host:run_timers()
+	equal(host:text_out(), [[
+<clear>in 2s: 2.0K read, 4.9K written, processes: 3, connections: 4
+  pid  comm  conns    in  reads   out  writes
+    2  b\n       1     0      0  4.9K       1
+    1  a         2  2.0K      2     7       1
+  ... 1 more processes
+
+]])
+	host:fire("stop", {})
+	equal(host:text_out(), "")
+	data(1, "a", "in", 1, 1)
+	host:fire("stop", {})
+	equal(host:text_out():match("^<clear>in 2s: 1 read, 0 written, processes: 1, connections: 1") ~= nil, true)
+	host = stub.new("json")
+	host:recipe("scripts/tlstop.lua", {sort = "pid"})
+	data(2, "b", "in", 10, 1)
+	data(1, "a", "out", 1, 2)
+	host:run_timers()
+	equal(host.emitted[1], '{"bytes_in":0,"bytes_out":1,"comm":"a","conns":1,"pid":1,"reads":0,'
+		.. '"type":"tlstop","writes":1}')
+	local ok, why = pcall(host.recipe, stub.new(), "scripts/tlstop.lua", {sort = "size"})
+	equal(ok, false)
+	equal(why.exit, 2)
+end)
+
+test("iosize", function()
+	local host = stub.new()
+	host:recipe("scripts/iosize.lua", {by = "pid"})
+	equal(host.handlers[1].name .. host.handlers[2].name, "tls_readtls_write")
+	host:fire("tls_read", event {len = 100})
+	host:fire("tls_read", event {len = 100, peeked = true})
+	host:fire("tls_write", event {len = 5000})
+	equal(#host.handlers, 2)
+end)
+
+test("libs", function()
+	local host = stub.new()
+	host:recipe "scripts/libs.lua"
+	host:fire("attach", {path = "/usr/lib/libssl.so.3", kind = "openssl", sites = 9})
+	host:fire("attach", {path = "/usr/lib/libssl.so.3", kind = "openssl", sites = 9})
+	host:fire("attach", {path = "/opt/no\nde", kind = "openssl", sites = 0, problem = "no symbols"})
+	host:fire("tls_data", event {len = 3000})
+	host:fire("tls_data", event {len = 3000, func = "SSL_read"})
+	host:fire("tls_data", event {len = 3000, func = "SSL_read"})
+	host:fire("tls_data", event {len = 9, func = "SSL_read", peeked = true})
+	host:fire("stop", {})
+	equal(host:text_out(), [[
+probed files
+  kind     sites  file
+  openssl      9  /usr/lib/libssl.so.3
+  openssl      0  /opt/no\nde: no symbols
+
+callers
+  file         function   comm      calls  bytes
+  libssl.so.3  SSL_read   cu\x1brl      2   5.9K
+  libssl.so.3  SSL_write  cu\x1brl      1   2.9K
+]])
+	host = stub.new()
+	host:recipe "scripts/libs.lua"
+	host:fire("stop", {})
+	equal(host:text_out(), "probed files\n  none: no TLS library was found in use\n\n"
+		.. "callers\n  none: nothing was read or written\n")
+end)
+
+return tests
