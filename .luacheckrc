@@ -8,7 +8,6 @@ local api = {
 	"max", "stats", "hist", "lhist", "tseries",
 }
 files["scripts"].read_globals = api
-files["tests/lua/cases"].read_globals = api
 -- Runs before every script and makes what they see.
 files["lua/prelude.lua"].globals = {"coroutine", "io", "package"}
 files["lua/messages.lua"].read_globals = api

@@ -199,6 +199,28 @@ static bool lib_matches(const char *value, const char *path)
 	return !subject[len] || (!strchr(value, '/') && strchr(".-", subject[len]));
 }
 
+static bool list_passes(const struct ts_filter_list *list, uint64_t number, const char *text)
+{
+	bool named = list->nothing, found = false, match;
+	size_t i;
+
+	for (i = 0; i < list->count; i++) {
+		match = list->items[i].number == number && !strcmp(list->items[i].text, text);
+		if (list->items[i].exclude && match)
+			return false;
+		named |= !list->items[i].exclude;
+		found |= match && !list->items[i].exclude;
+	}
+	return found || !named;
+}
+
+bool ts_filter_passes(const struct ts_filter *f, uint32_t pid, const char *comm, uint32_t uid)
+{
+	return list_passes(&f->keys[TS_KEY_PID], pid, "") &&
+	       list_passes(&f->keys[TS_KEY_COMM], 0, comm) &&
+	       list_passes(&f->keys[TS_KEY_UID], uid, "");
+}
+
 /* Whether the set that item i belongs to has a name that matches. */
 static bool set_matches(const struct ts_filter *f, size_t i, const char *path)
 {

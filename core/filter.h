@@ -49,6 +49,9 @@ int ts_filter_follow(struct ts_filter *f, uint32_t pid);
 /* Narrows f to what passes f and other. 0 or -ENOMEM. */
 int ts_filter_intersect(struct ts_filter *f, const struct ts_filter *other);
 
+/* Whether a process and thread pass the keys but lib: what BPF decides, for replays. */
+bool ts_filter_passes(const struct ts_filter *f, uint32_t pid, const char *comm, uint32_t uid);
+
 /*
  * Whether a file passes the lib key. path is the file's path as its process sees it. A value with a
  * slash is matched against the whole path, another against the base name; both as globs, and a

@@ -10,19 +10,17 @@
 #include "lua_host.h"
 #include "lua_text.h"
 
-/* Payload may be in it: on a terminal nothing of it may act. */
-static void write_safe(lua_State *L, bool terminal, void (*put)(void *to, const void *, size_t),
-		       void *to)
+/*
+ * Payload may be in it, and whoever reads a file or a pipe shows it on a terminal in the end:
+ * nothing of it may act there.
+ */
+static void write_safe(lua_State *L, void (*put)(void *to, const void *, size_t), void *to)
 {
 	struct ts_buf b = {0};
 	size_t len;
 	const char *text = luaL_checklstring(L, 1, &len);
 	int err;
 
-	if (!terminal) {
-		put(to, text, len);
-		return;
-	}
 	err = output_escape(&b, text, len, true);
 	if (!err)
 		put(to, b.data, b.len);
@@ -44,16 +42,14 @@ static void put_file(void *to, const void *data, size_t len)
 /* write(text) */
 static int core_write(lua_State *L)
 {
-	struct output *out = host_of(L)->o.out;
-
-	write_safe(L, output_is_terminal(out), put_output, out);
+	write_safe(L, put_output, host_of(L)->o.out);
 	return 0;
 }
 
 /* write_error(text): standard error */
 static int core_write_error(lua_State *L)
 {
-	write_safe(L, isatty(STDERR_FILENO), put_file, stderr);
+	write_safe(L, put_file, stderr);
 	return 0;
 }
 

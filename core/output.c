@@ -248,7 +248,8 @@ int output_escape(struct ts_buf *b, const void *data, size_t len, bool keep_line
 		if (c != NOT_A_CHARACTER && c != '\\' && !acts(c))
 			continue;
 		err = ts_buf_add(b, plain, (size_t)(s - plain));
-		if (!err)
+		/* The ends of a network protocol's lines are lines' ends here. */
+		if (!err && !(keep_lines && c == '\r' && s + 1 < end && s[1] == '\n'))
 			err = escape_one(b, s, n, c);
 		if (err)
 			return err;

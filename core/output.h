@@ -24,7 +24,7 @@ int output_failed(const struct output *o); /* 0, or the errno value of the first
 /*
  * Appends text so that nothing in it acts on a terminal or breaks a line: control characters, DEL,
  * C1 controls and invalid UTF-8 as \n \r \t \\ or \xNN, valid UTF-8 as it is. keep_lines: newlines
- * and tabs stay, and backslashes are not doubled.
+ * and tabs stay, a carriage return before a newline is left out, and backslashes are not doubled.
  */
 int output_escape(struct ts_buf *b, const void *data, size_t len, bool keep_lines);
 /* As a JSON string with its quotes; valid UTF-8 only is the caller's to check: others become

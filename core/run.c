@@ -68,6 +68,10 @@ static int hand_on(struct run *r, const struct ts_record *rec)
 	if (signals_stop() && !r->stopped)
 		signals_postpone();
 	switch (rec->type) {
+	case TS_REC_START:
+		r->started = true;
+		script_record(r->script, rec);
+		break;
 	case TS_REC_DATA:
 	case TS_REC_CLOSE:
 		r->last_nsecs = ((const struct ts_data *)rec)->nsecs;
@@ -131,11 +135,36 @@ int run_send(struct run *r, uint16_t type, const void *body, size_t size,
 	return ret;
 }
 
+/* The subscriptions that want a recorded message: the bits in it are the recording script's. */
+static uint64_t wanted_by(const struct run *r, const struct stream_message *m)
+{
+	const struct ts_data *d = m->head;
+	const struct ts_sub *subs;
+	uint64_t mask = 0;
+	size_t count, i;
+
+	subs = script_subs(r->script, &count);
+	for (i = 0; i < count; i++)
+		if (!subs[i].removed && subs[i].probes & TS_PROBE(m->source->probe) &&
+		    (m->len || subs[i].errors) &&
+		    ts_filter_passes(&subs[i].filter, d->pid, d->comm, d->uid) &&
+		    ts_filter_lib_passes(&subs[i].filter, m->source->path))
+			mask |= 1ull << i;
+	return mask;
+}
+
 static void on_message(void *ctx, const struct stream_message *m)
 {
+	struct stream_message replayed = *m;
 	struct run *r = ctx;
+	struct ts_data head;
 
-	script_message(r->script, m);
+	if (r->o->replay) {
+		head = *m->head;
+		head.subs = wanted_by(r, m);
+		replayed.head = &head;
+	}
+	script_message(r->script, &replayed);
 }
 
 static void on_closed(void *ctx, struct stream_conn *c, uint64_t nsecs)
@@ -192,6 +221,9 @@ static void tell_losses(const struct run *r)
 	if (stream_invalid(r->stream))
 		ts_warn("%llu damaged records ignored",
 			(unsigned long long)stream_invalid(r->stream));
+	if (stream_evicted(r->stream))
+		ts_warn("%llu connections were forgotten: too many at once",
+			(unsigned long long)stream_evicted(r->stream));
 	if (script_errors(r->script))
 		ts_warn("%llu errors in handlers", (unsigned long long)script_errors(r->script));
 }
@@ -231,7 +263,8 @@ static void finish(struct run *r)
 				.status = r->child_status};
 
 	signals_calm();
-	if (!r->stopped)
+	/* What never began has no end. */
+	if (!r->stopped && r->started)
 		run_send(r, TS_REC_STOP, &body, sizeof(body), NULL);
 	output_flush(r->out);
 	tell_losses(r);

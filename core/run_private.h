@@ -37,6 +37,7 @@ struct run {
 	struct pollfd *fds; /* signals, tracer, watch, then one for each process of -p */
 	size_t fds_count;
 	int signals;  /* readable after a signal */
+	bool started; /* TS_REC_START was handed on */
 	bool stopped; /* TS_REC_STOP was handed on */
 	bool failed;  /* something went wrong that makes the exit status 1 */
 };

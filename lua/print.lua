@@ -19,6 +19,12 @@ local function to_integer(value)
 	return integer or number
 end
 
+-- Text as wide as a conversion asks for. string.format does not take all bytes where there is a width.
+local function pad(spec, text)
+	local spaces = (" "):rep(spec.width - #text)
+	return spec.left and text .. spaces or spaces .. text
+end
+
 -- One conversion applied to a value. A value that does not fit is shown as it is: an unknown field
 -- must not end a report.
 local function convert(spec, value)
@@ -31,13 +37,12 @@ local function convert(spec, value)
 	if math.type(fit) == "integer" or (fit and FLOATS[spec.letter] and fit == fit) then
 		return spec.number:format(fit)
 	elseif value ~= value then
-		return spec.plain:format("nan")
+		return pad(spec, "nan")
 	elseif spec.letter == "q" then
 		local ok, quoted = pcall(string.format, "%q", value)
 		return ok and quoted or tostring(value)
 	end
-	-- A zero in the flags, or a precision, is for numbers.
-	return (spec.letter == "s" and spec.text or spec.plain):format(tostring(value))
+	return pad(spec, spec.letter == "s" and tostring(value):sub(1, spec.precision) or tostring(value))
 end
 
 return function(core)
@@ -64,14 +69,13 @@ return function(core)
 					core.fail(nil, ("printf: '%s' is not a conversion; a percent sign is %%%%"):format(
 						format:sub(at, at + 5)))
 				end
-				local width = flags:match("%-") and "-" or ""
-				width = width .. (flags:match("[1-9]%d?$") or "")
 				list[#list + 1] = {
 					letter = letter,
 					number = "%" .. flags .. (letter == "c" and "" or precision)
 						.. (letter == "u" and "d" or letter),
-					text = "%" .. width .. precision .. "s",
-					plain = "%" .. width .. "s",
+					left = flags:find("-", 1, true) ~= nil,
+					width = tonumber(flags:match("[1-9]%d*$")) or 0,
+					precision = precision ~= "" and (tonumber(precision:sub(2)) or 0) or -1,
 				}
 				at = at + 1 + #flags + #precision + #letter
 			end
@@ -79,7 +83,12 @@ return function(core)
 		return list
 	end
 
+	-- string.format, except that a value that does not fit is no error.
 	function M.format(format, ...)
+		local ok, text = pcall(string.format, format, ...)
+		if ok then
+			return text
+		end
 		local list = parsed[format]
 		if not list then
 			if type(format) ~= "string" then

@@ -35,9 +35,15 @@ end
 
 -- The first n unused bytes. Parts are joined only when they are looked at.
 function Side:peek(n)
-	if #self.buf - self.used < n and self.parts[1] then
-		table.insert(self.parts, 1, self.buf:sub(self.used + 1))
-		self.buf, self.used, self.parts = table.concat(self.parts), 0, {}
+	local parts = self.parts
+	if self.used == #self.buf and not parts[2] then
+		self.buf, self.used, self.parts[1] = parts[1] or "", 0, nil
+	elseif #self.buf - self.used < n then
+		table.insert(parts, 1, self.buf:sub(self.used + 1))
+		self.buf, self.used, self.parts = table.concat(parts), 0, {}
+	end
+	if self.used == 0 and n == #self.buf then
+		return self.buf
 	end
 	return self.buf:sub(self.used + 1, self.used + n)
 end

@@ -7,10 +7,10 @@
 --
 -- As sniff, for protocols that are not text.
 --
--- 14:05:02.117 redis-cli[42007] -> write 14 bytes conn 1 SSL_write libssl.so.3
--- 00000000  2a 31 0d 0a 24 34 0d 0a  50 49 4e 47 0d 0a        |*1..$4..PING..|
--- 14:05:02.118 redis-server[41990] <- read 14 bytes conn 2 SSL_read libssl.so.3
--- 00000000  2a 31 0d 0a 24 34 0d 0a  50 49 4e 47 0d 0a        |*1..$4..PING..|
+-- 11:36:05.846 curl[19810] -> write 79 bytes conn 1 ssl_write_internal libssl.so.3
+-- 00000000  47 45 54 20 2f 20 48 54  54 50 2f 31 2e 31 0d 0a  |GET / HTTP/1.1..|
+-- 00000010  48 6f 73 74 3a 20 31 32  37 2e 30 2e 30 2e 31 3a  |Host: 127.0.0.1:|
+-- ... 47 more bytes
 
 local messages = require "messages"
 

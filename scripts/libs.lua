@@ -9,13 +9,12 @@
 --
 -- probed files
 --   kind     sites  file
---   openssl     11  /usr/lib/x86_64-linux-gnu/libssl.so.3
---   openssl      9  /usr/bin/node
+--   openssl      9  /usr/lib/x86_64-linux-gnu/libssl.so.3
 --
 -- callers
---   file         function       comm     calls  bytes
---   libssl.so.3  SSL_read       curl        79   1.2M
---   libssl.so.3  SSL_write_ex   python3      2    344
+--   file         function            comm  calls  bytes
+--   libssl.so.3  ssl_read_internal   curl      8  40.5K
+--   libssl.so.3  ssl_write_internal  curl      8    632
 
 local format = require "format"
 

@@ -9,16 +9,17 @@
 -- not seen as a line that begins with "...". With -f json: one object a message, its bytes in `data`
 -- where they are UTF-8, else in `data_b64`.
 --
--- 14:03:21.482 curl[41872] -> write 78 bytes conn 1 SSL_write libssl.so.3
+-- 11:31:46.831 curl[12715] -> write 79 bytes conn 1 ssl_write_internal libssl.so.3
 --   GET / HTTP/1.1
---   Host: localhost:8443
+--   Host: 127.0.0.1:8443
 --   User-Agent: curl/7.88.1
 --   Accept: */*
 --
--- 14:03:21.484 curl[41872] <- read 130 bytes conn 1 SSL_read libssl.so.3
+-- 11:31:46.831 curl[12715] <- read 5171 bytes conn 1 ssl_read_internal libssl.so.3
 --   HTTP/1.0 200 ok
 --   Content-type: text/html
---   ...
+--
+--   <HTML><BODY BGCOLOR="#ffffff">
 
 local messages = require "messages"
 

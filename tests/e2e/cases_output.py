@@ -59,26 +59,64 @@ def harmless(name, text):
         check(not 0x80 <= ord(c) < 0xa0, f"{name}: a C1 control {ord(c):#x}")
 
 
+def handler(lab, action):
+    return lab.write("handler.lua", 'on.tls_data({capture = "all"}, function(e) ' + action + " end)")
+
+
+def on_terminal(lab, *argv):
+    """What a program writes to a terminal; its standard error goes there too."""
+    master, slave = os.openpty()
+    lab.spawn(["stty", "-onlcr"], stdin=slave).finish()
+    p = subprocess.Popen(argv, stdin=slave, stdout=slave, stderr=slave, env=lab.environment(None))
+    os.close(slave)
+    out = b""
+    while True:
+        try:
+            part = os.read(master, 65536)
+        except OSError:  # the end of a terminal
+            part = b""
+        if not part:
+            break
+        out += part
+    os.close(master)
+    check(p.wait(10) == 0, f"{argv} ended with {p.returncode}: {out[-300:]!r}")
+    return out
+
+
 @case()
 def hostile_payload_text(lab):
+    """What shows payload by itself never lets it through raw, wherever the output goes."""
     command = talk(lab, HOSTILE)
-    scripts = {"sniff": "sniff", "hexsniff": "hexsniff"}
-    for name, action in (("print", "print(e.data, e.comm)"),
-                         ("printf", 'printf("%s %s\\n", e.comm, e.data)'),
-                         ("emit", "emit{data = e.data, comm = e.comm, [e.data] = 1}"),
-                         ("warn", "warn(e.data)"), ("error", "error(e.data)"),
-                         ("escape", "print(escape(e.data))"), ("hexdump", "print(hexdump(e.data))")):
-        scripts[name] = lab.write(name + ".lua",
-                                  f'on.tls_data({{capture = "all"}}, function(e) {action} end)\n')
-    for name, script in scripts.items():
-        p = lab.run([TLSSCOPE, "-c", command, script])
-        out = p.out() + p.err().encode()
-        with open(p.err_path, "rb") as f:
-            err = f.read()
+    scripts = [("sniff", "sniff"), ("hexsniff", "hexsniff")]
+    scripts += [(a, None) for a in ("emit{data = e.data, comm = e.comm, [e.data] = 1}",
+                                    "print(escape(e.data))", "print(hexdump(e.data))")]
+    for name, script in scripts:
+        p = lab.run([TLSSCOPE, "-c", command, script or handler(lab, name)])
         harmless(name, p.out())
-        harmless(name + "'s stderr", err)
         if "hex" not in name:
-            check(b"MARK-START" in out and b"MARK-END" in out, f"{name}: not all is shown: {out!r}")
+            check(b"MARK-START" in p.out() and b"MARK-END" in p.out(), f"{name}: {p.out()!r}")
+
+
+@case()
+def hostile_payload_terminal(lab):
+    """On a terminal that holds for everything, the script's own print too."""
+    command = talk(lab, HOSTILE)
+    for name in ("sniff", "print(e.data, e.comm)", 'printf("%s %s\\n", e.comm, e.data)',
+                 "warn(e.data)", "error(e.data)", "exit(0, e.data)", "local x = e[e.data]",
+                 'count("c"):add(1, e.data, e.comm)', "emit{data = e.data, [e.data] = e.comm}"):
+        script = name if name == "sniff" else handler(lab, name)
+        out = on_terminal(lab, TLSSCOPE, "-c", command, script)
+        harmless(name, out)
+        if "exit" not in name:
+            check(b"MARK-START" in out, f"{name}: nothing of it is shown: {out!r}")
+
+
+@case()
+def payload_to_file(lab):
+    """What a script prints into a file is what it says, byte for byte."""
+    script = handler(lab, 'if e.dir == "out" then printf("%s", e.data) end')
+    p = lab.run([TLSSCOPE, "-c", talk(lab, HOSTILE), script])
+    same("the payload", p.out(), HOSTILE)
 
 
 @case()

@@ -41,7 +41,7 @@ static void escape_plain(void **state)
 	assert_escaped("caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80",
 		       "caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80");
 	assert_escaped_n("a\0b", 3, false, "a\\x00b");
-	assert_escaped_n("one\r\n\ttwo\\\x1b", 11, true, "one\\r\n\ttwo\\\\x1b");
+	assert_escaped_n("one\r\n\rtwo\\\x1b", 11, true, "one\n\\rtwo\\\\x1b");
 }
 
 static void escape_what_acts_on_a_terminal(void **state)

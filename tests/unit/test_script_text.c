@@ -10,6 +10,7 @@ static void print_functions(void **state)
 		      "1\tnil\ta\tb\n3 4 nil|nil|  2.0|ff\n");
 	expect_prints("printf('%5d|%-5d|%05d|%5.2s|%%|%d|%f\\n', nil, nil, 'x', 'abc', 0/0, 'no')",
 		      "  nil|nil  |    x|   ab|%|nan|no\n");
+	expect_prints("printf('%6s|%-6s|%.1s|%d\\n', 'a\\0b', 'c\\0d', 'ef', nil)", "   a");
 	expect_prints("printf('%s %s %d\\n', true, {1} ~= nil, '12') printf('%q\\n', 'a\\nb')",
 		      "true true 12\n\"a\\\nb\"\n");
 	expect_wrong("printf('%y', 1)",
@@ -20,6 +21,38 @@ static void print_functions(void **state)
 	expect_prints("hexdump('AB')",
 		      "00000000  41 42                                             "
 		      "|AB|\n");
+}
+
+/* Payload that a script prints must not act on a terminal; what the script itself asks for does. */
+static void on_a_terminal(void **state)
+{
+	int terminal = posix_openpt(O_RDWR | O_NOCTTY);
+	struct script_options options = {0};
+	struct script *script;
+	struct ts_err err;
+	char text[256] = "";
+	ssize_t n;
+
+	(void)state;
+	assert_true(terminal >= 0 && !grantpt(terminal) && !unlockpt(terminal));
+	assert_int_equal(output_open(&options.out, ptsname(terminal), OUTPUT_TEXT, &err), 0);
+	assert_true(output_is_terminal(options.out));
+	assert_int_equal(script_open(&script, &options, &err), 0);
+	assert_int_equal(
+		script_load(script, SCRIPT_CODE,
+			    "print('a\\27[2J\\tb') printf('\\r%s\\n', '\\155') clear_screen() "
+			    "io.write('\\7\\n')",
+			    0, NULL, &err),
+		0);
+	output_flush(options.out);
+	n = read(terminal, text, sizeof(text) - 1);
+	assert_true(n > 0);
+	/* The terminal makes a carriage return of its own before a newline. */
+	assert_string_equal(text, "a\\x1b[2J\tb\r\n\\r\\x9b\r\n\033[H\033[2J\033[3J\\x07\r\n");
+	script_close(script);
+	output_close(options.out, NULL);
+	close(terminal);
+	expect_prints("print('\\27') clear_screen()", "\033\n");
 }
 
 static void json_output(void **state)
@@ -106,9 +139,8 @@ static void config_is_told(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(print_functions),
-		cmocka_unit_test(json_output),
-		cmocka_unit_test(script_options),
+		cmocka_unit_test(print_functions), cmocka_unit_test(on_a_terminal),
+		cmocka_unit_test(json_output),	   cmocka_unit_test(script_options),
 		cmocka_unit_test(config_is_told),
 	};
 
