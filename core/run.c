@@ -321,6 +321,18 @@ static int open_script(struct run *r, struct ts_err *err)
 	return load(r, err);
 }
 
+/* A script that would wait for ever for nothing is a mistake. */
+static int check_idle(struct run *r, struct ts_err *err)
+{
+	int status;
+
+	if (script_exited(r->script, &status) || !script_idle(r->script))
+		return 0;
+	return ts_fail(err, EINVAL,
+		       "%s has no handler and no timer: nothing to do (try on.tls_data(...))",
+		       r->o->script ? r->o->script : "-e");
+}
+
 static int open_run(struct run *r, struct ts_err *err)
 {
 	const struct options *o = r->o;
@@ -340,6 +352,8 @@ static int open_run(struct run *r, struct ts_err *err)
 	}
 	err->text[0] = 0;
 	ret = open_script(r, err);
+	if (!ret)
+		ret = check_idle(r, err);
 	if (ret)
 		return ret;
 	ret = stream_open(&r->stream, &stream_ops, r);

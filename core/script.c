@@ -232,6 +232,10 @@ int script_load(struct script *s, enum script_kind kind, const char *what, int a
 
 	if (ret)
 		return ret;
+	if (m.text.len && m.text.data[0] == LUA_SIGNATURE[0]) {
+		ts_buf_free(&m.text);
+		return ts_fail(err, ENOEXEC, "'%s' is compiled Lua; only source is run", what);
+	}
 	/* "@" says that a name is a file's, "=" that it is to be shown as it is. */
 	if (kind == SCRIPT_FILE && strcmp(what, "-"))
 		ret = ts_buf_printf(&chunk, "@%s%c", what, 0);
@@ -256,6 +260,21 @@ int script_load(struct script *s, enum script_kind kind, const char *what, int a
 	ts_buf_free(&chunk);
 	ts_buf_free(&m.text);
 	return ret;
+}
+
+bool script_idle(struct script *s)
+{
+	lua_State *L = s->L;
+	lua_Unsigned wanted = s->next_tick != UINT64_MAX;
+	size_t i;
+
+	for (i = 0; i < s->subs_count; i++)
+		wanted += s->handlers[i].used;
+	lua_rawgeti(L, LUA_REGISTRYINDEX, s->callbacks.lists);
+	for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1))
+		wanted += lua_rawlen(L, -1);
+	lua_pop(L, 1);
+	return !wanted;
 }
 
 const struct script_config *script_config(const struct script *s)

@@ -72,6 +72,9 @@ uint64_t script_next_tick(const struct script *s);
 bool script_exited(const struct script *s, int *status);
 uint64_t script_errors(const struct script *s); /* handlers' errors so far */
 
+/* Whether it has no handler and no timer: nothing of it would ever run. */
+bool script_idle(struct script *s);
+
 /* Async-signal-safe: interrupts Lua code that is running, now. */
 void script_interrupt(struct script *s);
 
