@@ -32,6 +32,15 @@ enum ts_level ts_get_level(void)
 	return message_level;
 }
 
+/* Control characters from U+0080 to U+009F; separators and marks that turn the order of text. */
+static bool acts(const unsigned char *s, size_t n)
+{
+	unsigned int c = n == 3 ? (s[1] & 63u) << 6 | (s[2] & 63u) : 0;
+
+	return (n == 2 && s[0] == 0xc2 && s[1] < 0xa0) ||
+	       (n == 3 && s[0] == 0xe2 && ((c >= 0x28 && c <= 0x2e) || (c >= 0x66 && c <= 0x69)));
+}
+
 /* Length of the valid UTF-8 sequence of more than one byte at s, or 0 (RFC 3629). */
 static size_t utf8_length(const unsigned char *s)
 {
@@ -46,8 +55,7 @@ static size_t utf8_length(const unsigned char *s)
 	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ||
 	    (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
 		return 0;
-	/* U+0080 to U+009F are control characters too. */
-	return s[0] == 0xc2 && s[1] < 0xa0 ? 0 : n;
+	return acts(s, n) ? 0 : n;
 }
 
 char *ts_clean(char *out, size_t size, const char *text)

@@ -55,7 +55,7 @@ static int core_write_error(lua_State *L)
 
 static int core_clear(lua_State *L)
 {
-	static const char home[] = "\033[H\033[2J\033[3J";
+	static const char home[] = "\033[H\033[J";
 	struct output *out = host_of(L)->o.out;
 
 	if (output_is_terminal(out))

@@ -253,7 +253,8 @@ static struct host_name *place_of(struct script *s, const char *name)
 
 static enum field find_field(lua_State *L, struct script *s)
 {
-	const char *name = lua_tostring(L, 2);
+	/* Not of a number: lua_tostring would make it a string. */
+	const char *name = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : NULL;
 	const struct host_name *place = place_of(s, name);
 
 	if (name && place->name == name)

@@ -38,10 +38,11 @@ struct host_handler {
 	uint64_t events, bytes;
 };
 
-/* What lua/prelude.lua returned: functions, and the lists of the own events' handlers. References.
+/* What lua/prelude.lua returned: functions, the lists of the own events' handlers, the timers.
+ * References.
  */
 struct host_callbacks {
-	int fire, tick, failed, started, lists;
+	int fire, tick, failed, started, lists, timers;
 };
 
 struct host_procs {

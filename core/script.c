@@ -65,6 +65,7 @@ static int open_prelude(lua_State *L)
 	s->callbacks.failed = callback(L, "failed");
 	s->callbacks.started = callback(L, "started");
 	s->callbacks.lists = callback(L, "lists");
+	s->callbacks.timers = callback(L, "timers");
 	return 0;
 }
 
@@ -265,9 +266,12 @@ int script_load(struct script *s, enum script_kind kind, const char *what, int a
 bool script_idle(struct script *s)
 {
 	lua_State *L = s->L;
-	lua_Unsigned wanted = s->next_tick != UINT64_MAX;
+	lua_Unsigned wanted;
 	size_t i;
 
+	lua_rawgeti(L, LUA_REGISTRYINDEX, s->callbacks.timers);
+	wanted = lua_rawlen(L, -1);
+	lua_pop(L, 1);
 	for (i = 0; i < s->subs_count; i++)
 		wanted += s->handlers[i].used;
 	lua_rawgeti(L, LUA_REGISTRYINDEX, s->callbacks.lists);

@@ -9,7 +9,8 @@
 #include "script.h"
 #include "signals.h"
 
-#define INTERRUPT_AFTER_US 500000
+/* Of processor time: on a busy machine a handler is slow without being endless. */
+#define INTERRUPT_AFTER_S 1
 
 static struct {
 	volatile sig_atomic_t stop, usr1;
@@ -17,20 +18,20 @@ static struct {
 	int pipe[2];
 } state = {.pipe = {-1, -1}};
 
-static const int handled[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGCHLD, SIGALRM, SIGPIPE};
+static const int handled[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGCHLD, SIGPROF, SIGPIPE};
 
 void signals_postpone(void)
 {
-	const struct itimerval timer = {.it_value.tv_usec = INTERRUPT_AFTER_US};
+	const struct itimerval timer = {.it_value.tv_sec = INTERRUPT_AFTER_S};
 
-	setitimer(ITIMER_REAL, &timer, NULL);
+	setitimer(ITIMER_PROF, &timer, NULL);
 }
 
 static void on_signal(int number)
 {
 	int saved = errno;
 
-	if (number == SIGALRM) {
+	if (number == SIGPROF) {
 		if (state.script)
 			script_interrupt(state.script);
 	} else if (number == SIGUSR1) {
@@ -91,7 +92,7 @@ void signals_calm(void)
 {
 	const struct itimerval none = {0};
 
-	setitimer(ITIMER_REAL, &none, NULL);
+	setitimer(ITIMER_PROF, &none, NULL);
 }
 
 void signals_reset(void)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Signals: the only global state of the program, because a handler can reach nothing else. Ctrl-C
- * asks the run to end; Lua code that keeps running is interrupted after half a second; a second
- * Ctrl-C kills.
+ * asks the run to end; Lua code that keeps running is interrupted after a second; a second Ctrl-C
+ * kills.
  */
 #ifndef TLSSCOPE_SIGNALS_H
 #define TLSSCOPE_SIGNALS_H
@@ -18,7 +18,7 @@ void signals_set_script(struct script *s); /* whose Lua code is interrupted; NUL
 bool signals_stop(void);      /* SIGINT, SIGTERM or SIGHUP came */
 bool signals_take_usr1(void); /* SIGUSR1 came since the last call */
 void signals_clear(void);     /* empties the descriptor */
-/* What runs now is not what Ctrl-C was meant for: half a second more, or no end. */
+/* What runs now is not what Ctrl-C was meant for: a second more, or no end. */
 void signals_postpone(void);
 void signals_calm(void);
 /* In a child before exec: dispositions as they were. */

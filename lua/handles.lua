@@ -193,6 +193,7 @@ return function(core, check)
 	-- Timers, in the order of their making. due: when, on the script's clock; before that clock runs,
 	-- how long after its start.
 	local timers = {}
+	M.timers = timers
 
 	local function set_tick()
 		local due

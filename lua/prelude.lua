@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- What scripts see, built on the primitives of core/lua_core.c. Runs once before a script, and returns
--- what C calls: fire(event, table), tick(nsecs), failed(handle, error), started(nsecs), and the lists of
--- handlers.
+-- what C calls: fire(event, table), tick(nsecs), failed(handle, error), started(nsecs); and the lists of
+-- handlers and of timers.
 
 local core = ...
 
@@ -291,5 +291,5 @@ end
 
 return {
 	fire = fire, tick = handles.tick, failed = handles.failed, started = handles.started,
-	lists = handles.lists,
+	lists = handles.lists, timers = handles.timers,
 }

@@ -299,6 +299,35 @@ static void timers(void **state)
 	assert_int_equal(next[3], 5100000000);
 }
 
+/* What a script wants, before anything has happened. */
+static void idle_scripts(void **state)
+{
+	static const struct {
+		const char *code;
+		bool idle;
+	} cases[] = {
+		{"print = nil", true},
+		{"every('1s', function() end)", false},
+		{"after('1s', function() end):detach()", true},
+		{"on.ssl_read(function() end)", false},
+		{"on.ssl_read(function() end):detach()", true},
+		{"on.stop(function() end)", false},
+		{"count('c', {from = 'ssl_read'}) on.stop(function() end)", false},
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < TS_ARRAY_SIZE(cases); i++) {
+		struct run r = {0};
+		bool idle;
+
+		start(&r, cases[i].code);
+		idle = script_idle(r.script);
+		expect(&r, "", "");
+		assert_int_equal(idle, cases[i].idle);
+	}
+}
+
 static void timers_made_later(void **state)
 {
 	struct run r = {0};
@@ -403,6 +432,7 @@ int main(void)
 		cmocka_unit_test(exit_ends),
 		cmocka_unit_test(own_events),
 		cmocka_unit_test(timers),
+		cmocka_unit_test(idle_scripts),
 		cmocka_unit_test(timers_made_later),
 		cmocka_unit_test(aggregations_at_the_end),
 		cmocka_unit_test(streams),

@@ -10,7 +10,8 @@ static void print_functions(void **state)
 		      "1\tnil\ta\tb\n3 4 nil|nil|  2.0|ff\n");
 	expect_prints("printf('%5d|%-5d|%05d|%5.2s|%%|%d|%f\\n', nil, nil, 'x', 'abc', 0/0, 'no')",
 		      "  nil|nil  |    x|   ab|%|nan|no\n");
-	expect_prints("printf('%6s|%-6s|%.1s|%d\\n', 'a\\0b', 'c\\0d', 'ef', nil)", "   a");
+	expect_prints("printf('%6s|%-6s|%.1s|%d\\n', 'a\\0b', 'c\\0d', 'ef', nil)",
+		      "   a\\x00b|c\\x00d   |e|nil\n");
 	expect_prints("printf('%s %s %d\\n', true, {1} ~= nil, '12') printf('%q\\n', 'a\\nb')",
 		      "true true 12\n\"a\\\nb\"\n");
 	expect_wrong("printf('%y', 1)",
@@ -23,7 +24,8 @@ static void print_functions(void **state)
 		      "|AB|\n");
 }
 
-/* Payload that a script prints must not act on a terminal; what the script itself asks for does. */
+/* Payload that a script prints must not act on a terminal, in a file neither, whose reader has one;
+ * what the script itself asks for does. */
 static void on_a_terminal(void **state)
 {
 	int terminal = posix_openpt(O_RDWR | O_NOCTTY);
@@ -52,7 +54,7 @@ static void on_a_terminal(void **state)
 	script_close(script);
 	output_close(options.out, NULL);
 	close(terminal);
-	expect_prints("print('\\27') clear_screen()", "\033\n");
+	expect_prints("print('\\27') clear_screen()", "\\x1b\n");
 }
 
 static void json_output(void **state)
