@@ -152,13 +152,18 @@ check-san:
 
 FUZZ_RUNS ?= 100000
 fuzz: ## run each fuzzer for FUZZ_RUNS inputs (100000), a minute at most
-	@tests/deps build fuzz
-	@$(MAKE) --no-print-directory SAN=fuzz run-fuzzers
+	@tests/deps fuzz
+	@mkdir -p $(B)
+	@if echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' | \
+		$(CLANG) -w -x c -fsanitize=fuzzer -o $(B)/has-fuzzer - 2>/dev/null; \
+	then $(MAKE) --no-print-directory -j$$(nproc) SAN=fuzz run-fuzzers; \
+	else echo "skip fuzz: $(CLANG) has no libFuzzer here (Debian: libclang-rt-VERSION-dev)"; fi
 .PHONY: run-fuzzers
 run-fuzzers: $(FUZZ)
-	@for f in $(FUZZ); do echo "$$f"; mkdir -p $$f.corpus; \
-	$$f -runs=$(FUZZ_RUNS) -max_total_time=60 -max_len=65536 -timeout=10 -verbosity=0 \
-		-artifact_prefix=$$f. $$f.corpus || exit 1; done
+	@for f in $(FUZZ); do mkdir -p $$f.corpus; \
+	$$f -runs=$(FUZZ_RUNS) -max_total_time=60 -max_len=65536 -timeout=10 \
+		-artifact_prefix=$$f. $$f.corpus >$$f.log 2>&1 && \
+	{ printf '%s: ' $$f; grep '^Done' $$f.log; } || { tail -60 $$f.log; exit 1; }; done
 
 DOC = $(DESTDIR)$(prefix)/share/doc/tlsscope
 MAN_DIR = $(DESTDIR)$(prefix)/share/man

@@ -53,7 +53,13 @@ static void keep_life(struct run *r, uint16_t type, uint32_t pid, const char *co
 
 static void on_exec(void *ctx, uint32_t pid, const char *comm, uint64_t nsecs)
 {
-	keep_life(ctx, TS_REC_EXEC, pid, comm, nsecs);
+	struct run *r = ctx;
+
+	keep_life(r, TS_REC_EXEC, pid, comm, nsecs);
+	ts_map_remove(&r->told, pid, 0);
+	/* It may be gone before its first message is handled. */
+	if (r->writer || r->wants_processes)
+		run_tell_process(r, pid);
 }
 
 static void on_exited(void *ctx, uint32_t pid, uint64_t nsecs)
@@ -70,7 +76,8 @@ static void send_lives(struct run *r)
 	size_t i;
 
 	for (i = 0; i < r->lives_count; i++) {
-		ts_map_remove(&r->told, r->lives[i].body.pid, 0);
+		if (r->lives[i].type == TS_REC_EXIT)
+			ts_map_remove(&r->told, r->lives[i].body.pid, 0);
 		strings[0] = r->lives[i].comm;
 		run_send(r, r->lives[i].type, &r->lives[i].body, sizeof(r->lives[i].body), strings);
 	}

@@ -127,7 +127,7 @@ static int open_regular(const char *path, struct stat *st)
  */
 static int open_if_same(const char *path, const struct proc_map *map)
 {
-	struct stat st;
+	struct stat st = {0};
 	int fd = open_regular(path, &st);
 
 	if (fd >= 0 && st.st_ino != map->inode) {

@@ -20,7 +20,7 @@ void run_fail(struct run *r, const struct ts_err *err)
 	r->failed = true;
 }
 
-static void tell_process(struct run *r, uint32_t pid)
+void run_tell_process(struct run *r, uint32_t pid)
 {
 	struct rec_process body = {.nsecs = ts_now(), .pid = pid};
 	const char *strings[5] = {0};
@@ -47,7 +47,10 @@ static void tell_process(struct run *r, uint32_t pid)
 
 static void want_process(void *ctx, uint32_t pid)
 {
-	tell_process(ctx, pid);
+	struct run *r = ctx;
+
+	r->wants_processes = true;
+	run_tell_process(r, pid);
 }
 
 static void hand_attach(struct run *r, const struct ts_record *rec)
@@ -113,7 +116,7 @@ int run_record(void *ctx, const struct ts_record *rec)
 
 	if (r->writer) {
 		if (rec->type == TS_REC_DATA)
-			tell_process(r, ((const struct ts_data *)rec)->pid);
+			run_tell_process(r, ((const struct ts_data *)rec)->pid);
 		if (record_write(r->writer, rec, &err)) {
 			run_fail(r, &err);
 			record_writer_close(r->writer, NULL);

@@ -36,10 +36,11 @@ struct run {
 	uint64_t last_tick, last_nsecs;
 	struct pollfd *fds; /* signals, tracer, watch, then one for each process of -p */
 	size_t fds_count;
-	int signals;  /* readable after a signal */
-	bool started; /* TS_REC_START was handed on */
-	bool stopped; /* TS_REC_STOP was handed on */
-	bool failed;  /* something went wrong that makes the exit status 1 */
+	int signals;	      /* readable after a signal */
+	bool wants_processes; /* the script asks for e.proc */
+	bool started;	      /* TS_REC_START was handed on */
+	bool stopped;	      /* TS_REC_STOP was handed on */
+	bool failed;	      /* something went wrong that makes the exit status 1 */
 };
 
 /* Places in run.fds. */
@@ -50,6 +51,8 @@ int run_record(void *ctx, const struct ts_record *rec);
 /* Builds a record of body and strings, and sends it. */
 int run_send(struct run *r, uint16_t type, const void *body, size_t size,
 	     const char *const *strings);
+/* Sends a TS_REC_PROCESS of what /proc says, once a process. */
+void run_tell_process(struct run *r, uint32_t pid);
 /* Tells an error; the exit status will be 1. */
 void run_fail(struct run *r, const struct ts_err *err);
 /* Whether handlers should run no more. */

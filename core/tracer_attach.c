@@ -325,7 +325,7 @@ static int copy_plan(struct traced_file *f, int fd, const char *path,
 		.sites_count = plan->sites_count,
 	};
 	if (f->fd < 0)
-		return -errno;
+		return -EMFILE;
 	if (!f->path || !f->funcs || !f->sites)
 		return -ENOMEM;
 	for (i = 0; i < plan->funcs_count; i++)

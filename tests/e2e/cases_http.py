@@ -363,12 +363,13 @@ def s_client_s_server(lab):
                         "-key", lab.key, "-quiet"], port=port, stdin=-1)
     client = lab.spawn(["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-quiet",
                         "-CAfile", lab.cert], stdin=-1)
-    server.stdin.write(down)
-    server.stdin.flush()
+    # One after the other: both write without reading, and would wait for each other.
     client.stdin.write(up)
     client.stdin.flush()
-    wait_for("text at the client", lambda: client.out() == down)
     wait_for("text at the server", lambda: server.out() == up)
+    server.stdin.write(down)
+    server.stdin.flush()
+    wait_for("text at the client", lambda: client.out() == down)
     client.stop(signal.SIGKILL)
     seen = tracer.stop()
     mine = seen.flows(pids=[client.pid])

@@ -203,11 +203,13 @@ static void test_arguments(void **state)
 	}
 	for (tries = 0; tries < 200; tries++) {
 		assert_int_equal(proc_read((uint32_t)pid, p), 0);
-		if (!strcmp(p->comm, "sleep"))
+		/* exec sets the arguments after the name. */
+		if (!strcmp(p->cmdline, "sleep 30.0 0.0"))
 			break;
 		usleep(10000);
 	}
 	assert_string_equal(p->cmdline, "sleep 30.0 0.0");
+	assert_string_equal(p->comm, "sleep");
 	assert_int_equal(p->ppid, getpid());
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
