@@ -38,50 +38,45 @@ static void on_file(void *ctx, const struct targets_file *f)
 	run_send(r, TS_REC_ATTACH, &body, sizeof(body), strings);
 }
 
-static void keep_life(struct run *r, uint16_t type, uint32_t pid, const char *comm, uint64_t nsecs)
-{
-	struct life_event *lives;
-
-	lives = realloc(r->lives, (r->lives_count + 1) * sizeof(*lives));
-	if (!lives)
-		return;
-	r->lives = lives;
-	lives += r->lives_count++;
-	*lives = (struct life_event){.body = {.nsecs = nsecs, .pid = pid}, .type = type};
-	ts_copy(lives->comm, sizeof(lives->comm), comm);
-}
-
 static void on_exec(void *ctx, uint32_t pid, const char *comm, uint64_t nsecs)
 {
+	struct rec_exec body = {.nsecs = nsecs, .pid = pid};
+	const char *strings[] = {comm, NULL};
 	struct run *r = ctx;
 
-	keep_life(r, TS_REC_EXEC, pid, comm, nsecs);
+	run_send(r, TS_REC_EXEC, &body, sizeof(body), strings);
 	ts_map_remove(&r->told, pid, 0);
 	/* It may be gone before its first message is handled. */
 	if (r->writer || r->wants_processes)
 		run_tell_process(r, pid);
 }
 
+/* Kept until everything that the process said was handed over. */
 static void on_exited(void *ctx, uint32_t pid, uint64_t nsecs)
 {
-	keep_life(ctx, TS_REC_EXIT, pid, "", nsecs);
+	struct run *r = ctx;
+	struct rec_exec *exits = realloc(r->exits, (r->exits_count + 1) * sizeof(*exits));
+
+	if (!exits) {
+		ts_warn("out of memory: the end of process %u is not told", pid);
+		return;
+	}
+	r->exits = exits;
+	exits[r->exits_count++] = (struct rec_exec){.nsecs = nsecs, .pid = pid};
 }
 
 static const struct targets_ops targets_ops = {on_file, on_exec, on_exited};
 
-/* Who came and went, once everything that they said before was handed over. */
-static void send_lives(struct run *r)
+static void send_exits(struct run *r)
 {
-	const char *strings[] = {NULL, NULL};
+	const char *strings[] = {"", NULL};
 	size_t i;
 
-	for (i = 0; i < r->lives_count; i++) {
-		if (r->lives[i].type == TS_REC_EXIT)
-			ts_map_remove(&r->told, r->lives[i].body.pid, 0);
-		strings[0] = r->lives[i].comm;
-		run_send(r, r->lives[i].type, &r->lives[i].body, sizeof(r->lives[i].body), strings);
+	for (i = 0; i < r->exits_count; i++) {
+		ts_map_remove(&r->told, r->exits[i].pid, 0);
+		run_send(r, TS_REC_EXIT, &r->exits[i], sizeof(r->exits[i]), strings);
 	}
-	r->lives_count = 0;
+	r->exits_count = 0;
 }
 
 static bool is_loss(unsigned int counter)
@@ -229,7 +224,7 @@ static void loop(struct run *r)
 		targets_poll(r->targets);
 		n = tracer_poll(r->tracer, POLL_BUDGET);
 		if (n >= 0 && n < POLL_BUDGET)
-			send_lives(r);
+			send_exits(r);
 		if (ts_now() >= next_tick(r))
 			send_tick(r, ts_now());
 		on_usr1(r);
@@ -256,7 +251,7 @@ static void drain(struct run *r)
 	while (!script_exited(r->script, &status) && !output_failed(r->out) &&
 	       tracer_poll(r->tracer, POLL_BUDGET) == POLL_BUDGET)
 		;
-	send_lives(r);
+	send_exits(r);
 	send_lost(r);
 }
 

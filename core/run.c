@@ -387,7 +387,7 @@ static void close_run(struct run *r)
 		if (r->fds[i].fd >= 0)
 			close(r->fds[i].fd);
 	free(r->fds);
-	free(r->lives);
+	free(r->exits);
 	ts_map_free(&r->told);
 	ts_filter_free(&r->filter);
 }

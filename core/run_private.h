@@ -11,13 +11,6 @@
 #include "script.h"
 #include "targets.h"
 
-/* An exec or exit that waits until the ring's older records were handed over. */
-struct life_event {
-	struct rec_exec body;
-	uint16_t type;
-	char comm[TS_COMM_LEN];
-};
-
 struct run {
 	const struct options *o;
 	struct ts_filter filter; /* the command line's, with the child of -c */
@@ -28,10 +21,10 @@ struct run {
 	struct targets *targets;
 	struct record_writer *writer;
 	struct child child;
-	int child_status;	  /* as waitpid gives it; -1: no command, or it has not ended */
-	struct ts_map told;	  /* processes that a record told of, by pid */
-	struct life_event *lives; /* in order */
-	size_t lives_count;
+	int child_status;	/* as waitpid gives it; -1: no command, or it has not ended */
+	struct ts_map told;	/* processes that a record told of, by pid */
+	struct rec_exec *exits; /* that wait until the ring's older records were handed over */
+	size_t exits_count;
 	uint64_t lost[TS_CNT_COUNT]; /* the counters as they were told */
 	uint64_t last_tick, last_nsecs;
 	struct pollfd *fds; /* signals, tracer, watch, then one for each process of -p */
