@@ -329,7 +329,8 @@ static int check_idle(struct run *r, struct ts_err *err)
 {
 	int status;
 
-	if (script_exited(r->script, &status) || !script_idle(r->script))
+	if (r->o->mode != OPTIONS_RUN || r->o->replay || script_exited(r->script, &status) ||
+	    !script_idle(r->script))
 		return 0;
 	return ts_fail(err, EINVAL,
 		       "%s has no handler and no timer: nothing to do (try on.tls_data(...))",

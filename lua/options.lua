@@ -82,7 +82,8 @@ return function(core, put)
 		elseif not option then
 			local nearest = core.nearest(typed, list)
 			wrong(("unknown option '%s'%s"):format(args[i]:match("^[^=]*"),
-				nearest and (", did you mean '--%s'?"):format(nearest) or ""))
+				nearest and (", did you mean '--%s'?"):format(nearest)
+				or " (tlsscope's own stand before the script's name)"))
 		elseif has_value then
 			out[option.name] = convert(option, typed, value)
 			return i + 1

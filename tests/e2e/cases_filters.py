@@ -8,6 +8,7 @@ from cases_pitfalls import own_library
 from harness import NOBODY, case, check
 
 SEEN = """
+config{{buffer = "64M", capture = 0}} -- the rest of the machine may be busy
 {before}
 on.tls_data({options}, function(e) emit{{type = "seen", pid = e.pid, comm = e.comm}} end)
 on.start(function() emit{{type = "ready"}} end)

@@ -88,7 +88,8 @@ def hostile_payload_text(lab):
     """What shows payload by itself never lets it through raw, wherever the output goes."""
     command = talk(lab, HOSTILE)
     scripts = [("sniff", "sniff"), ("hexsniff", "hexsniff")]
-    scripts += [(a, None) for a in ("emit{data = e.data, comm = e.comm, [e.data] = 1}",
+    scripts += [(a, None) for a in ("print(e.data, e.comm)", 'printf("%s%s\\n", e.comm, e.data)',
+                                    "emit{data = e.data, comm = e.comm, [e.data] = 1}",
                                     "print(escape(e.data))", "print(hexdump(e.data))")]
     for name, script in scripts:
         p = lab.run([TLSSCOPE, "-c", command, script or handler(lab, name)])
@@ -109,14 +110,6 @@ def hostile_payload_terminal(lab):
         harmless(name, out)
         if "exit" not in name:
             check(b"MARK-START" in out, f"{name}: nothing of it is shown: {out!r}")
-
-
-@case()
-def payload_to_file(lab):
-    """What a script prints into a file is what it says, byte for byte."""
-    script = handler(lab, 'if e.dir == "out" then printf("%s", e.data) end')
-    p = lab.run([TLSSCOPE, "-c", talk(lab, HOSTILE), script])
-    same("the payload", p.out(), HOSTILE)
 
 
 @case()

@@ -36,7 +36,8 @@ static void on_a_terminal(void **state)
 	ssize_t n;
 
 	(void)state;
-	assert_true(terminal >= 0 && !grantpt(terminal) && !unlockpt(terminal));
+	if (terminal < 0 || grantpt(terminal) || unlockpt(terminal))
+		skip(); /* no /dev/pts here */
 	assert_int_equal(output_open(&options.out, ptsname(terminal), OUTPUT_TEXT, &err), 0);
 	assert_true(output_is_terminal(options.out));
 	assert_int_equal(script_open(&script, &options, &err), 0);
