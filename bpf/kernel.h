@@ -34,8 +34,8 @@ enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
 enum { BPF_F_MMAPABLE = 1 << 10 };
 enum { BPF_RB_NO_WAKEUP = 1, BPF_RB_FORCE_WAKEUP = 2 };
 
-/* Whether the running kernel has bpf_loop: resolved when the object is loaded. */
-enum bpf_func_id___local { BPF_FUNC_loop___local = 181 };
+/* Whether the running kernel has this helper: resolved when the object is loaded. */
+enum bpf_func_id___local { BPF_FUNC_get_attach_cookie___local = 174 };
 
 struct bpf_raw_tracepoint_args {
 	__u64 args[0];

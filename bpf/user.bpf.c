@@ -90,6 +90,7 @@ struct {
 
 static const struct flow no_calls;
 
+/* n must not be a constant 0: clang makes that an atomic "or", which kernels before 5.12 refuse. */
 static void count(__u32 counter, __u64 n)
 {
 	__u64 *c = bpf_map_lookup_elem(&counters, &counter);
@@ -108,7 +109,10 @@ static struct ts_control *get_control(void)
 
 static __always_inline __u32 rule_id(void *ctx)
 {
-	return fixed_rule ? fixed_rule : (__u32)bpf_get_attach_cookie(ctx);
+	if (fixed_rule || !bpf_core_enum_value_exists(enum bpf_func_id___local,
+						      BPF_FUNC_get_attach_cookie___local))
+		return fixed_rule;
+	return bpf_get_attach_cookie(ctx);
 }
 
 /* Reads a value of a probe hit; false when the process' memory cannot be read. */
@@ -304,7 +308,8 @@ static __always_inline long send_record(struct sending *s, __u64 off)
 	struct ts_data *d = new_record(n, (void *)(s->buf + off), &fault);
 
 	if (!d) {
-		count(TS_CNT_LOST_EVENTS, !off);
+		if (!off)
+			count(TS_CNT_LOST_EVENTS, 1);
 		count(TS_CNT_LOST_BYTES, off ? left : s->head.len);
 		return 1;
 	}
@@ -319,7 +324,8 @@ static __always_inline long send_record(struct sending *s, __u64 off)
 		d->flags |= TS_DATA_MORE;
 	d->captured = n;
 	d->record.size = sizeof(*d) + n;
-	count(TS_CNT_EVENTS, !off);
+	if (!off)
+		count(TS_CNT_EVENTS, 1);
 	count(TS_CNT_BYTES, n);
 	bpf_ringbuf_submit(d, s->wake);
 	s->wake = BPF_RB_NO_WAKEUP;
@@ -340,20 +346,28 @@ static __u64 wake_flags(struct ts_control *c)
 	return BPF_RB_FORCE_WAKEUP;
 }
 
-/* A kernel without bpf_loop sends no more than this of a call, which then shows as truncated. */
-#define OLD_KERNEL_RECORDS 8
-
-static __always_inline void send(struct sending *s)
+static __always_inline long send_two(struct sending *s, __u64 off)
 {
-	__u32 i;
+	return send_record(s, off) || send_record(s, off + TS_CHUNK);
+}
 
-	if (bpf_core_enum_value_exists(enum bpf_func_id___local, BPF_FUNC_loop___local)) {
+/* A kernel without bpf_loop sends no more than this of a call, which then shows as truncated. */
+#define OLD_KERNEL_BYTES (8 * TS_CHUNK)
+
+static __always_inline void send(struct sending *s, const bool loops)
+{
+	if (loops) {
 		bpf_loop(1 << 18, send_next, s, 0);
 		return;
 	}
-	for (i = 0; i < OLD_KERNEL_RECORDS; i++)
-		if (send_record(s, (__u64)i * TS_CHUNK))
-			break;
+	if (s->want > OLD_KERNEL_BYTES)
+		s->want = OLD_KERNEL_BYTES;
+	/*
+	 * No loop and no function: old verifiers refuse some layouts of the one ("back-edge"), and
+	 * have three times the work with the other.
+	 */
+	if (!send_two(s, 0) && !send_two(s, 2 * TS_CHUNK) && !send_two(s, 4 * TS_CHUNK))
+		send_two(s, 6 * TS_CHUNK);
 }
 
 static __always_inline void fill_task(struct ts_data *d)
@@ -405,7 +419,7 @@ static __always_inline void set_conn(struct ts_data *d, bool counts)
 }
 
 static __always_inline void send_call(struct ts_control *ctl, const struct ts_rule *rule,
-				      const struct call *c, __s64 ret, __u64 len)
+				      const struct call *c, __s64 ret, __u64 len, const bool loops)
 {
 	struct sending s = {};
 	struct ts_data *d = &s.head;
@@ -434,7 +448,7 @@ static __always_inline void send_call(struct ts_control *ctl, const struct ts_ru
 	if (!c->buf || rule->flags & TS_RULE_NODATA)
 		s.want = 0;
 	s.wake = wake_flags(ctl);
-	send(&s);
+	send(&s, loops);
 }
 
 /* The connection ends: tell it, when anything was ever sent of it. */
@@ -507,8 +521,7 @@ int enter(void *ctx)
 	return 0;
 }
 
-SEC("uprobe")
-int leave(void *ctx)
+static __always_inline int end_call(void *ctx, const bool loops)
 {
 	__u32 id = rule_id(ctx);
 	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
@@ -545,8 +558,21 @@ int leave(void *ctx)
 	if (!len)
 		c.subs &= ctl->errors;
 	if (c.subs)
-		send_call(ctl, rule, &c, ret, len);
+		send_call(ctl, rule, &c, ret, len, loops);
 	return 0;
+}
+
+SEC("uprobe")
+int leave(void *ctx)
+{
+	return end_call(ctx, true);
+}
+
+/* bpf_loop came with 5.17; before 5.13 a callback is refused even where it is never reached. */
+SEC("uprobe")
+int leave_no_loop(void *ctx)
+{
+	return end_call(ctx, false);
 }
 
 /* A thread's calls in flight, and a process' place in the filters, end with it. */

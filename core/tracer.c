@@ -12,13 +12,15 @@
 
 static int print_libbpf(enum libbpf_print_level level, const char *format, va_list ap)
 {
-	char text[1024];
+	char *text, *line, *rest;
 
-	if (level > LIBBPF_INFO || ts_get_level() < TS_VERBOSE)
+	if (level > LIBBPF_INFO || ts_get_level() < TS_VERBOSE || vasprintf(&text, format, ap) < 0)
 		return 0;
-	vsnprintf(text, sizeof(text), format, ap);
-	text[strcspn(text, "\n")] = 0;
-	ts_verbose("libbpf", "%s", text);
+	/* A verifier's log comes as one text. */
+	for (rest = text; (line = strsep(&rest, "\n"));)
+		if (*line)
+			ts_verbose("libbpf", "%s", line);
+	free(text);
 	return 0;
 }
 
@@ -52,12 +54,22 @@ static int set_ring_size(struct bpf_object *object, size_t bytes)
 	return bpf_map__set_max_entries(ring, (__u32)size);
 }
 
-struct bpf_object *tracer_open_object(void)
+struct bpf_object *tracer_open_object(const struct tracer *t)
 {
 	const struct embed_file *file = embed_find("bpf/user.bpf.o");
 	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = "tlsscope");
+	struct bpf_program *p;
+	struct bpf_object *o;
 
-	return bpf_object__open_mem(file->data, (size_t)(file->end - file->data), &opts);
+	o = bpf_object__open_mem(file->data, (size_t)(file->end - file->data), &opts);
+	if (!o)
+		return NULL;
+	bpf_object__for_each_program(p, o)
+	{
+		if (!strncmp(bpf_program__name(p), "leave", 5))
+			bpf_program__set_autoload(p, !strcmp(bpf_program__name(p), t->leave_name));
+	}
+	return o;
 }
 
 static int program_fd(const struct bpf_object *object, const char *name)
@@ -70,7 +82,7 @@ static int load_object(struct tracer *t, const struct tracer_options *o, struct 
 	struct bpf_program *p;
 	int ret;
 
-	t->object = tracer_open_object();
+	t->object = tracer_open_object(t);
 	if (!t->object)
 		return ts_fail(err, errno, "cannot read the embedded BPF object: %s",
 			       strerror(errno));
@@ -84,7 +96,7 @@ static int load_object(struct tracer *t, const struct tracer_options *o, struct 
 	if (ret)
 		return explain_load(-ret, err);
 	t->enter = program_fd(t->object, "enter");
-	t->leave = program_fd(t->object, "leave");
+	t->leave = program_fd(t->object, t->leave_name);
 	return 0;
 }
 
@@ -108,6 +120,9 @@ static int choose_attach(struct tracer *t, const struct tracer_options *o, struc
 	bool auto_choice = o->attach == TRACER_AUTO;
 	int ret;
 
+	t->leave_name = libbpf_probe_bpf_helper(BPF_PROG_TYPE_KPROBE, BPF_FUNC_loop, NULL) == 0
+				? "leave_no_loop"
+				: "leave";
 	t->attach = o->attach;
 	if (auto_choice)
 		t->attach = kernel_before(5, 15)		 ? TRACER_COPIES

@@ -189,8 +189,11 @@ static int attach_multi(struct tracer *t, const char *path, enum resolve_role ro
 	return 0;
 }
 
-/* The copy of the programs that serves one rule only; it shares all maps but its constants. */
-static int open_copy(struct tracer *t, uint32_t rule)
+/*
+ * The copy of the programs that serves one rule only; it shares all maps but its constants.
+ * `leave` is what takes long to load, and a function that ends connections has no use for it.
+ */
+static int open_copy(struct tracer *t, uint32_t rule, bool leaves)
 {
 	struct bpf_object **copies = t->copies, *o;
 	struct bpf_program *p;
@@ -202,7 +205,7 @@ static int open_copy(struct tracer *t, uint32_t rule)
 	if (!copies)
 		return -ENOMEM;
 	t->copies = copies;
-	o = copies[rule] ? copies[rule] : tracer_open_object();
+	o = copies[rule] ? copies[rule] : tracer_open_object(t);
 	if (!o || copies[rule])
 		return o ? 0 : -errno;
 	copies[rule] = o;
@@ -215,7 +218,9 @@ static int open_copy(struct tracer *t, uint32_t rule)
 	}
 	bpf_object__for_each_program(p, o)
 	{
-		bpf_program__set_autoload(p, bpf_program__type(p) == BPF_PROG_TYPE_KPROBE);
+		if (bpf_program__type(p) != BPF_PROG_TYPE_KPROBE ||
+		    (!leaves && strcmp(bpf_program__name(p), "enter")))
+			bpf_program__set_autoload(p, false);
 	}
 	return bpf_object__load(o);
 }
@@ -229,7 +234,8 @@ static int attach_perf(struct tracer *t, const char *path, enum resolve_role rol
 	int ret;
 
 	if (t->attach == TRACER_COPIES) {
-		ret = open_copy(t, (uint32_t)cookie);
+		/* Leave sites come first: a copy that an enter site asks for has none. */
+		ret = open_copy(t, (uint32_t)cookie, role != RESOLVE_ENTER);
 		if (ret)
 			return ret;
 		object = t->copies[cookie];
@@ -237,7 +243,8 @@ static int attach_perf(struct tracer *t, const char *path, enum resolve_role rol
 		opts.bpf_cookie = cookie;
 	}
 	link = bpf_program__attach_uprobe_opts(
-		bpf_object__find_program_by_name(object, role == RESOLVE_ENTER ? "enter" : "leave"),
+		bpf_object__find_program_by_name(object,
+						 role == RESOLVE_ENTER ? "enter" : t->leave_name),
 		pid ? (pid_t)pid : -1, path, offset, &opts);
 	if (!link)
 		return -errno;

@@ -37,7 +37,8 @@ struct tracer {
 	struct bpf_object *object;
 	struct bpf_object **copies; /* TRACER_COPIES: by rule */
 	enum tracer_attach attach;
-	int enter, leave; /* program descriptors */
+	const char *leave_name; /* "leave", or the other one for kernels without bpf_loop */
+	int enter, leave;	/* program descriptors */
 	int rules, filters, counters;
 	struct ts_control *control; /* mapped */
 	struct ring_buffer *ring;
@@ -57,7 +58,7 @@ struct tracer {
 };
 
 /* Opens the embedded BPF object; NULL and errno when it cannot be. */
-struct bpf_object *tracer_open_object(void);
+struct bpf_object *tracer_open_object(const struct tracer *t);
 int tracer_map_fd(const struct tracer *t, const char *name);
 bool tracer_has_multi(const struct tracer *t);
 /* Brings a file's rules up to date, and attaches the functions that were not wanted before. */
