@@ -147,8 +147,8 @@ check-gcc:
 check-clang:
 	$(MAKE) --no-print-directory B=$(B)/clang CC=$(CLANG) all unit
 check-san:
-	$(MAKE) --no-print-directory SAN=1 all unit
-	tests/run --only unit build/san
+	$(MAKE) --no-print-directory SAN=1 B=$(B)/san all unit
+	tests/run --only unit $(B)/san
 
 FUZZ_RUNS ?= 100000
 fuzz: ## run each fuzzer for FUZZ_RUNS inputs (100000), a minute at most
@@ -156,7 +156,7 @@ fuzz: ## run each fuzzer for FUZZ_RUNS inputs (100000), a minute at most
 	@mkdir -p $(B)
 	@if echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' | \
 		$(CLANG) -w -x c -fsanitize=fuzzer -o $(B)/has-fuzzer - 2>/dev/null; \
-	then $(MAKE) --no-print-directory -j$$(nproc) SAN=fuzz run-fuzzers; \
+	then $(MAKE) --no-print-directory -j$$(nproc) SAN=fuzz B=$(B)/fuzz run-fuzzers; \
 	else echo "skip fuzz: $(CLANG) has no libFuzzer here (Debian: libclang-rt-VERSION-dev)"; fi
 .PHONY: run-fuzzers
 run-fuzzers: $(FUZZ)

@@ -5,107 +5,15 @@
  * architectures is in a struct ts_rule. Two more programs keep the maps in step with the life of
  * threads and processes.
  */
-#include "kernel.h"
-#include "tlsscope.h"
+#include "send.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* Kernels before 5.15 have no attach cookies: there each rule has a copy of the programs. */
-const volatile __u32 fixed_rule = 0;
-
-/* A call in flight. Free when rule is 0. */
-struct call {
-	__u64 sp, conn, buf, len, out, nsecs, subs;
-	__u32 rule, dir;
-};
-
-/* The calls in flight of one flow of control; kept until the thread ends. */
-struct flow {
-	struct call calls[TS_MAX_NEST];
-};
-
-struct flow_key {
-	__u32 pid, mode;
-	__u64 id; /* thread, or what the rule's flow register holds */
-};
-
-struct conn {
-	__u64 opened;
-	__u64 pos[2];
-};
-
-/* mm tells a process from one that had its number before, and from itself before an exec. */
-struct conn_key {
-	__u64 mm, conn;
-	__u32 pid, zero;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, TS_MAX_RULES);
-	__type(key, __u32);
-	__type(value, struct ts_rule);
-} rules SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct ts_control);
-} control SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 16384);
-	__type(key, struct ts_filter_id);
-	__type(value, struct ts_filter_subs);
-} filters SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 8192);
-	__type(key, struct flow_key);
-	__type(value, struct flow);
-} flows SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 16384);
-	__type(key, struct conn_key);
-	__type(value, struct conn);
-} conns SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, TS_CNT_COUNT);
-	__type(key, __u32);
-	__type(value, __u64);
-} counters SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 23); /* user space sets another */
-} ring SEC(".maps");
-
-static const struct flow no_calls;
-
-/* n must not be a constant 0: clang makes that an atomic "or", which kernels before 5.12 refuse. */
-static void count(__u32 counter, __u64 n)
-{
-	__u64 *c = bpf_map_lookup_elem(&counters, &counter);
-
-	/* Another task can run here on the same CPU before this one is done. */
-	if (c)
-		__sync_fetch_and_add(c, n);
-}
-
-static struct ts_control *get_control(void)
-{
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&control, &zero);
-}
+/*
+ * Kernels before 5.15 have no attach cookies: there each rule has a copy of the programs. User
+ * space finds it by its section.
+ */
+const volatile __u32 fixed_rule SEC(".rodata.rule") = 0;
 
 static __always_inline __u32 rule_id(void *ctx)
 {
@@ -236,156 +144,6 @@ static __always_inline void keep_call(struct flow *flow, const struct call *n)
 	*slot = *n;
 }
 
-static __always_inline bool get_conn_key(__u64 conn, struct conn_key *key)
-{
-	struct task_struct *task = (void *)bpf_get_current_task();
-
-	key->pid = bpf_get_current_pid_tgid() >> 32;
-	key->zero = 0;
-	key->conn = conn;
-	return !bpf_core_read(&key->mm, sizeof(key->mm), &task->mm);
-}
-
-static struct conn *get_conn(const struct conn_key *key, __u64 now)
-{
-	struct conn fresh = {.opened = now}, *c = bpf_map_lookup_elem(&conns, key);
-
-	if (c)
-		return c;
-	bpf_map_update_elem(&conns, key, &fresh, BPF_NOEXIST);
-	return bpf_map_lookup_elem(&conns, key);
-}
-
-/*
- * A record with room for `room` bytes, a constant, and the first n of those at `from` in it. *fault
- * tells whether they could not be read.
- */
-static __always_inline struct ts_data *take_record(const __u32 room, __u64 n, const void *from,
-						   bool *fault)
-{
-	struct ts_data *d = bpf_ringbuf_reserve(&ring, sizeof(*d) + room, 0);
-
-	if (!d || !room)
-		return d;
-	/* Always true; the verifier wants to see it of the very register that is used. */
-	asm volatile("if %0 <= %1 goto +1\n\t%0 = %1" : "+r"(n) : "i"(room));
-	*fault = bpf_probe_read_user(d->payload, n, from) != 0;
-	return d;
-}
-
-/* The sizes of reservations must be constant: the smallest class that n <= TS_CHUNK fits in. */
-static __always_inline struct ts_data *new_record(__u32 n, const void *from, bool *fault)
-{
-	if (n == 0)
-		return take_record(0, 0, from, fault);
-	if (n <= 128)
-		return take_record(128, n, from, fault);
-	if (n <= 512)
-		return take_record(512, n, from, fault);
-	if (n <= 2048)
-		return take_record(2048, n, from, fault);
-	if (n <= 4096)
-		return take_record(4096, n, from, fault);
-	if (n <= 8192)
-		return take_record(8192, n, from, fault);
-	return take_record(TS_CHUNK, n, from, fault);
-}
-
-/* All that the records of one call have in common. */
-struct sending {
-	__u64 buf;
-	__u64 want;	     /* bytes to capture */
-	__u64 wake;	     /* flags of the next submit */
-	struct ts_data head; /* at the end: its payload is elsewhere */
-};
-
-/* Sends the record with the bytes from off on. Returns 1 when no more should follow. */
-static __always_inline long send_record(struct sending *s, __u64 off)
-{
-	__u64 left = s->want - off;
-	__u32 n = left < TS_CHUNK ? left : TS_CHUNK;
-	bool fault = false;
-	struct ts_data *d = new_record(n, (void *)(s->buf + off), &fault);
-
-	if (!d) {
-		if (!off)
-			count(TS_CNT_LOST_EVENTS, 1);
-		count(TS_CNT_LOST_BYTES, off ? left : s->head.len);
-		return 1;
-	}
-	*d = s->head;
-	d->off = off;
-	if (fault) {
-		count(TS_CNT_FAULTS, left);
-		d->flags |= TS_DATA_FAULT;
-		left = n = 0;
-	}
-	if (left > n)
-		d->flags |= TS_DATA_MORE;
-	d->captured = n;
-	d->record.size = sizeof(*d) + n;
-	if (!off)
-		count(TS_CNT_EVENTS, 1);
-	count(TS_CNT_BYTES, n);
-	bpf_ringbuf_submit(d, s->wake);
-	s->wake = BPF_RB_NO_WAKEUP;
-	return left <= n;
-}
-
-static long send_next(__u32 i, void *ctx)
-{
-	return send_record(ctx, (__u64)i * TS_CHUNK);
-}
-
-/* The consumer is woken once: it says when it sleeps again. */
-static __u64 wake_flags(struct ts_control *c)
-{
-	if (!c->armed)
-		return BPF_RB_NO_WAKEUP;
-	c->armed = 0;
-	return BPF_RB_FORCE_WAKEUP;
-}
-
-static __always_inline long send_two(struct sending *s, __u64 off)
-{
-	return send_record(s, off) || send_record(s, off + TS_CHUNK);
-}
-
-/* A kernel without bpf_loop sends no more than this of a call, which then shows as truncated. */
-#define OLD_KERNEL_BYTES (8 * TS_CHUNK)
-
-static __always_inline void send(struct sending *s, const bool loops)
-{
-	if (loops) {
-		bpf_loop(1 << 18, send_next, s, 0);
-		return;
-	}
-	if (s->want > OLD_KERNEL_BYTES)
-		s->want = OLD_KERNEL_BYTES;
-	/*
-	 * No loop and no function: old verifiers refuse some layouts of the one ("back-edge"), and
-	 * have three times the work with the other.
-	 */
-	if (!send_two(s, 0) && !send_two(s, 2 * TS_CHUNK) && !send_two(s, 4 * TS_CHUNK))
-		send_two(s, 6 * TS_CHUNK);
-}
-
-static __always_inline void fill_task(struct ts_data *d)
-{
-	struct task_struct *task = (void *)bpf_get_current_task(), *parent;
-	__u64 id = bpf_get_current_pid_tgid(), user = bpf_get_current_uid_gid();
-
-	d->pid = id >> 32;
-	d->tid = id;
-	d->uid = user;
-	d->gid = user >> 32;
-	d->cpu = bpf_get_smp_processor_id();
-	d->cgroup = bpf_get_current_cgroup_id();
-	if (!bpf_core_read(&parent, sizeof(parent), &task->real_parent))
-		bpf_core_read(&d->ppid, sizeof(d->ppid), &parent->tgid);
-	bpf_get_current_comm(d->comm, sizeof(d->comm));
-}
-
 /* What the return tells of the bytes transferred; false when it cannot be read. */
 static __always_inline bool transferred(const struct ts_rule *rule, const struct call *c, __s64 ret,
 					__u64 *len)
@@ -400,89 +158,6 @@ static __always_inline bool transferred(const struct ts_rule *rule, const struct
 	return !bpf_probe_read_user(len, sizeof(*len), (void *)c->out);
 }
 
-static __always_inline void set_conn(struct ts_data *d, bool counts)
-{
-	struct conn_key key;
-	struct conn *c = 0;
-
-	if (get_conn_key(d->conn, &key))
-		c = get_conn(&key, d->nsecs);
-	if (!c) {
-		count(TS_CNT_CONNS_FULL, 1);
-		return;
-	}
-	d->conn_opened = c->opened;
-	d->pos = c->pos[d->dir & 1];
-	/* One direction of a connection is one thread's at a time: the library asks for it. */
-	if (counts)
-		c->pos[d->dir & 1] += d->len;
-}
-
-static __always_inline void send_call(struct ts_control *ctl, const struct ts_rule *rule,
-				      const struct call *c, __s64 ret, __u64 len, const bool loops)
-{
-	struct sending s = {};
-	struct ts_data *d = &s.head;
-
-	d->record.type = TS_REC_DATA;
-	d->nsecs = bpf_ktime_get_ns();
-	d->duration = d->nsecs - c->nsecs;
-	d->subs = c->subs;
-	d->conn = c->conn;
-	d->len = len;
-	d->ret = ret;
-	d->source = rule->source;
-	d->dir = c->dir;
-	if (rule->flags & TS_RULE_PEEK)
-		d->flags |= TS_DATA_PEEK;
-	if (rule->flags & TS_RULE_NODATA)
-		d->flags |= TS_DATA_NODATA;
-	if (rule->flags & TS_RULE_EARLY)
-		d->flags |= TS_DATA_EARLY;
-	fill_task(d);
-	/* A thread ends no two calls in one nanosecond; the shift is an hour long. */
-	d->call = d->nsecs << 22 | (d->tid & ((1 << 22) - 1));
-	set_conn(d, !(rule->flags & TS_RULE_PEEK));
-	s.buf = c->buf;
-	s.want = len < rule->capture || rule->capture == TS_CAPTURE_ALL ? len : rule->capture;
-	if (!c->buf || rule->flags & TS_RULE_NODATA)
-		s.want = 0;
-	s.wake = wake_flags(ctl);
-	send(&s, loops);
-}
-
-/* The connection ends: tell it, when anything was ever sent of it. */
-static __always_inline void send_close(void *ctx, struct ts_control *ctl,
-				       const struct ts_rule *rule, __u64 conn)
-{
-	struct ts_data *d;
-	struct conn_key key;
-	struct conn *c;
-	__s64 refs;
-
-	if (get_value(ctx, &rule->refs, &refs) && refs > 1)
-		return;
-	if (!get_conn_key(conn, &key))
-		return;
-	c = bpf_map_lookup_elem(&conns, &key);
-	if (!c)
-		return;
-	d = bpf_ringbuf_reserve(&ring, sizeof(*d), 0);
-	if (d) {
-		__builtin_memset(d, 0, sizeof(*d));
-		d->record.type = TS_REC_CLOSE;
-		d->record.size = sizeof(*d);
-		d->nsecs = bpf_ktime_get_ns();
-		d->conn = conn;
-		d->conn_opened = c->opened;
-		d->source = rule->source;
-		fill_task(d);
-		bpf_ringbuf_submit(d, wake_flags(ctl));
-	}
-	/* Not told: the connection's next record has another conn_opened, which tells the same. */
-	bpf_map_delete_elem(&conns, &key);
-}
-
 SEC("uprobe")
 int enter(void *ctx)
 {
@@ -492,11 +167,14 @@ int enter(void *ctx)
 	struct call n = {};
 	struct flow_key key;
 	struct flow *flow;
+	__s64 refs;
 
 	if (!rule || !ctl || !get_value(ctx, &rule->conn, (__s64 *)&n.conn))
 		return 0;
 	if (rule->role == TS_ROLE_CLOSE) {
-		send_close(ctx, ctl, rule, n.conn);
+		/* One reference of several is no end. */
+		if (!get_value(ctx, &rule->refs, &refs) || refs <= 1)
+			send_close(ctl, rule, n.conn);
 		return 0;
 	}
 	n.subs = wanted(ctl, rule);

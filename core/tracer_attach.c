@@ -211,9 +211,9 @@ static int open_copy(struct tracer *t, uint32_t rule, bool leaves)
 	copies[rule] = o;
 	bpf_object__for_each_map(m, o)
 	{
-		if (strstr(bpf_map__name(m), ".rodata"))
-			*(__u32 *)bpf_map__initial_value(m, &size) = rule; /* fixed_rule, first */
-		else
+		if (strstr(bpf_map__name(m), ".rodata.rule"))
+			*(__u32 *)bpf_map__initial_value(m, &size) = rule; /* fixed_rule */
+		else if (!strstr(bpf_map__name(m), ".rodata"))
 			bpf_map__reuse_fd(m, tracer_map_fd(t, bpf_map__name(m)));
 	}
 	bpf_object__for_each_program(p, o)

@@ -9,7 +9,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 import traceback
 
@@ -21,7 +20,7 @@ PYTHON = "/usr/bin/python3"  # the distribution's, whose ssl module is the syste
 NOBODY = pwd.getpwnam("nobody")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-Case = collections.namedtuple("Case", "name func needs alone timeout")
+Case = collections.namedtuple("Case", "name func needs timeout")
 CASES = []
 
 
@@ -33,10 +32,10 @@ class Fail(Exception):
     pass
 
 
-def case(needs=(), alone=False, timeout=60):
+def case(needs=(), timeout=60):
     """Declares a case: a function of one Lab. needs: programs without which it is skipped."""
     def add(func):
-        CASES.append(Case(func.__name__, func, needs, alone, timeout))
+        CASES.append(Case(func.__name__, func, needs, timeout))
         return func
     return add
 
@@ -478,7 +477,3 @@ def bpf_gone(ids):
 
 def fds(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
-
-
-def warn(text):
-    print(text, file=sys.stderr)

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What the programs keep: rules, filters, calls in flight, connections, counters, the ring. */
+#ifndef TLSSCOPE_MAPS_H
+#define TLSSCOPE_MAPS_H
+
+#include "kernel.h"
+#include "tlsscope.h"
+
+/* A call in flight. Free when rule is 0. */
+struct call {
+	__u64 sp, conn, buf, len, out, nsecs, subs;
+	__u32 rule, dir;
+};
+
+/* The calls in flight of one flow of control; kept until the thread ends. */
+struct flow {
+	struct call calls[TS_MAX_NEST];
+};
+
+struct flow_key {
+	__u32 pid, mode;
+	__u64 id; /* thread, or what the rule's flow register holds */
+};
+
+struct conn {
+	__u64 opened;
+	__u64 pos[2];
+};
+
+/* mm tells a process from one that had its number before, and from itself before an exec. */
+struct conn_key {
+	__u64 mm, conn;
+	__u32 pid, zero;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, TS_MAX_RULES);
+	__type(key, __u32);
+	__type(value, struct ts_rule);
+} rules SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct ts_control);
+} control SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct ts_filter_id);
+	__type(value, struct ts_filter_subs);
+} filters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct flow_key);
+	__type(value, struct flow);
+} flows SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct conn_key);
+	__type(value, struct conn);
+} conns SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, TS_CNT_COUNT);
+	__type(key, __u32);
+	__type(value, __u64);
+} counters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 23); /* user space sets another */
+} ring SEC(".maps");
+
+static const struct flow no_calls;
+
+/* n must not be a constant 0: clang makes that an atomic "or", which kernels before 5.12 refuse. */
+static void count(__u32 counter, __u64 n)
+{
+	__u64 *c = bpf_map_lookup_elem(&counters, &counter);
+
+	/* Another task can run here on the same CPU before this one is done. */
+	if (c)
+		__sync_fetch_and_add(c, n);
+}
+
+static struct ts_control *get_control(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&control, &zero);
+}
+
+#endif

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* From a call that is over to records in the ring buffer. */
+#ifndef TLSSCOPE_SEND_H
+#define TLSSCOPE_SEND_H
+
+#include "maps.h"
+
+static __always_inline bool get_conn_key(__u64 conn, struct conn_key *key)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+
+	key->pid = bpf_get_current_pid_tgid() >> 32;
+	key->zero = 0;
+	key->conn = conn;
+	return !bpf_core_read(&key->mm, sizeof(key->mm), &task->mm);
+}
+
+static struct conn *get_conn(const struct conn_key *key, __u64 now)
+{
+	struct conn fresh = {.opened = now}, *c = bpf_map_lookup_elem(&conns, key);
+
+	if (c)
+		return c;
+	bpf_map_update_elem(&conns, key, &fresh, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&conns, key);
+}
+
+/*
+ * A record with room for `room` bytes, a constant, and the first n of those at `from` in it. *fault
+ * tells whether they could not be read.
+ */
+static __always_inline struct ts_data *take_record(const __u32 room, __u64 n, const void *from,
+						   bool *fault)
+{
+	struct ts_data *d = bpf_ringbuf_reserve(&ring, sizeof(*d) + room, 0);
+
+	if (!d || !room)
+		return d;
+	/* Always true; the verifier wants to see it of the very register that is used. */
+	asm volatile("if %0 <= %1 goto +1\n\t%0 = %1" : "+r"(n) : "i"(room));
+	*fault = bpf_probe_read_user(d->payload, n, from) != 0;
+	return d;
+}
+
+/* The sizes of reservations must be constant: the smallest class that n <= TS_CHUNK fits in. */
+static __always_inline struct ts_data *new_record(__u32 n, const void *from, bool *fault)
+{
+	if (n == 0)
+		return take_record(0, 0, from, fault);
+	if (n <= 128)
+		return take_record(128, n, from, fault);
+	if (n <= 512)
+		return take_record(512, n, from, fault);
+	if (n <= 2048)
+		return take_record(2048, n, from, fault);
+	if (n <= 4096)
+		return take_record(4096, n, from, fault);
+	if (n <= 8192)
+		return take_record(8192, n, from, fault);
+	return take_record(TS_CHUNK, n, from, fault);
+}
+
+/* All that the records of one call have in common. */
+struct sending {
+	__u64 buf;
+	__u64 want;	     /* bytes to capture */
+	__u64 wake;	     /* flags of the next submit */
+	struct ts_data head; /* at the end: its payload is elsewhere */
+};
+
+/* Sends the record with the bytes from off on. Returns 1 when no more should follow. */
+static __always_inline long send_record(struct sending *s, __u64 off)
+{
+	__u64 left = s->want - off;
+	__u32 n = left < TS_CHUNK ? left : TS_CHUNK;
+	bool fault = false;
+	struct ts_data *d = new_record(n, (void *)(s->buf + off), &fault);
+
+	if (!d) {
+		if (!off)
+			count(TS_CNT_LOST_EVENTS, 1);
+		count(TS_CNT_LOST_BYTES, off ? left : s->head.len);
+		return 1;
+	}
+	*d = s->head;
+	d->off = off;
+	if (fault) {
+		count(TS_CNT_FAULTS, left);
+		d->flags |= TS_DATA_FAULT;
+		left = n = 0;
+	}
+	if (left > n)
+		d->flags |= TS_DATA_MORE;
+	d->captured = n;
+	d->record.size = sizeof(*d) + n;
+	if (!off)
+		count(TS_CNT_EVENTS, 1);
+	count(TS_CNT_BYTES, n);
+	bpf_ringbuf_submit(d, s->wake);
+	s->wake = BPF_RB_NO_WAKEUP;
+	return left <= n;
+}
+
+static long send_next(__u32 i, void *ctx)
+{
+	return send_record(ctx, (__u64)i * TS_CHUNK);
+}
+
+/* The consumer is woken once: it says when it sleeps again. */
+static __u64 wake_flags(struct ts_control *c)
+{
+	if (!c->armed)
+		return BPF_RB_NO_WAKEUP;
+	c->armed = 0;
+	return BPF_RB_FORCE_WAKEUP;
+}
+
+static __always_inline long send_two(struct sending *s, __u64 off)
+{
+	return send_record(s, off) || send_record(s, off + TS_CHUNK);
+}
+
+/* A kernel without bpf_loop sends no more than this of a call, which then shows as truncated. */
+#define OLD_KERNEL_BYTES (8 * TS_CHUNK)
+
+static __always_inline void send(struct sending *s, const bool loops)
+{
+	if (loops) {
+		bpf_loop(1 << 18, send_next, s, 0);
+		return;
+	}
+	if (s->want > OLD_KERNEL_BYTES)
+		s->want = OLD_KERNEL_BYTES;
+	/*
+	 * No loop and no function: old verifiers refuse some layouts of the one ("back-edge"), and
+	 * have three times the work with the other.
+	 */
+	if (!send_two(s, 0) && !send_two(s, 2 * TS_CHUNK) && !send_two(s, 4 * TS_CHUNK))
+		send_two(s, 6 * TS_CHUNK);
+}
+
+static __always_inline void fill_task(struct ts_data *d)
+{
+	struct task_struct *task = (void *)bpf_get_current_task(), *parent;
+	__u64 id = bpf_get_current_pid_tgid(), user = bpf_get_current_uid_gid();
+
+	d->pid = id >> 32;
+	d->tid = id;
+	d->uid = user;
+	d->gid = user >> 32;
+	d->cpu = bpf_get_smp_processor_id();
+	d->cgroup = bpf_get_current_cgroup_id();
+	if (!bpf_core_read(&parent, sizeof(parent), &task->real_parent))
+		bpf_core_read(&d->ppid, sizeof(d->ppid), &parent->tgid);
+	bpf_get_current_comm(d->comm, sizeof(d->comm));
+}
+
+static __always_inline void set_conn(struct ts_data *d, bool counts)
+{
+	struct conn_key key;
+	struct conn *c = 0;
+
+	if (get_conn_key(d->conn, &key))
+		c = get_conn(&key, d->nsecs);
+	if (!c) {
+		count(TS_CNT_CONNS_FULL, 1);
+		return;
+	}
+	d->conn_opened = c->opened;
+	d->pos = c->pos[d->dir & 1];
+	/* One direction of a connection is one thread's at a time: the library asks for it. */
+	if (counts)
+		c->pos[d->dir & 1] += d->len;
+}
+
+static __always_inline void send_call(struct ts_control *ctl, const struct ts_rule *rule,
+				      const struct call *c, __s64 ret, __u64 len, const bool loops)
+{
+	struct sending s = {};
+	struct ts_data *d = &s.head;
+
+	d->record.type = TS_REC_DATA;
+	d->nsecs = bpf_ktime_get_ns();
+	d->duration = d->nsecs - c->nsecs;
+	d->subs = c->subs;
+	d->conn = c->conn;
+	d->len = len;
+	d->ret = ret;
+	d->source = rule->source;
+	d->dir = c->dir;
+	if (rule->flags & TS_RULE_PEEK)
+		d->flags |= TS_DATA_PEEK;
+	if (rule->flags & TS_RULE_NODATA)
+		d->flags |= TS_DATA_NODATA;
+	if (rule->flags & TS_RULE_EARLY)
+		d->flags |= TS_DATA_EARLY;
+	fill_task(d);
+	/* A thread ends no two calls in one nanosecond; the shift is an hour long. */
+	d->call = d->nsecs << 22 | (d->tid & ((1 << 22) - 1));
+	set_conn(d, !(rule->flags & TS_RULE_PEEK));
+	s.buf = c->buf;
+	s.want = len < rule->capture || rule->capture == TS_CAPTURE_ALL ? len : rule->capture;
+	if (!c->buf || rule->flags & TS_RULE_NODATA)
+		s.want = 0;
+	s.wake = wake_flags(ctl);
+	send(&s, loops);
+}
+
+/* The connection ends: tell it, when anything was ever sent of it. */
+static __always_inline void send_close(struct ts_control *ctl, const struct ts_rule *rule,
+				       __u64 conn)
+{
+	struct ts_data *d;
+	struct conn_key key;
+	struct conn *c;
+
+	if (!get_conn_key(conn, &key))
+		return;
+	c = bpf_map_lookup_elem(&conns, &key);
+	if (!c)
+		return;
+	d = bpf_ringbuf_reserve(&ring, sizeof(*d), 0);
+	if (d) {
+		__builtin_memset(d, 0, sizeof(*d));
+		d->record.type = TS_REC_CLOSE;
+		d->record.size = sizeof(*d);
+		d->nsecs = bpf_ktime_get_ns();
+		d->conn = conn;
+		d->conn_opened = c->opened;
+		d->source = rule->source;
+		fill_task(d);
+		bpf_ringbuf_submit(d, wake_flags(ctl));
+	}
+	/* Not told: the connection's next record has another conn_opened, which tells the same. */
+	bpf_map_delete_elem(&conns, &key);
+}
+
+#endif
