@@ -132,6 +132,12 @@ def no_capture(lab):
 
 
 @case()
+def dropped_reference(lab):
+    """SSL_free that only drops one of several references is not the connection's end."""
+    exchange(lab, ["r:100:100", "u", "r:200:200", "w:5"], ["w:100", "u", "w:200", "u", "r:5"])
+
+
+@case()
 def partial_buffered_reads(lab):
     """One record read in many pieces: most SSL_reads make no system call at all."""
     exchange(lab, ["r:16384:100", "R:5000:33"], ["w:16384", "w:5000"])

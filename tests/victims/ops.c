@@ -11,6 +11,7 @@
  *         s:N SSL_sendfile      n make the socket non-blocking   q allow partial writes
  *         e SSL_read that expects the end     t:N write and read N bytes in two threads at once
  *         i wait for a line on stdin          d:N sleep N ms     k SSL_shutdown
+ *         u take a reference and drop it
  * Byte number p of a direction is always the same: numbered lines of 64 bytes, marked by the side
  * that writes them. Readers check that.
  */
@@ -271,6 +272,10 @@ static void call(struct side *s, const char *op)
 		return;
 	case 'q':
 		SSL_set_mode(s->ssl, SSL_MODE_ENABLE_PARTIAL_WRITE);
+		return;
+	case 'u':
+		SSL_up_ref(s->ssl);
+		SSL_free(s->ssl);
 		return;
 	case 'd':
 		usleep(n * 1000);
