@@ -131,9 +131,11 @@ check-tidy: $(patsubst core/%.c,$(B)/tidy/%.ok,$(wildcard core/*.c))
 $(B)/tidy/%.ok: core/%.c $(wildcard core/*.h bpf/*.h) .clang-tidy
 	@mkdir -p $(@D)
 	$(call run,TIDY)clang-tidy --quiet $< -- $(ALL_CFLAGS) 2>/dev/null && touch $@
+# Debian 13's takes arrays that a loop fills for uninitialized; the compilers and clang-tidy look too.
 check-cppcheck:
 	cppcheck --quiet --error-exitcode=1 --enable=warning,portability --inline-suppr \
-		--suppress=missingIncludeSystem --std=c11 -D_GNU_SOURCE -DTS_VERSION='""' \
+		--suppress=missingIncludeSystem --suppress=uninitvar --suppress=normalCheckLevelMaxBranches \
+		'--suppress=nullPointerOutOfMemory:tests/unit/*' --std=c11 -D_GNU_SOURCE -DTS_VERSION='""' \
 		-D'LIBBPF_OPTS(type, name, ...)=struct type name' \
 		-Icore core tests/unit tests/fuzz
 check-lua:

@@ -19,7 +19,7 @@ static int print_libbpf(enum libbpf_print_level level, const char *format, va_li
 	/* A verifier's log comes as one text. */
 	for (rest = text; (line = strsep(&rest, "\n"));)
 		if (*line)
-			ts_verbose("libbpf", "%s", line);
+			ts_verbose("libbpf", "%s", line + (strncmp(line, "libbpf: ", 8) ? 0 : 8));
 	free(text);
 	return 0;
 }
@@ -100,10 +100,7 @@ static int load_object(struct tracer *t, const struct tracer_options *o, struct 
 	return 0;
 }
 
-/*
- * bpf_get_attach_cookie: 5.15. And before 6.11 uprobe_multi compared threads where its pid should
- * have meant the process.
- */
+/* By version only where the kernel cannot be asked. */
 static bool kernel_before(unsigned int major, unsigned int minor)
 {
 	unsigned int a = 0, b = 0;
@@ -115,19 +112,23 @@ static bool kernel_before(unsigned int major, unsigned int minor)
 	return a < major || (a == major && b < minor);
 }
 
+static bool lacks_helper(enum bpf_func_id helper)
+{
+	return libbpf_probe_bpf_helper(BPF_PROG_TYPE_KPROBE, helper, NULL) == 0;
+}
+
 static int choose_attach(struct tracer *t, const struct tracer_options *o, struct ts_err *err)
 {
 	bool auto_choice = o->attach == TRACER_AUTO;
 	int ret;
 
-	t->leave_name = libbpf_probe_bpf_helper(BPF_PROG_TYPE_KPROBE, BPF_FUNC_loop, NULL) == 0
-				? "leave_no_loop"
-				: "leave";
+	t->leave_name = lacks_helper(BPF_FUNC_loop) ? "leave_no_loop" : "leave";
 	t->attach = o->attach;
+	/* Before 6.11 uprobe_multi compared threads where its pid should have meant the process. */
 	if (auto_choice)
-		t->attach = kernel_before(5, 15)		 ? TRACER_COPIES
-			    : t->pids[0] && kernel_before(6, 11) ? TRACER_PERF
-								 : TRACER_MULTI;
+		t->attach = lacks_helper(BPF_FUNC_get_attach_cookie) ? TRACER_COPIES
+			    : t->pids[0] && kernel_before(6, 11)     ? TRACER_PERF
+								     : TRACER_MULTI;
 	ret = load_object(t, o, err);
 	if (ret || t->attach != TRACER_MULTI || tracer_has_multi(t))
 		return ret;

@@ -470,6 +470,7 @@ static void a_hostile_file_cannot_fill_the_memory(void **state)
 	unsigned int i, refused = 0;
 	size_t kept;
 
+	assert_non_null(chunk);
 	/* Sources with endless names. */
 	memset(chunk, 'x', (1 << 19) - 1);
 	chunk[(1 << 19) - 1] = 0;
