@@ -6,18 +6,16 @@
 --   --by FIELD   a histogram for each value of this field: comm, pid, func, lib, conn.id, ...
 --   --top N      of the N that have the most calls
 --
--- sizes of reads (bytes) [curl]: count 12, avg 10.6K, min 1, max 16.0K
---   [1]          1 |@@@@@@@@                                            |
---   ...            |                                                    |
---   [512, 1K)    2 |@@@@@@@@@@@@@@@@@                                   |
---   [1K, 2K)     0 |                                                    |
---   [2K, 4K)     1 |@@@@@@@@                                            |
---   [4K, 8K)     2 |@@@@@@@@@@@@@@@@@                                   |
---   [8K, 16K)    0 |                                                    |
---   [16K, 32K)   6 |@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@|
+-- sizes of reads (bytes) [curl]: count 3, avg 5.0K, min 5.0K, max 5.0K
+--   [4K, 8K)  3 |@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@|
 --
--- sizes of writes (bytes) [curl]: count 1, avg 78, min 78, max 78
---   [64, 128)  1 |@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@|
+-- sizes of writes (bytes) [curl]: count 4, avg 847, min 79, max 3.1K
+--   [64, 128)   3 |@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@|
+--   [128, 256)  0 |                                                    |
+--   [256, 512)  0 |                                                    |
+--   [512, 1K)   0 |                                                    |
+--   [1K, 2K)    0 |                                                    |
+--   [2K, 4K)    1 |@@@@@@@@@@@@@@@@@                                   |
 
 local opt = options {
 	by = {"comm", "field that tells one histogram from another"},
