@@ -16,7 +16,7 @@ int child_start(struct child *c, const char *command, struct ts_err *err);
 int child_release(struct child *c, struct ts_err *err); /* lets it exec */
 /* True when it has ended: *status as waitpid gives it. */
 bool child_ended(struct child *c, int *status);
-/* Ends it when it still runs or was never released, and waits for it. */
+/* Ends it when it still runs or was never released, with all that it started; waits for it. */
 void child_stop(struct child *c);
 
 #endif

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 
-from harness import PYTHON, bpf_gone, bpf_ids, case, check, fds
+from harness import PYTHON, bpf_gone, bpf_ids, case, check, fds, wait_for
 from web import PAGE, backend, nginx
 
 SLOW = """
@@ -195,6 +195,20 @@ def stopped_twice(lab):
         tracer.process.finish()
         check(tracer.records()[-1]["type"] == "bye", "on.stop did not run")
         bpf_gone(ids)
+
+
+@case()
+def command_stopped(lab):
+    """Ended before its command, it ends that too, with all that the command started."""
+    pids = lab.path("pids")
+    tracer = lab.tracer("-c", f"sleep 60 & echo $! >{pids}; (sleep 60 & echo $! >>{pids}; wait)")
+    wait_for("the command to run", lambda: os.path.exists(pids)
+             and len(open(pids).read().split()) == 2)
+    tracer.process.send_signal(signal.SIGTERM)
+    tracer.process.finish()
+    left = [p for p in open(pids).read().split() if os.path.exists(f"/proc/{p}")
+            and open(f"/proc/{p}/stat").read().rsplit(")", 1)[1].split()[0] != "Z"]
+    check(not left, f"still running: {left}")
 
 
 @case()
