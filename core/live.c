@@ -33,7 +33,9 @@ static void on_file(void *ctx, const struct targets_file *f)
 	struct rec_attach body = {.nsecs = ts_now(), .sites = (__u32)count_enters(f->plan)};
 	struct run *r = ctx;
 
-	if (ts_get_level() >= TS_VERBOSE)
+	if (f->problem)
+		ts_warn("%s", f->problem);
+	else if (ts_get_level() >= TS_VERBOSE)
 		list_file(stderr, f, ~0ull);
 	run_send(r, TS_REC_ATTACH, &body, sizeof(body), strings);
 }

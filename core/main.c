@@ -27,7 +27,8 @@ static int run_mode(const struct options *o)
 	case OPTIONS_LIST:
 		if (!list_probes(o, &err))
 			return 0;
-		ts_error("%s", err.text);
+		if (err.text[0])
+			ts_error("%s", err.text);
 		return 1;
 	case OPTIONS_RUN:
 	case OPTIONS_CHECK:

@@ -16,7 +16,8 @@
 
 void run_fail(struct run *r, const struct ts_err *err)
 {
-	ts_error("%s", err->text);
+	if (err->text[0])
+		ts_error("%s", err->text);
 	r->failed = true;
 }
 

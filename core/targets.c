@@ -92,8 +92,8 @@ static int attach_image(struct targets *t, struct image *im, const struct lib_ro
 }
 
 /*
- * Looks at an open file. 0: probed, or was before. -ENOENT: has no TLS functions. Others: what is
- * wrong with it.
+ * Looks at an open file. 0: probed, or was before. -ENOENT: has no TLS functions. -ECANCELED: has,
+ * but they cannot be probed; that was told. Others: what is wrong with it.
  */
 static int look_at_file(struct targets *t, int fd, const char *path, struct ts_err *err)
 {
@@ -118,9 +118,10 @@ static int look_at_file(struct targets *t, int fd, const char *path, struct ts_e
 	if (!ret)
 		ret = attach_image(t, im, row, path, err);
 	image_close(im);
-	if (ret)
-		tell(t, path, row->kind, NULL, err->text);
-	return ret;
+	if (!ret)
+		return 0;
+	tell(t, path, row->kind, NULL, err->text);
+	return -ECANCELED;
 }
 
 static bool is_library_name(const char *path)
@@ -159,10 +160,12 @@ static void look_at_mapping(struct targets *t, uint32_t pid, const struct proc_m
 	close(fd);
 	if (ts_map_set(&t->seen, device, map->inode, (void *)mark))
 		ts_warn("out of memory");
+	if (!ret || ret == -ENOENT || ret == -ECANCELED)
+		return;
 	/* A broken file that is no TLS library by its name either is nobody's loss. */
-	if (ret && ret != -ENOENT && is_library_name(map->path))
+	if (is_library_name(map->path))
 		ts_warn("%s", err.text);
-	else if (ret && ret != -ENOENT)
+	else
 		ts_verbose("targets", "%s", err.text);
 }
 
@@ -271,7 +274,8 @@ static void look_at_library(struct targets *t, const char *link)
 	char *path = realpath(link, NULL);
 	struct ts_err err = {""};
 
-	if (path && ts_filter_lib_passes(t->narrow, path) && look_at_path(t, path, &err))
+	if (path && ts_filter_lib_passes(t->narrow, path) &&
+	    look_at_path(t, path, &err) != -ECANCELED && err.text[0])
 		ts_verbose("targets", "%s", err.text);
 	free(path);
 }
@@ -315,6 +319,8 @@ static int scan_named(struct targets *t, struct ts_err *err)
 		if (lib->exclude || !strchr(lib->text, '/') || strpbrk(lib->text, "*?["))
 			continue;
 		ret = look_at_path(t, lib->text, err);
+		if (ret == -ECANCELED)
+			err->text[0] = 0;
 		if (ret)
 			return ret;
 	}

@@ -38,7 +38,7 @@ void targets_close(struct targets *t);
 /*
  * Looks at the system's libraries and the running processes, as far as `narrow` lets them pass, and
  * at files named by a path in its lib key. -ENOENT with a sentence for a pid or named file that is
- * not there.
+ * not there; -ECANCELED without one for a named file that the `file` op told of.
  */
 int targets_scan(struct targets *t, struct ts_err *err);
 int targets_fd(const struct targets *t); /* -1 when nothing is watched */
