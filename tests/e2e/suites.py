@@ -28,18 +28,28 @@ def run(*argv, env=None):
     return p.returncode, p.stdout.decode(errors="replace")
 
 
+def mirrors():
+    """Where this machine gets Debian from, by what a source there calls itself."""
+    _, out = run("apt-get", "indextargets", "--format", "$(LABEL)|$(REPO_URI)",
+                 "Created-By: Packages", "Origin: Debian")
+    return dict(line.split("|", 1) for line in out.splitlines() if "|" in line)
+
+
 def fetch(suite, arch, folder):
     """Downloads and unpacks into folder/root. Returns None, or why it could not."""
     if not os.path.exists(KEYS):
         return f"{KEYS} is not there (debian-archive-keyring)"
+    where = mirrors()
+    if "Debian" not in where:
+        return "this machine's apt has no source of Debian"
     for name in ("lists/partial", "archives/partial", "root"):
         os.makedirs(os.path.join(folder, name), exist_ok=True)
     with open(f"{folder}/sources", "w") as f:
-        sources = [("debian", suite)]
-        if suite in SECURITY:
-            sources.append(("debian-security", f"{suite}-security"))
-        for part, name in sources:
-            f.write(f"deb [signed-by={KEYS}] http://deb.debian.org/{part} {name} main\n")
+        sources = [("Debian", suite)]
+        if suite in SECURITY and "Debian-Security" in where:
+            sources.append(("Debian-Security", f"{suite}-security"))
+        for label, name in sources:
+            f.write(f"deb [signed-by={KEYS}] {where[label]} {name} main\n")
     open(f"{folder}/status", "w").close()
     options = {
         "Dir::Etc::sourcelist": f"{folder}/sources", "Dir::Etc::sourceparts": "/dev/null",
