@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
-#include <gelf.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,48 +7,18 @@
 #include <unistd.h>
 
 #include "arch.h"
-#include "image.h"
+#include "image_private.h"
 
 /* The kernel loads no program with larger program headers (fs/binfmt_elf.c). */
 #define MAX_PHDRS (65536 / sizeof(Elf64_Phdr))
 #define MAX_TABLE (256u << 20)
-#define MAX_PLTS 8
-
-struct range {
-	uint64_t addr, size, offset;
-};
-
-/* A symbol table and its strings; read when first asked for. Invariant: both lie in the file. */
-struct table {
-	Elf_Scn *syms_scn, *names_scn; /* NULL: there is none */
-	const Elf64_Sym *syms;
-	size_t count;
-	const char *names; /* size bytes, the last one a NUL */
-	size_t size;
-	bool bad; /* could not be read */
-};
-
-struct image {
-	Elf *elf;
-	int fd;
-	char *path;
-	uint64_t file_size;
-	uint16_t machine;
-	size_t sections_names; /* index of the section that holds the sections' names */
-	struct range *code;    /* the executable segments' parts of the file */
-	size_t code_count;
-	struct range plts[MAX_PLTS];
-	size_t plts_count;
-	struct table dynsym, symtab;
-	char build_id[2 * 64 + 1];
-};
 
 static int broken(const struct image *im, struct ts_err *err, const char *what)
 {
 	return ts_fail(err, EBADMSG, "%s is truncated or damaged: %s", im->path, what);
 }
 
-static bool in_file(const struct image *im, uint64_t offset, uint64_t size)
+bool image_in_file(const struct image *im, uint64_t offset, uint64_t size)
 {
 	return offset <= im->file_size && size <= im->file_size - offset;
 }
@@ -79,9 +48,30 @@ static int check_ident(const struct image *im, struct ts_err *err)
 			err, ENOEXEC,
 			"%s is built for ELF machine %u: only x86_64 and arm64 are supported",
 			im->path, h.e_machine);
-	if (h.e_phentsize != sizeof(Elf64_Phdr) || !in_file(im, h.e_phoff, 0) ||
-	    !in_file(im, h.e_shoff, (uint64_t)h.e_shnum * sizeof(Elf64_Shdr)))
+	if (h.e_phentsize != sizeof(Elf64_Phdr) || !image_in_file(im, h.e_phoff, 0) ||
+	    !image_in_file(im, h.e_shoff, (uint64_t)h.e_shnum * sizeof(Elf64_Shdr)))
 		return broken(im, err, "its header tables reach beyond its end");
+	return 0;
+}
+
+static int read_segment(struct image *im, const GElf_Phdr *p, struct ts_err *err)
+{
+	struct range r = {p->p_vaddr, p->p_filesz, p->p_offset, p->p_flags};
+
+	if (p->p_type == PT_TLS)
+		im->tls = *p;
+	im->interp |= p->p_type == PT_INTERP;
+	if (p->p_type != PT_LOAD && p->p_type != PT_DYNAMIC)
+		return 0;
+	if (!image_in_file(im, r.offset, r.size)) {
+		if (p->p_type == PT_LOAD && p->p_flags & PF_X)
+			return broken(im, err, "its code reaches beyond its end");
+		r.size = r.offset < im->file_size ? im->file_size - r.offset : 0;
+	}
+	if (p->p_type == PT_LOAD)
+		im->loads[im->loads_count++] = r;
+	else
+		im->dynamic = r;
 	return 0;
 }
 
@@ -89,23 +79,20 @@ static int read_segments(struct image *im, const GElf_Ehdr *h, struct ts_err *er
 {
 	GElf_Phdr p;
 	size_t count, i;
+	int ret = 0;
 
 	if (elf_getphdrnum(im->elf, &count) || !count || count > MAX_PHDRS ||
-	    !in_file(im, h->e_phoff, count * sizeof(Elf64_Phdr)))
+	    !image_in_file(im, h->e_phoff, count * sizeof(Elf64_Phdr)))
 		return broken(im, err, "it has no usable program headers");
-	im->code = calloc(count, sizeof(*im->code));
-	if (!im->code)
+	im->loads = calloc(count, sizeof(*im->loads));
+	if (!im->loads)
 		return ts_fail(err, ENOMEM, "out of memory");
-	for (i = 0; i < count; i++) {
+	for (i = 0; !ret && i < count; i++) {
 		if (!gelf_getphdr(im->elf, (int)i, &p))
 			return broken(im, err, "its program headers cannot be read");
-		if (p.p_type != PT_LOAD || !(p.p_flags & PF_X))
-			continue;
-		if (!in_file(im, p.p_offset, p.p_filesz))
-			return broken(im, err, "its code reaches beyond its end");
-		im->code[im->code_count++] = (struct range){p.p_vaddr, p.p_filesz, p.p_offset};
+		ret = read_segment(im, &p, err);
 	}
-	return 0;
+	return ret;
 }
 
 static void read_build_id(struct image *im, Elf_Scn *scn)
@@ -135,8 +122,9 @@ static int set_table(struct image *im, struct table *t, Elf_Scn *scn, const GElf
 
 	t->names_scn = elf_getscn(im->elf, s->sh_link);
 	if (!t->names_scn || !gelf_getshdr(t->names_scn, &names) || names.sh_type != SHT_STRTAB ||
-	    s->sh_entsize != sizeof(Elf64_Sym) || !in_file(im, names.sh_offset, names.sh_size) ||
-	    !in_file(im, s->sh_offset, s->sh_size))
+	    s->sh_entsize != sizeof(Elf64_Sym) ||
+	    !image_in_file(im, names.sh_offset, names.sh_size) ||
+	    !image_in_file(im, s->sh_offset, s->sh_size))
 		return broken(im, err, "a symbol table reaches beyond its end or has no names");
 	if (s->sh_size > MAX_TABLE || names.sh_size > MAX_TABLE) {
 		ts_verbose("image", "%s: a symbol table of more than %u MiB is not read", im->path,
@@ -156,7 +144,7 @@ static void add_plt(struct image *im, const GElf_Shdr *s)
 	for (i = 0; name && i < TS_ARRAY_SIZE(plts) && im->plts_count < MAX_PLTS; i++)
 		if (!strcmp(name, plts[i]))
 			im->plts[im->plts_count++] =
-				(struct range){s->sh_addr, s->sh_size, s->sh_offset};
+				(struct range){s->sh_addr, s->sh_size, s->sh_offset, 0};
 }
 
 static int read_sections(struct image *im, struct ts_err *err)
@@ -168,7 +156,7 @@ static int read_sections(struct image *im, struct ts_err *err)
 	/* Where the sections' names cannot be read, there are no PLTs: nothing worse. */
 	if (elf_getshdrstrndx(im->elf, &im->sections_names) ||
 	    !gelf_getshdr(elf_getscn(im->elf, im->sections_names), &s) ||
-	    !in_file(im, s.sh_offset, s.sh_size) || s.sh_size > MAX_TABLE)
+	    !image_in_file(im, s.sh_offset, s.sh_size) || s.sh_size > MAX_TABLE)
 		im->sections_names = 0;
 	while (!ret && (scn = elf_nextscn(im->elf, scn))) {
 		if (!gelf_getshdr(scn, &s))
@@ -178,7 +166,7 @@ static int read_sections(struct image *im, struct ts_err *err)
 		else if (s.sh_type == SHT_SYMTAB && !im->symtab.names_scn)
 			ret = set_table(im, &im->symtab, scn, &s, err);
 		else if (s.sh_type == SHT_NOTE && !im->build_id[0] && s.sh_size <= 4096 &&
-			 in_file(im, s.sh_offset, s.sh_size))
+			 image_in_file(im, s.sh_offset, s.sh_size))
 			read_build_id(im, scn);
 		else if (s.sh_type == SHT_PROGBITS && s.sh_flags & SHF_EXECINSTR)
 			add_plt(im, &s);
@@ -205,6 +193,7 @@ static int image_read_headers(struct image *im, struct ts_err *err)
 	if (!im->elf || elf_kind(im->elf) != ELF_K_ELF || !gelf_getehdr(im->elf, &h))
 		return broken(im, err, elf_errmsg(-1));
 	im->machine = h.e_machine;
+	im->type = h.e_type;
 	ret = read_segments(im, &h, err);
 	return ret ? ret : read_sections(im, err);
 }
@@ -233,7 +222,8 @@ void image_close(struct image *im)
 	if (!im)
 		return;
 	elf_end(im->elf);
-	free(im->code);
+	free(im->loads);
+	image_relocs_free(&im->relocs);
 	free(im->path);
 	free(im);
 }
@@ -388,19 +378,25 @@ bool image_symbol_at(struct image *im, uint64_t addr, struct image_symbol *out)
 	return found;
 }
 
-static const struct range *range_of(const struct range *r, size_t n, uint64_t addr)
+static const struct range *range_of(const struct range *r, size_t n, uint64_t addr, uint32_t flags)
 {
 	size_t i;
 
 	for (i = 0; i < n; i++)
-		if (addr >= r[i].addr && addr - r[i].addr < r[i].size)
+		if (addr >= r[i].addr && addr - r[i].addr < r[i].size &&
+		    (r[i].flags & flags) == flags)
 			return &r[i];
 	return NULL;
 }
 
+const struct range *image_load_of(const struct image *im, uint64_t addr, uint32_t flags)
+{
+	return range_of(im->loads, im->loads_count, addr, flags);
+}
+
 int image_offset(const struct image *im, uint64_t addr, uint64_t *offset)
 {
-	const struct range *r = range_of(im->code, im->code_count, addr);
+	const struct range *r = image_load_of(im, addr, PF_X);
 
 	if (!r)
 		return -ENOENT;
@@ -408,31 +404,7 @@ int image_offset(const struct image *im, uint64_t addr, uint64_t *offset)
 	return 0;
 }
 
-ptrdiff_t image_read(const struct image *im, uint64_t addr, void *buf, size_t len)
-{
-	const struct range *r = range_of(im->code, im->code_count, addr);
-	size_t done = 0;
-	ssize_t n;
-
-	if (!r)
-		return -ENOENT;
-	if (len > r->size - (addr - r->addr))
-		len = r->size - (addr - r->addr);
-	while (done < len) {
-		n = pread(im->fd, (char *)buf + done, len - done,
-			  (off_t)(r->offset + (addr - r->addr) + done));
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (!n)
-			break;
-		done += (size_t)n;
-	}
-	return (ptrdiff_t)done;
-}
-
 bool image_in_plt(const struct image *im, uint64_t addr)
 {
-	return range_of(im->plts, im->plts_count, addr);
+	return range_of(im->plts, im->plts_count, addr, 0);
 }

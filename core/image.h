@@ -48,6 +48,42 @@ int image_offset(const struct image *im, uint64_t addr, uint64_t *offset);
  * -errno. */
 ptrdiff_t image_read(const struct image *im, uint64_t addr, void *buf, size_t len);
 
+/* The same for code or data, as the file has it. */
+ptrdiff_t image_read_file(const struct image *im, uint64_t addr, void *buf, size_t len);
+
+/*
+ * Reads up to len bytes of what is loaded at addr, code or data, as it is once the dynamic linker
+ * has put in the addresses that depend only on where the file is loaded (the file taken as loaded
+ * at 0). Returns how many there were, or -errno: -EBADMSG when those addresses cannot be known.
+ */
+ptrdiff_t image_read_data(struct image *im, uint64_t addr, void *buf, size_t len);
+
+/* A part of the file's address space. */
+struct image_range {
+	uint64_t addr, size; /* size: what of it is in the file */
+};
+/* The n-th segment that is loaded; false when there is none. */
+bool image_segment(const struct image *im, size_t n, struct image_range *out, bool *writable);
+/* Whether the file names its sections: they may be stripped too. */
+bool image_has_sections(const struct image *im);
+/* The section of this name that is loaded and in the file; false when there is none. */
+bool image_section(const struct image *im, const char *name, struct image_range *out);
+
+/*
+ * The offset from the thread pointer that the dynamic linker puts into the slot at addr, in a
+ * program (not a library: -ENOENT). -ENOENT: the slot is for something else.
+ */
+int image_tls_slot(struct image *im, uint64_t addr, int64_t *offset);
+
+/*
+ * The sections of debugging information: not loaded, perhaps compressed. How much memory one takes
+ * when it is read; and its content, which lives as long as the image and is to be read once.
+ * -ENOENT: there is none; -E2BIG: takes more than max; -EBADMSG: damaged; -EIO.
+ */
+int image_debug_size(struct image *im, const char *name, uint64_t *size);
+int image_debug_read(struct image *im, const char *name, uint64_t max, const void **data,
+		     size_t *len);
+
 /* Whether addr lies in a section of the procedure linkage table (.plt, .plt.sec, .plt.got). */
 bool image_in_plt(const struct image *im, uint64_t addr);
 
