@@ -39,4 +39,29 @@ int disasm_calls(struct image *im, const struct image_symbol *sym, struct disasm
  */
 int disasm_counter(struct image *im, const struct image_symbol *sym, int32_t *offset);
 
+#define DISASM_MAX_RETURNS 64
+
+struct disasm_returns {
+	uint64_t addrs[DISASM_MAX_RETURNS];
+	size_t count;
+};
+
+/*
+ * Every instruction by which the function returns to its caller, so that probes at all of them see
+ * each return once. Errors as above; -EXDEV: it may also leave by a jump out of it; -ENOENT also
+ * when it never returns.
+ */
+int disasm_returns(struct image *im, const struct image_symbol *sym, struct disasm_returns *out);
+
+/* Where a Go function's prologue finds its goroutine (the runtime's g). */
+struct disasm_goroutine {
+	bool in_tls; /* at offset from the thread pointer; else in the ABI's register */
+	int64_t offset;
+};
+
+/* x86_64 only: the register ABI and the one before it differ there. Errors as above; -ENOENT also
+ * when the prologue does not look at it. */
+int disasm_goroutine(struct image *im, const struct image_symbol *sym,
+		     struct disasm_goroutine *out);
+
 #endif

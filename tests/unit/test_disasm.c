@@ -230,6 +230,7 @@ static void test_arm64_overwritten(void **state)
 		0xa9400fe2, /* ldp x2, x3, [sp] */
 		0xf8008c62, /* str x2, [x3, #8]! */
 		0x8b226063, /* add x3, x3, x2 (not a constant) */
+		0xf8e00043, /* ldaddal x0, x3, [x2]: older capstones do not know it */
 		0xd63f0040, /* blr x2 */
 		0xd65f03c0, /* ret */
 	};
