@@ -32,9 +32,14 @@ pkgs = $(if $(shell pkg-config --exists $(2) && echo y),$(shell pkg-config $(1) 
 PKG_CFLAGS = $(eval PKG_CFLAGS := $$(call pkgs,--cflags,$(PKGS)))$(PKG_CFLAGS)
 PKG_LIBS = $(eval PKG_LIBS := $$(call pkgs,--libs,$(PKGS)))$(PKG_LIBS)
 BPF_INCLUDE = $(eval BPF_INCLUDE := -I$$(call pkgs,--variable=includedir,libbpf))$(BPF_INCLUDE)
-ALL_CFLAGS = $(CFLAGS) $(WARN) $(SANITIZE) $(DEFS) -Icore $(patsubst -I%,-isystem %,$(PKG_CFLAGS))
+# Debian 12 has no libdwarf.pc, and that of Debian 13 names a folder that is not there.
+DWARF_DIR = $(or $(wildcard /usr/include/libdwarf /usr/include/libdwarf-[0-9]),$\
+	$(error libdwarf cannot be found: run `make deps`))
+# Not -Icore: <dwarf.h> is libdwarf's, "dwarf.h" is ours.
+ALL_CFLAGS = $(CFLAGS) $(WARN) $(SANITIZE) $(DEFS) -iquote core \
+	$(addprefix -isystem ,$(DWARF_DIR)) $(patsubst -I%,-isystem %,$(PKG_CFLAGS))
 ALL_LDFLAGS = $(LDFLAGS) $(SANITIZE)
-LIBS = $(PKG_LIBS) -lm
+LIBS = $(PKG_LIBS) -ldwarf -lm
 
 CORE := $(filter-out core/main.c,$(wildcard core/*.c))
 OBJS := $(CORE:core/%.c=$(B)/core/%.o)
