@@ -50,6 +50,13 @@ typedef struct {
 struct signal_struct {
 	atomic_t live;
 };
+/* The thread pointer on x86_64 (arch/x86/include/asm/processor.h); resolves on no other. */
+struct thread_struct___x86 {
+	unsigned long fsbase;
+};
+struct task_struct___x86 {
+	struct thread_struct___x86 thread;
+};
 struct task_struct {
 	int pid, tgid;
 	struct task_struct *real_parent;

@@ -9,22 +9,33 @@
 /* A call in flight. Free when rule is 0. */
 struct call {
 	__u64 sp, conn, buf, len, out, nsecs, subs;
-	__u32 rule, dir;
+	__u64 base; /* where the file is loaded */
+	__u32 rule;
+	__u8 dir;
+	__u8 on_stack; /* buf is an offset from the upper end of the goroutine's stack */
+	__u16 zero;
 };
 
-/* The calls in flight of one flow of control; kept until the thread ends. */
+/* The calls in flight of one thread; kept until it ends. */
 struct flow {
 	struct call calls[TS_MAX_NEST];
 };
 
-struct flow_key {
-	__u32 pid, mode;
-	__u64 id; /* thread, or what the rule's flow register holds */
+/* A call of a goroutine: where its frame lies on the stack is as good as the call's name. */
+struct goroutine_key {
+	__u64 g;
+	__u64 depth; /* sp, less the upper end of the stack */
+	__u32 pid, rule;
 };
+
+/* A connection's descriptor: a number, or one of these. */
+enum { FD_UNREAD = -1, FD_NONE = -2 };
 
 struct conn {
 	__u64 opened;
 	__u64 pos[2];
+	__s32 fd;
+	__u32 zero;
 };
 
 /* mm tells a process from one that had its number before, and from itself before an exec. */
@@ -58,9 +69,17 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 8192);
-	__type(key, struct flow_key);
+	__type(key, __u64); /* as bpf_get_current_pid_tgid says it */
 	__type(value, struct flow);
 } flows SEC(".maps");
+
+/* Those of processes that have ended are taken out by user space. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 32768);
+	__type(key, struct goroutine_key);
+	__type(value, struct call);
+} goroutines SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

@@ -17,7 +17,7 @@ static __always_inline bool get_conn_key(__u64 conn, struct conn_key *key)
 
 static struct conn *get_conn(const struct conn_key *key, __u64 now)
 {
-	struct conn fresh = {.opened = now}, *c = bpf_map_lookup_elem(&conns, key);
+	struct conn fresh = {.opened = now, .fd = FD_UNREAD}, *c = bpf_map_lookup_elem(&conns, key);
 
 	if (c)
 		return c;
@@ -155,7 +155,58 @@ static __always_inline void fill_task(struct ts_data *d)
 	bpf_get_current_comm(d->comm, sizeof(d->comm));
 }
 
-static __always_inline void set_conn(struct ts_data *d, bool counts)
+/* Follows a walk from *addr on; the last load is of `size` bytes. False: memory that is not there.
+ */
+static __always_inline bool walk(const struct ts_walk *w, __u64 *addr, const __u32 size)
+{
+	__u64 at = *addr;
+	__u32 i;
+
+#pragma unroll
+	for (i = 0; i < TS_WALK_STEPS; i++) {
+		if (i >= w->steps)
+			break;
+		at += w->offsets[i];
+		*addr = 0;
+		if (bpf_probe_read_user(addr, i + 1 == w->steps && size == 4 ? 4 : 8, (void *)at))
+			return false;
+		at = *addr;
+	}
+	return true;
+}
+
+/* FD_UNREAD: may be there when asked again. */
+static __always_inline __s32 get_fd(const struct ts_fd *fd, __u64 conn, __u64 base)
+{
+	__u64 type = conn, number = conn;
+
+	if (!fd->number.steps)
+		return FD_NONE;
+	if (!walk(&fd->type, &type, 8))
+		return FD_UNREAD;
+	type -= base;
+	if (type != fd->types[0] && type != fd->types[1])
+		return FD_NONE;
+	if (!walk(&fd->number, &number, 4))
+		return FD_UNREAD;
+	return (__s32)number < 0 ? FD_NONE : (__s32)number;
+}
+
+/* The goroutine's number, where the word before it says that it runs, as it must. */
+static __always_inline __u64 get_goid(const struct ts_rule *rule, __u64 g)
+{
+	/* runtime/runtime2.go: atomicstatus, stackLock, goid. A running stack scan adds 0x1000. */
+	struct {
+		__u32 status, lock;
+		__u64 goid;
+	} s;
+
+	if (!rule->goid || bpf_probe_read_user(&s, sizeof(s), (void *)(g + rule->goid - 8)))
+		return 0;
+	return (s.status & ~0x1000u) == 2 ? s.goid : 0;
+}
+
+static __always_inline void set_conn(struct ts_data *d, const struct ts_rule *rule, __u64 base)
 {
 	struct conn_key key;
 	struct conn *c = 0;
@@ -166,15 +217,19 @@ static __always_inline void set_conn(struct ts_data *d, bool counts)
 		count(TS_CNT_CONNS_FULL, 1);
 		return;
 	}
+	if (c->fd == FD_UNREAD)
+		c->fd = get_fd(&rule->fd, d->conn, base);
+	d->fd = c->fd;
 	d->conn_opened = c->opened;
 	d->pos = c->pos[d->dir & 1];
 	/* One direction of a connection is one thread's at a time: the library asks for it. */
-	if (counts)
+	if (!(rule->flags & TS_RULE_PEEK))
 		c->pos[d->dir & 1] += d->len;
 }
 
 static __always_inline void send_call(struct ts_control *ctl, const struct ts_rule *rule,
-				      const struct call *c, __s64 ret, __u64 len, const bool loops)
+				      const struct call *c, __u64 g, __s64 ret, __u64 len,
+				      const bool loops)
 {
 	struct sending s = {};
 	struct ts_data *d = &s.head;
@@ -197,7 +252,9 @@ static __always_inline void send_call(struct ts_control *ctl, const struct ts_ru
 	fill_task(d);
 	/* A thread ends no two calls in one nanosecond; the shift is an hour long. */
 	d->call = d->nsecs << 22 | (d->tid & ((1 << 22) - 1));
-	set_conn(d, !(rule->flags & TS_RULE_PEEK));
+	d->goid = get_goid(rule, g);
+	d->fd = FD_NONE;
+	set_conn(d, rule, c->base);
 	s.buf = c->buf;
 	s.want = len < rule->capture || rule->capture == TS_CAPTURE_ALL ? len : rule->capture;
 	if (!c->buf || rule->flags & TS_RULE_NODATA)
@@ -227,6 +284,7 @@ static __always_inline void send_close(struct ts_control *ctl, const struct ts_r
 		d->nsecs = bpf_ktime_get_ns();
 		d->conn = conn;
 		d->conn_opened = c->opened;
+		d->fd = c->fd;
 		d->source = rule->source;
 		fill_task(d);
 		bpf_ringbuf_submit(d, wake_flags(ctl));

@@ -23,6 +23,7 @@ enum ts_value_kind {
 	TS_VAL_NONE, /* there is none */
 	TS_VAL_REG,  /* the register, plus disp */
 	TS_VAL_MEM,  /* the memory that register + disp points to */
+	TS_VAL_TLS,  /* the memory that the thread pointer + disp points to */
 };
 
 /* Invariant: reg is the byte offset of a register in struct pt_regs, made by core/arch_*.c. */
@@ -47,7 +48,30 @@ enum ts_ret_mode {
 
 enum ts_flow_mode {
 	TS_FLOW_THREAD, /* calls belong to threads; the stack pointer pairs enter and leave */
-	TS_FLOW_REG,	/* calls belong to what the register `flow` holds (a goroutine's g) */
+	/*
+	 * Calls belong to goroutines; `flow` is the runtime's g, which begins with the bounds of
+	 * the goroutine's stack (runtime/runtime2.go: g.stack.lo, g.stack.hi). The stack may move
+	 * while a call runs, and everything on it keeps its distance from hi: so hi - sp pairs
+	 * enter and leave.
+	 */
+	TS_FLOW_GO,
+};
+
+/* From an address to another: each step adds an offset and loads the address that is there. */
+#define TS_WALK_STEPS 4
+struct ts_walk {
+	__u32 steps;
+	__s32 offsets[TS_WALK_STEPS];
+};
+
+/*
+ * Where a connection's descriptor is found. `number` walks to it (the last step's load is of 4
+ * bytes), if what `type` walks to is the address of one of `types`: code of the file, 0 is none.
+ */
+#define TS_FD_TYPES 2
+struct ts_fd {
+	__u64 types[TS_FD_TYPES];
+	struct ts_walk type, number;
 };
 
 enum ts_rule_flags {
@@ -73,6 +97,15 @@ struct ts_rule {
 	struct ts_value conn, buf, len, out, flow, sp;
 	struct ts_value ret, sp_leave;
 	struct ts_value refs; /* TS_ROLE_CLOSE: with more than one reference it goes on */
+	struct ts_value ip; /* at the enter site; less `entry` it tells where the file is loaded */
+	__u64 entry;	    /* the enter site's address in the file */
+	struct ts_fd fd;    /* number.steps 0: not known */
+	/*
+	 * TS_FLOW_GO: where in g the goroutine's number is; 0: not known. Before it lies g's status
+	 * (a __u32 and another), by which the offset is checked at each use.
+	 */
+	__u32 goid;
+	__u32 zero;
 };
 
 /*
@@ -155,14 +188,16 @@ struct ts_data {
 	__u64 off;	   /* where this record's bytes lie in the call's */
 	__s64 ret;	   /* what the function returned */
 	__u64 cgroup;	   /* cgroup v2 id */
+	__u64 goid;	   /* the goroutine's number; 0: not one's, or unknown */
 	__u32 source;	   /* TS_REC_SOURCE with this id tells function and library */
 	__u32 captured;	   /* payload bytes in this record */
 	__u32 pid, tid, ppid;
 	__u32 uid, gid;
 	__u32 cpu;
+	__s32 fd;    /* the connection's descriptor; below 0: unknown */
 	__u32 flags; /* enum ts_data_flags */
 	__u8 dir;    /* enum ts_dir */
-	__u8 zero[3];
+	__u8 zero[7];
 	char comm[TS_COMM_LEN]; /* the thread's name, NUL-padded */
 	__u8 payload[];
 };
@@ -175,7 +210,7 @@ enum ts_counter {
 	TS_CNT_LOST_BYTES,  /* transferred bytes lost to a full ring, partly delivered calls too */
 	TS_CNT_FAULTS,	    /* payload bytes that could not be read from the process */
 	TS_CNT_UNREADABLE,  /* calls whose length could not be read: not delivered */
-	TS_CNT_FLOWS_FULL,  /* calls not followed: too many threads */
+	TS_CNT_FLOWS_FULL,  /* calls not followed: too many threads or goroutines */
 	TS_CNT_UNPAIRED,    /* calls given up: their return was never seen */
 	TS_CNT_CONNS_FULL,  /* calls whose connection could not be remembered: no position */
 	TS_CNT_FILTERED,    /* hits that no subscription wanted */
@@ -184,9 +219,9 @@ enum ts_counter {
 };
 
 _Static_assert(sizeof(struct ts_value) == 8, "layout");
-_Static_assert(sizeof(struct ts_rule) == 24 + 9 * 8, "layout");
+_Static_assert(sizeof(struct ts_rule) == 24 + 9 * 8 + 16 + 56 + 8, "layout");
 _Static_assert(sizeof(struct ts_filter_id) == 24, "layout");
 _Static_assert(sizeof(struct ts_record) == 8, "layout");
-_Static_assert(sizeof(struct ts_data) == 152, "layout");
+_Static_assert(sizeof(struct ts_data) == 168, "layout");
 
 #endif

@@ -5,6 +5,7 @@
  * architectures is in a struct ts_rule. Two more programs keep the maps in step with the life of
  * threads and processes.
  */
+#include "calls.h"
 #include "send.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -21,30 +22,6 @@ static __always_inline __u32 rule_id(void *ctx)
 						      BPF_FUNC_get_attach_cookie___local))
 		return fixed_rule;
 	return bpf_get_attach_cookie(ctx);
-}
-
-/* Reads a value of a probe hit; false when the process' memory cannot be read. */
-static __always_inline bool get_value(void *ctx, const struct ts_value *v, __s64 *out)
-{
-	__s32 low = 0;
-	__u64 reg = 0;
-
-	*out = 0;
-	if (v->kind == TS_VAL_NONE)
-		return true;
-	bpf_probe_read_kernel(&reg, sizeof(reg), ctx + v->reg);
-	reg += v->disp;
-	if (v->kind == TS_VAL_REG) {
-		*out = v->size == 4 ? (__s32)reg : (__s64)reg;
-		return true;
-	}
-	if (v->size == 4) {
-		if (bpf_probe_read_user(&low, sizeof(low), (void *)reg))
-			return false;
-		*out = low;
-		return true;
-	}
-	return !bpf_probe_read_user(out, sizeof(*out), (void *)reg);
 }
 
 /* Takes from subs those that this key of the current process does not let pass. */
@@ -78,72 +55,6 @@ static __always_inline __u64 wanted(struct ts_control *c, const struct ts_rule *
 	return filter_key(c, &id, subs);
 }
 
-static __always_inline bool get_flow_key(void *ctx, const struct ts_rule *rule,
-					 struct flow_key *key)
-{
-	__u64 thread = bpf_get_current_pid_tgid();
-	__s64 id = thread;
-
-	key->pid = thread >> 32;
-	key->mode = rule->flow_mode;
-	if (rule->flow_mode == TS_FLOW_REG && !get_value(ctx, &rule->flow, &id))
-		return false;
-	key->id = id;
-	return true;
-}
-
-static struct flow *get_flow(const struct flow_key *key)
-{
-	struct flow *flow = bpf_map_lookup_elem(&flows, key);
-
-	if (flow)
-		return flow;
-	if (bpf_map_update_elem(&flows, key, &no_calls, BPF_NOEXIST))
-		count(TS_CNT_FLOWS_FULL, 1);
-	return bpf_map_lookup_elem(&flows, key);
-}
-
-/* Whether n is a call that `outer` makes to do its own work: the same plaintext. */
-static __always_inline bool nested(const struct call *outer, const struct call *n)
-{
-	return outer->conn == n->conn && outer->dir == n->dir && outer->rule != n->rule &&
-	       outer->sp >= n->sp && n->buf >= outer->buf && n->buf <= outer->buf + outer->len;
-}
-
-/*
- * Keeps a call in a free slot. Calls that never return (a thread that jumps out of them, a stack
- * that is left) hold theirs until the same function is called at the same place again, or until the
- * slots run out: then the oldest is given up, and counted.
- */
-static __always_inline void keep_call(struct flow *flow, const struct call *n)
-{
-	struct call *slot = 0, *c;
-	int i;
-
-#pragma unroll
-	for (i = 0; i < TS_MAX_NEST; i++) {
-		c = &flow->calls[i];
-		if (!c->rule) {
-			if (!slot || slot->rule)
-				slot = c;
-			continue;
-		}
-		if (nested(c, n))
-			return;
-		if (c->rule == n->rule && c->sp == n->sp) {
-			slot = c;
-			break;
-		}
-		if (!slot || (slot->rule && c->nsecs < slot->nsecs))
-			slot = c;
-	}
-	if (!slot)
-		return;
-	if (slot->rule)
-		count(TS_CNT_UNPAIRED, 1);
-	*slot = *n;
-}
-
 /* What the return tells of the bytes transferred; false when it cannot be read. */
 static __always_inline bool transferred(const struct ts_rule *rule, const struct call *c, __s64 ret,
 					__u64 *len)
@@ -158,6 +69,21 @@ static __always_inline bool transferred(const struct ts_rule *rule, const struct
 	return !bpf_probe_read_user(len, sizeof(*len), (void *)c->out);
 }
 
+/* The arguments of the call that begins; false when they cannot be read. */
+static __always_inline bool get_call(void *ctx, const struct ts_rule *rule, struct call *n)
+{
+	if (!get_value(ctx, &rule->buf, (__s64 *)&n->buf) ||
+	    !get_value(ctx, &rule->len, (__s64 *)&n->len) ||
+	    !get_value(ctx, &rule->out, (__s64 *)&n->out) ||
+	    !get_value(ctx, &rule->sp, (__s64 *)&n->sp) ||
+	    !get_value(ctx, &rule->ip, (__s64 *)&n->base))
+		return false;
+	n->base -= rule->entry;
+	n->dir = rule->dir;
+	n->nsecs = bpf_ktime_get_ns();
+	return true;
+}
+
 SEC("uprobe")
 int enter(void *ctx)
 {
@@ -165,8 +91,6 @@ int enter(void *ctx)
 	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
 	struct ts_control *ctl = get_control();
 	struct call n = {};
-	struct flow_key key;
-	struct flow *flow;
 	__s64 refs;
 
 	if (!rule || !ctl || !get_value(ctx, &rule->conn, (__s64 *)&n.conn))
@@ -177,25 +101,16 @@ int enter(void *ctx)
 			send_close(ctl, rule, n.conn);
 		return 0;
 	}
-	n.subs = wanted(ctl, rule);
-	if (!n.subs) {
-		count(TS_CNT_FILTERED, 1);
-		return 0;
-	}
-	if (!get_flow_key(ctx, rule, &key) || !get_value(ctx, &rule->buf, (__s64 *)&n.buf) ||
-	    !get_value(ctx, &rule->len, (__s64 *)&n.len) ||
-	    !get_value(ctx, &rule->out, (__s64 *)&n.out) ||
-	    !get_value(ctx, &rule->sp, (__s64 *)&n.sp)) {
-		count(TS_CNT_UNREADABLE, 1);
-		return 0;
-	}
-	flow = get_flow(&key);
-	if (!flow)
-		return 0;
 	n.rule = id;
-	n.dir = rule->dir;
-	n.nsecs = bpf_ktime_get_ns();
-	keep_call(flow, &n);
+	n.subs = wanted(ctl, rule);
+	if (!n.subs)
+		count(TS_CNT_FILTERED, 1);
+	else if (!get_call(ctx, rule, &n))
+		count(TS_CNT_UNREADABLE, 1);
+	else if (rule->flow_mode == TS_FLOW_THREAD)
+		keep_of_thread(&n);
+	else if (!keep_of_goroutine(ctx, rule, &n))
+		count(TS_CNT_UNREADABLE, 1);
 	return 0;
 }
 
@@ -204,28 +119,16 @@ static __always_inline int end_call(void *ctx, const bool loops)
 	__u32 id = rule_id(ctx);
 	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
 	struct ts_control *ctl = get_control();
-	struct flow_key key;
-	struct flow *flow;
 	struct call c = {};
+	__u64 len, g = 0;
 	__s64 sp, ret;
-	__u64 len;
-	int i;
 
-	if (!rule || !ctl || !get_flow_key(ctx, rule, &key))
+	if (!rule || !ctl || !get_value(ctx, &rule->sp_leave, &sp))
 		return 0;
-	flow = bpf_map_lookup_elem(&flows, &key);
-	if (!flow || !get_value(ctx, &rule->sp_leave, &sp))
-		return 0;
-#pragma unroll
-	for (i = 0; i < TS_MAX_NEST; i++) {
-		struct call *slot = &flow->calls[i];
-
-		if (slot->rule == id && (rule->flow_mode == TS_FLOW_REG || slot->sp == (__u64)sp)) {
-			c = *slot;
-			slot->rule = 0;
-			break;
-		}
-	}
+	if (rule->flow_mode == TS_FLOW_THREAD)
+		take_of_thread(id, sp, &c);
+	else if (!take_of_goroutine(ctx, rule, id, sp, &c, &g))
+		count(TS_CNT_UNREADABLE, 1);
 	if (!c.rule)
 		return 0;
 	c.subs &= ctl->enabled;
@@ -236,7 +139,7 @@ static __always_inline int end_call(void *ctx, const bool loops)
 	if (!len)
 		c.subs &= ctl->errors;
 	if (c.subs)
-		send_call(ctl, rule, &c, ret, len, loops);
+		send_call(ctl, rule, &c, g, ret, len, loops);
 	return 0;
 }
 
@@ -259,14 +162,13 @@ int thread_exit(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct task_struct *task = (void *)ctx->args[0];
 	__u64 id = bpf_get_current_pid_tgid();
-	struct flow_key key = {.pid = id >> 32, .mode = TS_FLOW_THREAD, .id = id};
 	struct ts_filter_id filter = {.key = TS_KEY_PID};
 	struct ts_control *ctl = get_control();
 	struct signal_struct *signal = 0;
 	struct ts_filter_subs *f;
 	int live = 1;
 
-	bpf_map_delete_elem(&flows, &key);
+	bpf_map_delete_elem(&flows, &id);
 	if (!ctl || !ctl->follows)
 		return 0;
 	bpf_core_read(&signal, sizeof(signal), &task->signal);

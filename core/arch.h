@@ -10,6 +10,19 @@
 #include "base.h"
 
 #define ARCH_ARGS 6
+#define ARCH_GO_ARGS 4
+
+/*
+ * Go's own calls: cmd/compile/abi-internal.md for the register ABI, and before it arguments, then
+ * results, word by word on the stack.
+ */
+struct arch_go {
+	uint16_t args[ARCH_GO_ARGS]; /* integer registers, in order; results begin with the first */
+	uint16_t g;		     /* the goroutine; under the old ABI only where old_g says so */
+	bool old_g;
+	int32_t stack_args; /* the old ABI's first argument, from the stack pointer at the entry */
+	int register_minor; /* the first Go 1.N whose functions take registers */
+};
 
 struct arch {
 	const char *name;	  /* as uname -m says it */
@@ -17,8 +30,10 @@ struct arch {
 	uint16_t args[ARCH_ARGS]; /* the C ABI's integer arguments, in order */
 	uint16_t ret;		  /* its return value */
 	uint16_t sp;
+	uint16_t ip;
 	/* What the stack pointer has gained when a uretprobe runs, against the function's entry. */
 	int32_t sp_return;
+	struct arch_go go;
 };
 
 extern const struct arch arch_x86_64, arch_arm64;

@@ -9,6 +9,7 @@
  */
 #define X(n) ((n)*8)
 #define SP (31 * 8)
+#define PC (32 * 8)
 
 const struct arch arch_arm64 = {
 	.name = "aarch64",
@@ -17,5 +18,12 @@ const struct arch arch_arm64 = {
 	.args = {X(0), X(1), X(2), X(3), X(4), X(5)},
 	.ret = X(0),
 	.sp = SP,
+	.ip = PC,
 	.sp_return = 0, /* the return address is in x30 */
+	/* The word at the stack pointer is where a callee saves x30. */
+	.go = {.args = {X(0), X(1), X(2), X(3)},
+	       .g = X(28),
+	       .old_g = true,
+	       .stack_args = 8,
+	       .register_minor = 18},
 };

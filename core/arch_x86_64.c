@@ -4,7 +4,8 @@
 #include "arch.h"
 
 /* Byte offsets in struct pt_regs of the kernel's arch/x86/include/asm/ptrace.h. */
-enum { R9 = 64, R8 = 72, AX = 80, CX = 88, DX = 96, SI = 104, DI = 112, SP = 152 };
+enum { R14 = 8, BX = 40, R9 = 64, R8 = 72, AX = 80, CX = 88, DX = 96, SI = 104, DI = 112 };
+enum { IP = 128, SP = 152 };
 
 const struct arch arch_x86_64 = {
 	.name = "x86_64",
@@ -13,5 +14,7 @@ const struct arch arch_x86_64 = {
 	.args = {DI, SI, DX, CX, R8, R9},
 	.ret = AX,
 	.sp = SP,
+	.ip = IP,
 	.sp_return = 8, /* `ret` took the return address off the stack */
+	.go = {.args = {AX, BX, CX, DI}, .g = R14, .stack_args = 8, .register_minor = 17},
 };

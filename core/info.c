@@ -61,8 +61,10 @@ static void print_libraries(void)
 
 	for (i = 0; i < lib_rows_count; i++) {
 		printf("%-18s      ", lib_rows[i].kind);
+		/* What is only a pattern, of forks, says little here. */
 		for (j = 0; j < lib_rows[i].funcs_count; j++)
-			printf("%s%s", j ? " " : "", lib_rows[i].funcs[j].name);
+			if (lib_rows[i].funcs[j].name[0] != '*')
+				printf("%s%s", j ? " " : "", lib_rows[i].funcs[j].name);
 		putchar('\n');
 	}
 }

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 #include "libs.h"
 
-#define BOTH (TS_PROBE(TS_P_SSL_READ) | TS_PROBE(TS_P_SSL_WRITE))
+#define READS (TS_PROBE(TS_P_SSL_READ) | TS_PROBE(TS_P_GOTLS_READ))
+#define WRITES (TS_PROBE(TS_P_SSL_WRITE) | TS_PROBE(TS_P_GOTLS_WRITE))
 
 const struct lib_probe lib_probes[] = {
 	{"ssl_read", TS_PROBE(TS_P_SSL_READ), "plaintext that a program read through OpenSSL"},
 	{"ssl_write", TS_PROBE(TS_P_SSL_WRITE), "plaintext that a program wrote through OpenSSL"},
-	{"tls_read", TS_PROBE(TS_P_SSL_READ), "plaintext read, whatever the library"},
-	{"tls_write", TS_PROBE(TS_P_SSL_WRITE), "plaintext written, whatever the library"},
-	{"tls_data", BOTH, "plaintext read or written, whatever the library"},
+	{"gotls_read", TS_PROBE(TS_P_GOTLS_READ), "plaintext that a Go program read"},
+	{"gotls_write", TS_PROBE(TS_P_GOTLS_WRITE), "plaintext that a Go program wrote"},
+	{"tls_read", READS, "plaintext read, whatever the library"},
+	{"tls_write", WRITES, "plaintext written, whatever the library"},
+	{"tls_data", READS | WRITES, "plaintext read or written, whatever the library"},
 };
 const size_t lib_probes_count = TS_ARRAY_SIZE(lib_probes);
 
@@ -54,6 +57,32 @@ static const struct lib_func openssl_funcs[] = {
 	{"SSL_clear", .role = TS_ROLE_CLOSE, .conn = 1},
 };
 
+#define GO_READ                                                                                    \
+	.probe = TS_P_GOTLS_READ, .dir = TS_IN, .conn = 1, .buf = 2, .len = 3, .words = 4,         \
+	.ret_mode = TS_RET_LEN
+#define GO_WRITE                                                                                   \
+	.probe = TS_P_GOTLS_WRITE, .dir = TS_OUT, .conn = 1, .buf = 2, .len = 3, .words = 4,       \
+	.ret_mode = TS_RET_LEN
+#define GO_CLOSE .role = TS_ROLE_CLOSE, .conn = 1, .words = 1
+
+/* func (c *Conn) Read(b []byte) (n int, err error), and what forks of crypto/tls made of it. */
+static const struct lib_func go_funcs[] = {
+	{"crypto/tls.(*Conn).Read", GO_READ},
+	{"crypto/tls.(*Conn).Write", GO_WRITE},
+	{"crypto/tls.(*Conn).Close", GO_CLOSE},
+	{"*tls.(*Conn).Read", GO_READ},
+	{"*tls.(*Conn).Write", GO_WRITE},
+	{"*tls.(*Conn).Close", GO_CLOSE},
+	/* A dot in the last part of a package's path is written %2e. */
+	{"*utls%2egit.(*Conn).Read", GO_READ},
+	{"*utls%2egit.(*Conn).Write", GO_WRITE},
+	{"*utls%2egit.(*Conn).Close", GO_CLOSE},
+	/* uTLS: type UConn struct { *Conn; ... } */
+	{"*.(*UConn).Read", GO_READ, .conn_inside = true},
+	{"*.(*UConn).Write", GO_WRITE, .conn_inside = true},
+	{"*.(*UConn).Close", GO_CLOSE, .conn_inside = true},
+};
+
 const struct lib_row lib_rows[] = {
 	{
 		.kind = "openssl",
@@ -61,6 +90,12 @@ const struct lib_row lib_rows[] = {
 		.names = {"libssl.so*"},
 		.funcs = openssl_funcs,
 		.funcs_count = TS_ARRAY_SIZE(openssl_funcs),
+	},
+	{
+		.kind = "go",
+		.go = true,
+		.funcs = go_funcs,
+		.funcs_count = TS_ARRAY_SIZE(go_funcs),
 	},
 };
 const size_t lib_rows_count = TS_ARRAY_SIZE(lib_rows);

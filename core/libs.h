@@ -9,7 +9,7 @@
 #include "base.h"
 
 /* The probes that users name; bits in ts_sub.probes. */
-enum ts_probe { TS_P_SSL_READ, TS_P_SSL_WRITE, TS_P_COUNT };
+enum ts_probe { TS_P_SSL_READ, TS_P_SSL_WRITE, TS_P_GOTLS_READ, TS_P_GOTLS_WRITE, TS_P_COUNT };
 #define TS_PROBE(p) (1ull << (p))
 
 /* A probe's name, or a union of several. */
@@ -29,6 +29,10 @@ const char *lib_probe_name(enum ts_probe p); /* never a union's */
  * argument may also be `out_alt`: which, the callers' code shows; where none of them calls it,
  * `out_alt` holds where the row's function `alt_symbol` is there. A function of TS_ROLE_CLOSE has
  * no probe: it serves all of them.
+ *
+ * Of a Go row, a name that begins with an asterisk is what a function's name ends with, and
+ * arguments are numbered by words: a slice is three (address, length, capacity). The first result
+ * is what ret_mode takes for the return value.
  */
 #define LIB_MAX_INSIDE 3
 struct lib_func {
@@ -39,14 +43,18 @@ struct lib_func {
 	enum ts_ret_mode ret_mode;
 	uint32_t flags; /* enum ts_rule_flags */
 	uint8_t conn, buf, len, out, out_alt;
+	bool conn_inside;      /* the connection is what the argument's first word points to */
+	uint8_t words;	       /* of a Go row: how many words the arguments have */
 	bool int_len, int_ret; /* 32-bit length, 32-bit return value */
 	const char *inside[LIB_MAX_INSIDE];
 	const char *alt_symbol;
 	const char *refs_of; /* TS_ROLE_CLOSE: the function that counts one reference more */
 };
 
+/* A row is of Go programs, which tell by themselves that they are, or of files with a marker. */
 struct lib_row {
-	const char *kind;     /* "openssl" */
+	const char *kind; /* "openssl" */
+	bool go;
 	const char *marker;   /* a file that defines this symbol is of this kind */
 	const char *names[4]; /* base names to look for in the system's library folders: globs */
 	const struct lib_func *funcs;

@@ -19,7 +19,7 @@ static void print_func(FILE *to, const struct targets_file *f, uint32_t index)
 	char name[512];
 	size_t i;
 
-	fprintf(to, "  %-22s %-10s %s:", ts_clean(name, sizeof(name), func->func->name),
+	fprintf(to, "  %-22s %-10s %s:", ts_clean(name, sizeof(name), func->name),
 		func->func->role == TS_ROLE_CLOSE ? "(close)" : lib_probe_name(func->func->probe),
 		func->how);
 	for (i = 0; i < f->plan->sites_count; i++)
@@ -38,7 +38,9 @@ void list_file(FILE *to, const struct targets_file *f, uint64_t probes)
 		fprintf(to, "%s\n", ts_clean(text, sizeof(text), f->problem));
 		return;
 	}
-	fprintf(to, "%s (%s)\n", ts_clean(text, sizeof(text), f->path), f->kind);
+	fprintf(to, "%s (%s%s", ts_clean(text, sizeof(text), f->path), f->kind,
+		f->plan->about[0] ? ": " : "");
+	fprintf(to, "%s)\n", ts_clean(text, sizeof(text), f->plan->about));
 	for (i = 0; i < f->plan->funcs_count; i++)
 		if (probes & TS_PROBE(f->plan->funcs[i].func->probe))
 			print_func(to, f, i);
@@ -88,7 +90,7 @@ static void print_fields(void)
 			       api_table[i].help);
 }
 
-static bool filters_anything(const struct ts_filter *f)
+bool list_filters_anything(const struct ts_filter *f)
 {
 	size_t i, n = f->libs_count;
 
@@ -108,7 +110,7 @@ int list_probes(const struct options *o, struct ts_err *err)
 		    fnmatch(pattern, api_table[i].name, 0))
 			continue;
 		found++;
-		if (!filters_anything(&o->filter))
+		if (!list_filters_anything(&o->filter))
 			printf("%-12s %s\n", api_table[i].name, api_table[i].help);
 	}
 	if (!found)
@@ -116,7 +118,7 @@ int list_probes(const struct options *o, struct ts_err *err)
 	for (i = 0; i < lib_probes_count; i++)
 		if (!fnmatch(pattern, lib_probes[i].name, 0))
 			probes |= lib_probes[i].probes;
-	if (filters_anything(&o->filter))
+	if (list_filters_anything(&o->filter))
 		return list_files(&o->filter, probes, err);
 	if (ts_get_level() >= TS_VERBOSE)
 		print_fields();

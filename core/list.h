@@ -12,6 +12,8 @@
 int list_probes(const struct options *o, struct ts_err *err);
 void list_recipes(void);
 
+/* Whether -p, --lib or the like name anything. */
+bool list_filters_anything(const struct ts_filter *f);
 /* Looks at all files that pass the filter, and prints what would be probed for these probes. */
 int list_files(const struct ts_filter *filter, uint64_t probes, struct ts_err *err);
 

@@ -78,6 +78,7 @@ static void send_exits(struct run *r)
 		ts_map_remove(&r->told, r->exits[i].pid, 0);
 		run_send(r, TS_REC_EXIT, &r->exits[i], sizeof(r->exits[i]), strings);
 	}
+	r->sweep |= r->exits_count > 0;
 	r->exits_count = 0;
 }
 
@@ -114,6 +115,9 @@ static void send_tick(struct run *r, uint64_t now)
 
 	r->last_tick = now;
 	send_lost(r);
+	if (r->sweep)
+		tracer_sweep(r->tracer);
+	r->sweep = false;
 	run_send(r, TS_REC_TICK, &body, sizeof(body), NULL);
 }
 
@@ -336,6 +340,8 @@ static int attach(struct run *r, struct ts_err *err)
 		ret = targets_scan(r->targets, err);
 	if (ret)
 		return ret;
+	if (r->o->command)
+		targets_prepare(r->targets, r->o->command);
 	ts_verbose("tracer", "attached by %s", tracer_attach_name(r->tracer));
 	if (!targets_attached(r->targets))
 		ts_warn("no TLS library is in use or installed where it is looked for; waiting for "

@@ -73,6 +73,8 @@ static int conn_index(lua_State *L)
 		lua_pushinteger(L, (lua_Integer)c->id);
 	else if (!strcmp(name, "pid"))
 		lua_pushinteger(L, c->pid);
+	else if (!strcmp(name, "fd") && c->fd >= 0)
+		lua_pushinteger(L, c->fd);
 	else if (!strcmp(name, "bytes_in"))
 		lua_pushinteger(L, (lua_Integer)c->bytes[TS_IN]);
 	else if (!strcmp(name, "bytes_out"))

@@ -12,6 +12,7 @@ enum field {
 	F_PID,
 	F_TID,
 	F_PPID,
+	F_GOID,
 	F_UID,
 	F_GID,
 	F_CPU,
@@ -50,6 +51,7 @@ static const char *const field_names[F_COUNT] = {
 	[F_PID] = "pid",
 	[F_TID] = "tid",
 	[F_PPID] = "ppid",
+	[F_GOID] = "goid",
 	[F_UID] = "uid",
 	[F_GID] = "gid",
 	[F_CPU] = "cpu",
@@ -135,6 +137,9 @@ static void push_other(lua_State *L, struct script *s, const struct stream_messa
 		break;
 	case F_PPID:
 		push_known(L, d->ppid);
+		break;
+	case F_GOID:
+		push_known(L, d->goid);
 		break;
 	case F_GID:
 		lua_pushinteger(L, d->gid);

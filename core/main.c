@@ -20,22 +20,27 @@ static int run_mode(const struct options *o)
 		return 0;
 	case OPTIONS_INFO:
 		info_print();
-		return 0;
+		if (!list_filters_anything(&o->filter))
+			return 0;
+		putchar('\n');
+		if (!list_files(&o->filter, ~0ull, &err))
+			return 0;
+		break;
 	case OPTIONS_RECIPES:
 		list_recipes();
 		return 0;
 	case OPTIONS_LIST:
 		if (!list_probes(o, &err))
 			return 0;
-		if (err.text[0])
-			ts_error("%s", err.text);
-		return 1;
+		break;
 	case OPTIONS_RUN:
 	case OPTIONS_CHECK:
 	case OPTIONS_DRY_RUN:
-		break;
+		return run_script(o);
 	}
-	return run_script(o);
+	if (err.text[0])
+		ts_error("%s", err.text);
+	return 1;
 }
 
 int main(int argc, char **argv)

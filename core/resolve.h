@@ -24,6 +24,7 @@ struct resolve_site {
 /* A function that is hooked. rule lacks what only the tracer knows: subs, source, capture. */
 struct resolve_func {
 	const struct lib_func *func;
+	char name[256]; /* in the file; of func, where that is not a pattern */
 	struct ts_rule rule;
 	char how[96]; /* "dynsym", "call target of SSL_read and SSL_read_ex", ... */
 };
@@ -34,6 +35,8 @@ struct resolve_func {
  */
 struct resolve_plan {
 	const struct lib_row *row;
+	char about[128]; /* what the file tells of itself: "go1.24.4, arguments in registers"; or ""
+			  */
 	struct resolve_func *funcs;
 	size_t funcs_count;
 	struct resolve_site *sites;
@@ -41,8 +44,8 @@ struct resolve_plan {
 	struct ts_buf notes;
 };
 
-/* The row whose marker the image defines, or NULL. */
-const struct lib_row *resolve_row(struct image *im);
+/* Whether the image is of the row's kind. 0, -ENOENT: no; others with a sentence. */
+int resolve_is(struct image *im, const struct lib_row *row, struct ts_err *err);
 
 /*
  * Plans all of the row's functions that the file has. 0 even if there is none (sites_count is 0
@@ -54,5 +57,12 @@ int resolve_image(struct image *im, const struct lib_row *row, struct resolve_pl
 int resolve_any(struct image *im, const struct lib_row *row, struct resolve_plan *out,
 		struct ts_err *err);
 void resolve_free(struct resolve_plan *plan);
+
+/* Plans of files that were looked at, by build-id. resolve_cached is as resolve_image. */
+struct resolve_cache;
+struct resolve_cache *resolve_cache_open(void); /* NULL: no memory */
+void resolve_cache_close(struct resolve_cache *cache);
+int resolve_cached(struct resolve_cache *cache, struct image *im, const struct lib_row *row,
+		   struct resolve_plan *out, struct ts_err *err);
 
 #endif

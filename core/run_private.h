@@ -25,6 +25,7 @@ struct run {
 	struct ts_map told;	/* processes that a record told of, by pid */
 	struct rec_exec *exits; /* that wait until the ring's older records were handed over */
 	size_t exits_count;
+	bool sweep;		     /* processes ended since their calls were last looked for */
 	uint64_t lost[TS_CNT_COUNT]; /* the counters as they were told */
 	uint64_t last_tick, last_nsecs;
 	struct pollfd *fds; /* signals, tracer, watch, then one for each process of -p */

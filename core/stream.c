@@ -254,8 +254,11 @@ static struct conn *conn_open(struct stream *s, const struct ts_data *d)
 		free(c);
 		return NULL;
 	}
-	c->is = (struct stream_conn){
-		.id = ++s->last_id, .pid = d->pid, .address = d->conn, .opened = d->conn_opened};
+	c->is = (struct stream_conn){.id = ++s->last_id,
+				     .pid = d->pid,
+				     .address = d->conn,
+				     .opened = d->conn_opened,
+				     .fd = d->fd};
 	c->next = p->conns;
 	if (c->next)
 		c->next->at = &c->next;

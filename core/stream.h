@@ -23,6 +23,7 @@ struct stream_conn {
 	uint64_t bytes[2];	  /* transferred, by enum ts_dir; peeks do not count */
 	uint64_t next[2];	  /* position expected next */
 	uint64_t missing[2];	  /* bytes of gaps so far */
+	int32_t fd;		  /* descriptor in its process; below 0: unknown */
 	int user;		  /* the script's: a Lua reference. 0 at first */
 };
 

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fnmatch.h>
 #include <glob.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +25,7 @@ struct targets {
 	struct watch *watch;
 	const struct targets_ops *ops;
 	void *ctx;
+	struct resolve_cache *plans;
 	struct ts_map seen;  /* {device, inode} as mappings show them */
 	struct ts_map files; /* {device, inode} as fstat says them: those with TLS functions */
 	size_t attached;
@@ -72,15 +74,29 @@ static void tell(struct targets *t, const char *path, const char *kind,
 		t->ops->file(t->ctx, &f);
 }
 
-/* Plans and attaches an image that has TLS functions. */
+static int nothing_to_probe(const char *path, const struct resolve_plan *plan, struct ts_err *err)
+{
+	const struct ts_buf *why = &plan->notes;
+	size_t line =
+		why->len ? (size_t)((char *)memchr(why->data, '\n', why->len) - (char *)why->data)
+			 : 0;
+
+	/* A Go program without TLS: nothing is wrong with it. */
+	if (!why->len)
+		return -ENOENT;
+	return ts_fail(err, ENOTSUP, "%s: no function of %s can be probed: %.*s", path,
+		       plan->row->kind, (int)line, (const char *)why->data);
+}
+
+/* Plans and attaches an image that has TLS functions; -ENOENT: it has none after all. */
 static int attach_image(struct targets *t, struct image *im, const struct lib_row *row,
 			const char *path, struct ts_err *err)
 {
 	struct resolve_plan plan = {0};
-	int ret = resolve_image(im, row, &plan, err);
+	int ret = resolve_cached(t->plans, im, row, &plan, err);
 
 	if (!ret && !plan.sites_count)
-		ret = ts_fail(err, ENOENT, "%s: no function of %s can be probed", path, row->kind);
+		ret = nothing_to_probe(path, &plan, err);
 	if (!ret && t->tracer)
 		ret = tracer_attach(t->tracer, image_fd(im), path, &plan, err);
 	if (!ret) {
@@ -91,13 +107,38 @@ static int attach_image(struct targets *t, struct image *im, const struct lib_ro
 	return ret;
 }
 
+/* A file may be of several kinds: a Go program with OpenSSL linked in. Results as below. */
+static int look_at_image(struct targets *t, struct image *im, const char *path, struct ts_err *err)
+{
+	int ret = -ENOENT, one;
+	size_t i;
+
+	for (i = 0; i < lib_rows_count; i++) {
+		one = resolve_is(im, &lib_rows[i], err);
+		if (one == -ENOENT)
+			continue;
+		if (!one)
+			one = attach_image(t, im, &lib_rows[i], path, err);
+		if (one == -ENOENT)
+			continue;
+		if (one) {
+			tell(t, path, lib_rows[i].kind, NULL, err->text);
+			one = -ECANCELED;
+		}
+		if (ret == -ENOENT || !one)
+			ret = one;
+	}
+	if (ret == -ENOENT)
+		ts_fail(err, ENOENT, "%s: no functions of a known TLS library in it", path);
+	return ret;
+}
+
 /*
  * Looks at an open file. 0: probed, or was before. -ENOENT: has no TLS functions. -ECANCELED: has,
  * but they cannot be probed; that was told. Others: what is wrong with it.
  */
 static int look_at_file(struct targets *t, int fd, const char *path, struct ts_err *err)
 {
-	const struct lib_row *row;
 	struct image *im;
 	struct stat st;
 	int ret;
@@ -109,19 +150,11 @@ static int look_at_file(struct targets *t, int fd, const char *path, struct ts_e
 	ret = image_open(&im, fd, path, err);
 	if (ret)
 		return ret;
-	row = resolve_row(im);
-	if (!row) {
-		image_close(im);
-		return ts_fail(err, ENOENT, "%s: no functions of a known TLS library in it", path);
-	}
-	ret = ts_map_set(&t->files, st.st_dev, st.st_ino, t);
-	if (!ret)
-		ret = attach_image(t, im, row, path, err);
+	ret = look_at_image(t, im, path, err);
 	image_close(im);
-	if (!ret)
-		return 0;
-	tell(t, path, row->kind, NULL, err->text);
-	return -ECANCELED;
+	if (ret != -ENOENT && ts_map_set(&t->files, st.st_dev, st.st_ino, t))
+		ts_warn("out of memory");
+	return ret;
 }
 
 static bool is_library_name(const char *path)
@@ -226,8 +259,12 @@ int targets_open(struct targets **out, const struct ts_filter *narrow, struct tr
 {
 	struct targets *t = calloc(1, sizeof(*t));
 
-	if (!t)
+	if (t)
+		t->plans = resolve_cache_open();
+	if (!t || !t->plans) {
+		free(t);
 		return ts_fail(err, ENOMEM, "out of memory");
+	}
 	t->narrow = narrow;
 	t->tracer = tracer;
 	t->ops = ops;
@@ -246,6 +283,7 @@ void targets_close(struct targets *t)
 	if (!t)
 		return;
 	watch_close(t->watch);
+	resolve_cache_close(t->plans);
 	ts_map_free(&t->seen);
 	ts_map_free(&t->files);
 	free(t);
@@ -337,6 +375,47 @@ int targets_scan(struct targets *t, struct ts_err *err)
 		scan_libraries(t);
 	proc_each(scan_process, t);
 	return 0;
+}
+
+/* To open a device could do something. */
+static bool is_program(const char *path)
+{
+	struct stat st;
+
+	return !stat(path, &st) && S_ISREG(st.st_mode) && !access(path, X_OK);
+}
+
+/* The word as the shell would find it. */
+static void look_at_word(struct targets *t, const char *word, const char *folders)
+{
+	char path[PATH_MAX];
+	size_t len;
+
+	if (strchr(word, '/')) {
+		if (is_program(word))
+			look_at_library(t, word);
+		return;
+	}
+	for (; *folders; folders += len + (folders[len] == ':')) {
+		len = strcspn(folders, ":");
+		snprintf(path, sizeof(path), "%.*s/%s", (int)len, folders, word);
+		if (is_program(path)) {
+			look_at_library(t, path);
+			return;
+		}
+	}
+}
+
+void targets_prepare(struct targets *t, const char *command)
+{
+	static const char between[] = " \t\n;|&()<>{}'\"`$=";
+	const char *folders = getenv("PATH");
+	char *copy = strdup(command), *rest, *word;
+
+	for (word = copy ? strtok_r(copy, between, &rest) : NULL; word;
+	     word = strtok_r(NULL, between, &rest))
+		look_at_word(t, word, folders ? folders : "");
+	free(copy);
 }
 
 int targets_fd(const struct targets *t)

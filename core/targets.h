@@ -41,6 +41,11 @@ void targets_close(struct targets *t);
  * not there; -ECANCELED without one for a named file that the `file` op told of.
  */
 int targets_scan(struct targets *t, struct ts_err *err);
+/*
+ * Looks at the programs that a shell command seems to name, before they start: by the time that a
+ * new program is noticed, a short one may have said all it has to say.
+ */
+void targets_prepare(struct targets *t, const char *command);
 int targets_fd(const struct targets *t); /* -1 when nothing is watched */
 void targets_poll(struct targets *t);
 size_t targets_attached(const struct targets *t); /* files with probes */

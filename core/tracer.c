@@ -265,6 +265,42 @@ void tracer_arm(struct tracer *t, bool armed)
 	__atomic_store_n(&t->control->armed, armed, __ATOMIC_SEQ_CST);
 }
 
+/*
+ * Threads' calls go with the thread; goroutines end unseen. Keys are {g, depth, pid, rule} as in
+ * bpf/maps.h.
+ */
+#define SWEEP 256
+void tracer_sweep(struct tracer *t)
+{
+	struct bpf_map_info info = {0};
+	__u32 size = sizeof(info), count, i, at = 0, gone = 0, *pid;
+	int map = tracer_map_fd(t, "goroutines"), ret = 0;
+	char *keys, *values;
+	void *from = NULL;
+
+	/* In another pid namespace nobody could be found. */
+	if (!proc_pidns_is_init() || bpf_obj_get_info_by_fd(map, &info, &size))
+		return;
+	keys = calloc(SWEEP, info.key_size);
+	values = calloc(SWEEP, info.value_size);
+	while (keys && values && !ret) {
+		count = SWEEP;
+		ret = bpf_map_lookup_batch(map, from, &at, keys, values, &count, NULL);
+		if (ret && errno != ENOENT)
+			break;
+		for (i = 0; i < count; i++) {
+			pid = (__u32 *)(keys + i * info.key_size + 16);
+			if (*pid != gone && !proc_exists(*pid))
+				gone = *pid;
+			if (*pid == gone)
+				bpf_map_delete_elem(map, keys + i * info.key_size);
+		}
+		from = &at;
+	}
+	free(keys);
+	free(values);
+}
+
 /* Hits at which the kernel did not run a program, because it was running already. */
 static uint64_t program_misses(int fd)
 {

@@ -50,6 +50,10 @@ int tracer_fd(const struct tracer *t); /* readable when records wait */
 int tracer_poll(struct tracer *t, unsigned int budget);
 void tracer_arm(struct tracer *t, bool armed); /* the consumer is about to sleep: wake it */
 
+/* Forgets the calls in flight of processes that have ended. Call it after such ends, not for each.
+ */
+void tracer_sweep(struct tracer *t);
+
 /* Sums over all CPUs since the start. */
 void tracer_counters(const struct tracer *t, uint64_t counters[TS_CNT_COUNT]);
 const char *tracer_attach_name(const struct tracer *t); /* "uprobe_multi", ... */

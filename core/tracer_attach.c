@@ -87,7 +87,7 @@ static uint64_t func_subs(const struct tracer *t, const struct traced_file *f,
 static int send_source(struct tracer *t, const struct traced_file *f,
 		       const struct traced_func *func)
 {
-	const char *strings[] = {f->kind, func->func.func->name, f->path, NULL};
+	const char *strings[] = {f->kind, func->func.name, f->path, NULL};
 	struct rec_source body = {.id = func->rule, .probe = func->func.func->probe};
 	const struct ts_record *r;
 	struct ts_buf buf = {0};

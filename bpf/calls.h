@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Calls in flight: kept at a function's entry, taken at its return. Those of a thread are found by
+ * its stack pointer; those of a goroutine, which may return on another thread and on a stack that
+ * has moved, by how deep in its stack they are.
+ */
+#ifndef TLSSCOPE_CALLS_H
+#define TLSSCOPE_CALLS_H
+
+#include "maps.h"
+
+static __always_inline __u64 thread_pointer(void)
+{
+	struct task_struct___x86 *task = (void *)bpf_get_current_task();
+	__u64 base = 0;
+
+	if (bpf_core_field_exists(task->thread.fsbase))
+		bpf_core_read(&base, sizeof(base), &task->thread.fsbase);
+	return base;
+}
+
+/* Reads a value of a probe hit; false when the process' memory cannot be read. */
+static __always_inline bool get_value(void *ctx, const struct ts_value *v, __s64 *out)
+{
+	__s32 low = 0;
+	__u64 reg = 0;
+
+	*out = 0;
+	if (v->kind == TS_VAL_NONE)
+		return true;
+	if (v->kind == TS_VAL_TLS)
+		reg = thread_pointer();
+	else
+		bpf_probe_read_kernel(&reg, sizeof(reg), ctx + v->reg);
+	reg += v->disp;
+	if (v->kind == TS_VAL_REG) {
+		*out = v->size == 4 ? (__s32)reg : (__s64)reg;
+		return true;
+	}
+	if (v->size == 4) {
+		if (bpf_probe_read_user(&low, sizeof(low), (void *)reg))
+			return false;
+		*out = low;
+		return true;
+	}
+	return !bpf_probe_read_user(out, sizeof(*out), (void *)reg);
+}
+
+static struct flow *get_flow(void)
+{
+	__u64 thread = bpf_get_current_pid_tgid();
+	struct flow *flow = bpf_map_lookup_elem(&flows, &thread);
+
+	if (flow)
+		return flow;
+	if (bpf_map_update_elem(&flows, &thread, &no_calls, BPF_NOEXIST))
+		count(TS_CNT_FLOWS_FULL, 1);
+	return bpf_map_lookup_elem(&flows, &thread);
+}
+
+/* Whether n is a call that `outer` makes to do its own work: the same plaintext. */
+static __always_inline bool nested(const struct call *outer, const struct call *n)
+{
+	return outer->conn == n->conn && outer->dir == n->dir && outer->rule != n->rule &&
+	       outer->sp >= n->sp && n->buf >= outer->buf && n->buf <= outer->buf + outer->len;
+}
+
+/*
+ * Keeps a thread's call in a free slot. Calls that never return (a thread that jumps out of them, a
+ * stack that is left) hold theirs until the same function is called at the same place again, or
+ * until the slots run out: then the oldest is given up, and counted.
+ */
+static __always_inline void keep_of_thread(const struct call *n)
+{
+	struct flow *flow = get_flow();
+	struct call *slot = 0, *c;
+	int i;
+
+	if (!flow)
+		return;
+#pragma unroll
+	for (i = 0; i < TS_MAX_NEST; i++) {
+		c = &flow->calls[i];
+		if (!c->rule) {
+			if (!slot || slot->rule)
+				slot = c;
+			continue;
+		}
+		if (nested(c, n))
+			return;
+		if (c->rule == n->rule && c->sp == n->sp) {
+			slot = c;
+			break;
+		}
+		if (!slot || (slot->rule && c->nsecs < slot->nsecs))
+			slot = c;
+	}
+	if (!slot)
+		return;
+	if (slot->rule)
+		count(TS_CNT_UNPAIRED, 1);
+	*slot = *n;
+}
+
+/* c->rule stays 0 when the call's beginning was not seen. */
+static __always_inline void take_of_thread(__u32 rule, __u64 sp, struct call *c)
+{
+	__u64 thread = bpf_get_current_pid_tgid();
+	struct flow *flow = bpf_map_lookup_elem(&flows, &thread);
+	struct call *slot;
+	int i;
+
+	if (!flow)
+		return;
+#pragma unroll
+	for (i = 0; i < TS_MAX_NEST; i++) {
+		slot = &flow->calls[i];
+		if (slot->rule == rule && slot->sp == sp) {
+			*c = *slot;
+			slot->rule = 0;
+			break;
+		}
+	}
+}
+
+/* The bounds of a goroutine's stack, with which its g begins. */
+struct stack {
+	__u64 lo, hi;
+};
+
+static __always_inline bool get_goroutine(void *ctx, const struct ts_rule *rule, __u32 id, __u64 sp,
+					  struct goroutine_key *key, struct stack *stack)
+{
+	if (!get_value(ctx, &rule->flow, (__s64 *)&key->g) || !key->g ||
+	    bpf_probe_read_user(stack, sizeof(*stack), (void *)key->g))
+		return false;
+	key->depth = sp - stack->hi;
+	key->pid = bpf_get_current_pid_tgid() >> 32;
+	key->rule = id;
+	return true;
+}
+
+/*
+ * A function that needs a larger stack begins twice: before the stack moves, and after. A buffer on
+ * the stack moves with it.
+ */
+static __always_inline bool keep_of_goroutine(void *ctx, const struct ts_rule *rule, struct call *n)
+{
+	struct goroutine_key key = {};
+	struct stack stack;
+
+	if (!get_goroutine(ctx, rule, n->rule, n->sp, &key, &stack))
+		return false;
+	if (n->buf >= stack.lo && n->buf < stack.hi) {
+		n->on_stack = 1;
+		n->buf -= stack.hi;
+	}
+	if (bpf_map_update_elem(&goroutines, &key, n, BPF_ANY))
+		count(TS_CNT_FLOWS_FULL, 1);
+	return true;
+}
+
+/* As take_of_thread; false when the goroutine cannot be read. */
+static __always_inline bool take_of_goroutine(void *ctx, const struct ts_rule *rule, __u32 id,
+					      __u64 sp, struct call *c, __u64 *g)
+{
+	struct goroutine_key key = {};
+	struct stack stack;
+	struct call *kept;
+
+	if (!get_goroutine(ctx, rule, id, sp, &key, &stack))
+		return false;
+	kept = bpf_map_lookup_elem(&goroutines, &key);
+	if (!kept)
+		return true;
+	*c = *kept;
+	bpf_map_delete_elem(&goroutines, &key);
+	if (c->on_stack)
+		c->buf += stack.hi;
+	*g = key.g;
+	return true;
+}
+
+#endif
