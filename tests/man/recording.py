@@ -18,7 +18,7 @@ MS = 1_000_000
 
 class Recording:
     def __init__(self):
-        self.out = [b"tlsscope", struct.pack("=II", 1, 0x01020304)]
+        self.out = [b"tlsscope", struct.pack("=II", 2, 0x01020304)]
         self.now, self.calls, self.positions = BEGIN, 0, {}
 
     def record(self, kind, body, *strings):
@@ -44,9 +44,9 @@ class Recording:
             return
         source = WRITE + 1 if direction == OUT else READ + 1
         self.record(kind, struct.pack(
-            "=9Qq Q 2I 3I 2I I I B3x 16s", self.now, int(duration), 2**64 - 1, prog.conn, BEGIN,
-            self.calls, pos, length, 0, ret, 1, source, len(payload), prog.pid, prog.pid, prog.ppid,
-            prog.uid, prog.uid, self.calls % 2, flags, direction, prog.comm.encode()) + payload)
+            "=9Qq 2Q 2I 3I 2I IiI B7x 16s", self.now, int(duration), 2**64 - 1, prog.conn, BEGIN,
+            self.calls, pos, length, 0, ret, 1, 0, source, len(payload), prog.pid, prog.pid, prog.ppid,
+            prog.uid, prog.uid, self.calls % 2, -1, flags, direction, prog.comm.encode()) + payload)
 
     def say(self, a, b, payload, keep=16384, shown=True):
         """a writes, b reads a moment later."""

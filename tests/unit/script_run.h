@@ -56,7 +56,8 @@ static void start_kind(struct run *r, enum script_kind kind, const char *what)
 	close(fd);
 	r->options.out = r->out;
 	r->err.text[0] = 0;
-	r->conn = (struct stream_conn){.id = 7, .pid = 42, .address = 1, .opened = 5 * SECOND};
+	r->conn = (struct stream_conn){
+		.id = 7, .pid = 42, .address = 1, .opened = 5 * SECOND, .fd = -1};
 	r->source = (struct stream_source){1, TS_P_SSL_WRITE, "openssl", "SSL_write_ex",
 					   "/usr/lib/libssl.so.3"};
 	r->head = (struct ts_data){.nsecs = STARTED + 1500000,

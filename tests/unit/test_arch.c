@@ -29,6 +29,7 @@ static void test_x86_64(void **state)
 	same_args(a, args);
 	assert_int_equal(a->ret, 80);
 	assert_int_equal(a->sp, 152);
+	assert_int_equal(a->ip, 128);
 	assert_int_equal(a->sp_return, 8);
 }
 
@@ -43,7 +44,30 @@ static void test_arm64(void **state)
 	same_args(a, args);
 	assert_int_equal(a->ret, 0);
 	assert_int_equal(a->sp, 248);
+	assert_int_equal(a->ip, 256);
 	assert_int_equal(a->sp_return, 0);
+}
+
+/* cmd/compile/abi-internal.md, "Architecture specifics": the order is Go's own. */
+static void test_go(void **state)
+{
+	/* rax, rbx, rcx, rdi; r14. x0, x1, x2, x3; x28. */
+	static const uint16_t x86[] = {80, 40, 88, 112}, arm[] = {0, 8, 16, 24};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < ARCH_GO_ARGS; i++) {
+		assert_int_equal(arch_x86_64.go.args[i], x86[i]);
+		assert_int_equal(arch_arm64.go.args[i], arm[i]);
+	}
+	assert_int_equal(arch_x86_64.go.g, 8);
+	assert_int_equal(arch_arm64.go.g, 224);
+	assert_false(arch_x86_64.go.old_g);
+	assert_true(arch_arm64.go.old_g);
+	assert_int_equal(arch_x86_64.go.stack_args, 8);
+	assert_int_equal(arch_arm64.go.stack_args, 8);
+	assert_int_equal(arch_x86_64.go.register_minor, 17);
+	assert_int_equal(arch_arm64.go.register_minor, 18);
 }
 
 static void test_host(void **state)
@@ -66,6 +90,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_x86_64),
 		cmocka_unit_test(test_arm64),
+		cmocka_unit_test(test_go),
 		cmocka_unit_test(test_host),
 	};
 

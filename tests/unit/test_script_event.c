@@ -14,7 +14,8 @@ static void all_fields(void **state)
 		  "print(e.comm, e.func, e.probe, e.lib, e.kind, e.dir, e.len, e.ret)\n"
 		  "print(e.duration_ns, e.duration_us, e.duration_ms, e.err, e.data, e.truncated)\n"
 		  "print(e.nodata, e.gap, e.peeked, e.early, e.container, e.peer, e.proc)\n"
-		  "print(e.conn, e.sub, e)\nend)");
+		  "print(e.conn, e.sub, e, e.goid)\nend)");
+	r.head.goid = 17;
 	record_started(&r);
 	message(&r, "hello");
 	expect(&r,
@@ -23,7 +24,7 @@ static void all_fields(void **state)
 	       "2500\t2.5\t0.0025\tnil\thello\tfalse\n"
 	       "false\tnil\tfalse\tfalse\tnil\tnil\tnil\n"
 	       "connection 7 of process 42\thandler of tls_data\tevent ssl_write of curl (42), 5 "
-	       "bytes\n",
+	       "bytes\t17\n",
 	       "");
 }
 
@@ -144,6 +145,7 @@ static void connections(void **state)
 		  "end)\n"
 		  "on.stop(function() print(kept, kept.bytes_out, kept.closed, kept.state) end)");
 	message(&r, "abc");
+	r.conn.fd = 0;
 	message(&r, "de");
 	script_closed(r.script, &r.conn, STARTED + SECOND);
 	assert_int_equal(r.conn.user, 0);
@@ -151,7 +153,7 @@ static void connections(void **state)
 	record_stopped(&r);
 	expect(&r,
 	       "7\t42\t3\t0\t5000000000\t5000.0\tnil\tnil\tfalse\t1\n"
-	       "7\t42\t5\t0\t5000000000\t5000.0\tnil\tnil\tfalse\t2\n"
+	       "7\t42\t5\t0\t5000000000\t5000.0\t0\tnil\tfalse\t2\n"
 	       "close\ttrue\t2\t42\n"
 	       "connection 7 of process 42\t5\ttrue\tnil\n",
 	       "");
