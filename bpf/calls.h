@@ -7,7 +7,7 @@
 #ifndef TLSSCOPE_CALLS_H
 #define TLSSCOPE_CALLS_H
 
-#include "maps.h"
+#include "conns.h"
 
 static __always_inline __u64 thread_pointer(void)
 {
@@ -148,6 +148,7 @@ static __always_inline bool keep_of_goroutine(void *ctx, const struct ts_rule *r
 {
 	struct goroutine_key key = {};
 	struct stack stack;
+	struct call *old;
 
 	if (!get_goroutine(ctx, rule, n->rule, n->sp, &key, &stack))
 		return false;
@@ -155,8 +156,14 @@ static __always_inline bool keep_of_goroutine(void *ctx, const struct ts_rule *r
 		n->on_stack = 1;
 		n->buf -= stack.hi;
 	}
-	if (bpf_map_update_elem(&goroutines, &key, n, BPF_ANY))
+	old = bpf_map_lookup_elem(&goroutines, &key);
+	if (old)
+		leave_conn(old);
+	join_conn(rule, n);
+	if (bpf_map_update_elem(&goroutines, &key, n, BPF_ANY)) {
 		count(TS_CNT_FLOWS_FULL, 1);
+		leave_conn(n);
+	}
 	return true;
 }
 

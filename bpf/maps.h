@@ -13,7 +13,8 @@ struct call {
 	__u32 rule;
 	__u8 dir;
 	__u8 on_stack; /* buf is an offset from the upper end of the goroutine's stack */
-	__u16 zero;
+	__u8 joined;   /* counted in its connection's calls */
+	__u8 zero;
 };
 
 /* The calls in flight of one thread; kept until it ends. */
@@ -33,9 +34,10 @@ enum { FD_UNREAD = -1, FD_NONE = -2 };
 
 struct conn {
 	__u64 opened;
+	__u64 closed; /* with calls in flight; else 0 */
 	__u64 pos[2];
 	__s32 fd;
-	__u32 zero;
+	__u32 calls; /* of goroutines, in flight */
 };
 
 /* mm tells a process from one that had its number before, and from itself before an exec. */

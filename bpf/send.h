@@ -3,27 +3,7 @@
 #ifndef TLSSCOPE_SEND_H
 #define TLSSCOPE_SEND_H
 
-#include "maps.h"
-
-static __always_inline bool get_conn_key(__u64 conn, struct conn_key *key)
-{
-	struct task_struct *task = (void *)bpf_get_current_task();
-
-	key->pid = bpf_get_current_pid_tgid() >> 32;
-	key->zero = 0;
-	key->conn = conn;
-	return !bpf_core_read(&key->mm, sizeof(key->mm), &task->mm);
-}
-
-static struct conn *get_conn(const struct conn_key *key, __u64 now)
-{
-	struct conn fresh = {.opened = now, .fd = FD_UNREAD}, *c = bpf_map_lookup_elem(&conns, key);
-
-	if (c)
-		return c;
-	bpf_map_update_elem(&conns, key, &fresh, BPF_NOEXIST);
-	return bpf_map_lookup_elem(&conns, key);
-}
+#include "conns.h"
 
 /*
  * A record with room for `room` bytes, a constant, and the first n of those at `from` in it. *fault
@@ -155,43 +135,6 @@ static __always_inline void fill_task(struct ts_data *d)
 	bpf_get_current_comm(d->comm, sizeof(d->comm));
 }
 
-/* Follows a walk from *addr on; the last load is of `size` bytes. False: memory that is not there.
- */
-static __always_inline bool walk(const struct ts_walk *w, __u64 *addr, const __u32 size)
-{
-	__u64 at = *addr;
-	__u32 i;
-
-#pragma unroll
-	for (i = 0; i < TS_WALK_STEPS; i++) {
-		if (i >= w->steps)
-			break;
-		at += w->offsets[i];
-		*addr = 0;
-		if (bpf_probe_read_user(addr, i + 1 == w->steps && size == 4 ? 4 : 8, (void *)at))
-			return false;
-		at = *addr;
-	}
-	return true;
-}
-
-/* FD_UNREAD: may be there when asked again. */
-static __always_inline __s32 get_fd(const struct ts_fd *fd, __u64 conn, __u64 base)
-{
-	__u64 type = conn, number = conn;
-
-	if (!fd->number.steps)
-		return FD_NONE;
-	if (!walk(&fd->type, &type, 8))
-		return FD_UNREAD;
-	type -= base;
-	if (type != fd->types[0] && type != fd->types[1])
-		return FD_NONE;
-	if (!walk(&fd->number, &number, 4))
-		return FD_UNREAD;
-	return (__s32)number < 0 ? FD_NONE : (__s32)number;
-}
-
 /* The goroutine's number, where the word before it says that it runs, as it must. */
 static __always_inline __u64 get_goid(const struct ts_rule *rule, __u64 g)
 {
@@ -206,19 +149,13 @@ static __always_inline __u64 get_goid(const struct ts_rule *rule, __u64 g)
 	return (s.status & ~0x1000u) == 2 ? s.goid : 0;
 }
 
-static __always_inline void set_conn(struct ts_data *d, const struct ts_rule *rule, __u64 base)
+static __always_inline void set_conn(struct ts_data *d, const struct ts_rule *rule,
+				     const struct call *call)
 {
-	struct conn_key key;
-	struct conn *c = 0;
+	struct conn *c = get_conn(rule, call, true);
 
-	if (get_conn_key(d->conn, &key))
-		c = get_conn(&key, d->nsecs);
-	if (!c) {
-		count(TS_CNT_CONNS_FULL, 1);
+	if (!c)
 		return;
-	}
-	if (c->fd == FD_UNREAD)
-		c->fd = get_fd(&rule->fd, d->conn, base);
 	d->fd = c->fd;
 	d->conn_opened = c->opened;
 	d->pos = c->pos[d->dir & 1];
@@ -254,7 +191,7 @@ static __always_inline void send_call(struct ts_control *ctl, const struct ts_ru
 	d->call = d->nsecs << 22 | (d->tid & ((1 << 22) - 1));
 	d->goid = get_goid(rule, g);
 	d->fd = FD_NONE;
-	set_conn(d, rule, c->base);
+	set_conn(d, rule, c);
 	s.buf = c->buf;
 	s.want = len < rule->capture || rule->capture == TS_CAPTURE_ALL ? len : rule->capture;
 	if (!c->buf || rule->flags & TS_RULE_NODATA)
@@ -263,7 +200,7 @@ static __always_inline void send_call(struct ts_control *ctl, const struct ts_ru
 	send(&s, loops);
 }
 
-/* The connection ends: tell it, when anything was ever sent of it. */
+/* The connection ends: tell it, when anything was ever seen of it. */
 static __always_inline void send_close(struct ts_control *ctl, const struct ts_rule *rule,
 				       __u64 conn)
 {
@@ -276,6 +213,10 @@ static __always_inline void send_close(struct ts_control *ctl, const struct ts_r
 	c = bpf_map_lookup_elem(&conns, &key);
 	if (!c)
 		return;
+	if (c->calls) {
+		c->closed = bpf_ktime_get_ns();
+		return;
+	}
 	d = bpf_ringbuf_reserve(&ring, sizeof(*d), 0);
 	if (d) {
 		__builtin_memset(d, 0, sizeof(*d));

@@ -114,14 +114,31 @@ int enter(void *ctx)
 	return 0;
 }
 
+static __always_inline void deliver(void *ctx, struct ts_control *ctl, const struct ts_rule *rule,
+				    struct call *c, __u64 g, const bool loops)
+{
+	__u64 len;
+	__s64 ret;
+
+	c->subs &= ctl->enabled;
+	if (!get_value(ctx, &rule->ret, &ret) || !transferred(rule, c, ret, &len)) {
+		count(TS_CNT_UNREADABLE, 1);
+		return;
+	}
+	if (!len)
+		c->subs &= ctl->errors;
+	if (c->subs)
+		send_call(ctl, rule, c, g, ret, len, loops);
+}
+
 static __always_inline int end_call(void *ctx, const bool loops)
 {
 	__u32 id = rule_id(ctx);
 	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
 	struct ts_control *ctl = get_control();
 	struct call c = {};
-	__u64 len, g = 0;
-	__s64 sp, ret;
+	__u64 g = 0;
+	__s64 sp;
 
 	if (!rule || !ctl || !get_value(ctx, &rule->sp_leave, &sp))
 		return 0;
@@ -131,15 +148,9 @@ static __always_inline int end_call(void *ctx, const bool loops)
 		count(TS_CNT_UNREADABLE, 1);
 	if (!c.rule)
 		return 0;
-	c.subs &= ctl->enabled;
-	if (!get_value(ctx, &rule->ret, &ret) || !transferred(rule, &c, ret, &len)) {
-		count(TS_CNT_UNREADABLE, 1);
-		return 0;
-	}
-	if (!len)
-		c.subs &= ctl->errors;
-	if (c.subs)
-		send_call(ctl, rule, &c, g, ret, len, loops);
+	deliver(ctx, ctl, rule, &c, g, loops);
+	if (leave_conn(&c))
+		send_close(ctl, rule, c.conn);
 	return 0;
 }
 

@@ -95,6 +95,13 @@ static int read_segments(struct image *im, const GElf_Ehdr *h, struct ts_err *er
 	return ret;
 }
 
+static bool is_build_id(const GElf_Nhdr *n, const char *name)
+{
+	/* Go: cmd/internal/buildid, a string of 83 bytes. */
+	return n->n_namesz == 4 && ((n->n_type == NT_GNU_BUILD_ID && !memcmp(name, "GNU", 4)) ||
+				    (n->n_type == 4 && !memcmp(name, "Go\0", 4)));
+}
+
 static void read_build_id(struct image *im, Elf_Scn *scn)
 {
 	Elf_Data *data = elf_getdata(scn, NULL);
@@ -104,9 +111,8 @@ static void read_build_id(struct image *im, Elf_Scn *scn)
 
 	while (data && (next = gelf_getnote(data, at, &n, &name, &desc)) > 0) {
 		id = (const unsigned char *)data->d_buf + desc;
-		if (n.n_type == NT_GNU_BUILD_ID && n.n_namesz == sizeof(ELF_NOTE_GNU) &&
-		    !memcmp((char *)data->d_buf + name, ELF_NOTE_GNU, sizeof(ELF_NOTE_GNU)) &&
-		    n.n_descsz <= (sizeof(im->build_id) - 1) / 2) {
+		if (is_build_id(&n, (char *)data->d_buf + name) &&
+		    n.n_descsz <= IMAGE_BUILD_ID / 2) {
 			for (i = 0; i < n.n_descsz; i++)
 				sprintf(im->build_id + 2 * i, "%02x", id[i]);
 			return;

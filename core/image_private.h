@@ -59,7 +59,7 @@ struct image {
 	struct range plts[MAX_PLTS];
 	size_t plts_count;
 	struct table dynsym, symtab;
-	char build_id[2 * 64 + 1];
+	char build_id[IMAGE_BUILD_ID + 1];
 };
 
 bool image_in_file(const struct image *im, uint64_t offset, uint64_t size);

@@ -16,7 +16,7 @@
 
 struct cached {
 	struct resolve_plan plan;
-	char build_id[2 * 64 + 1];
+	char build_id[IMAGE_BUILD_ID + 1];
 	off_t size;
 	unsigned char (*code)[CODE]; /* what is at each of the plan's sites */
 };

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Connections: an address in a process leads to its positions, its descriptor, its calls. */
+#ifndef TLSSCOPE_CONNS_H
+#define TLSSCOPE_CONNS_H
+
+#include "maps.h"
+
+/* Follows a walk from *addr on; the last load is of `size` bytes. False: memory that is not there.
+ */
+static __always_inline bool walk(const struct ts_walk *w, __u64 *addr, const __u32 size)
+{
+	__u64 at = *addr;
+	__u32 i;
+
+#pragma unroll
+	for (i = 0; i < TS_WALK_STEPS; i++) {
+		if (i >= w->steps)
+			break;
+		at += w->offsets[i];
+		*addr = 0;
+		if (bpf_probe_read_user(addr, i + 1 == w->steps && size == 4 ? 4 : 8, (void *)at))
+			return false;
+		at = *addr;
+	}
+	return true;
+}
+
+/* FD_UNREAD: may be there when asked again. */
+static __always_inline __s32 get_fd(const struct ts_fd *fd, __u64 conn, __u64 base)
+{
+	__u64 type = conn, number = conn;
+
+	if (!fd->number.steps)
+		return FD_NONE;
+	if (!walk(&fd->type, &type, 8))
+		return FD_UNREAD;
+	type -= base;
+	if (type != fd->types[0] && type != fd->types[1])
+		return FD_NONE;
+	if (!walk(&fd->number, &number, 4))
+		return FD_UNREAD;
+	return (__s32)number < 0 ? FD_NONE : (__s32)number;
+}
+
+static __always_inline bool get_conn_key(__u64 conn, struct conn_key *key)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+
+	key->pid = bpf_get_current_pid_tgid() >> 32;
+	key->zero = 0;
+	key->conn = conn;
+	return !bpf_core_read(&key->mm, sizeof(key->mm), &task->mm);
+}
+
+/*
+ * A call's connection; 0: no room. When it transferred something, but began after the connection
+ * there was closed, the address serves another one.
+ */
+static __always_inline struct conn *get_conn(const struct ts_rule *rule, const struct call *call,
+					     const bool transferred)
+{
+	struct conn fresh = {.opened = call->nsecs, .fd = FD_UNREAD}, *c = 0;
+	struct conn_key key;
+
+	if (get_conn_key(call->conn, &key)) {
+		c = bpf_map_lookup_elem(&conns, &key);
+		if (!c || (transferred && c->closed && c->closed < call->nsecs)) {
+			bpf_map_update_elem(&conns, &key, &fresh, c ? BPF_EXIST : BPF_NOEXIST);
+			c = bpf_map_lookup_elem(&conns, &key);
+		}
+	}
+	if (!c)
+		count(TS_CNT_CONNS_FULL, 1);
+	else if (c->fd == FD_UNREAD)
+		c->fd = get_fd(&rule->fd, call->conn, call->base);
+	return c;
+}
+
+/*
+ * A goroutine may close a connection while others are in calls on it, which can transfer bytes yet:
+ * it ends when the last of them does.
+ */
+static __always_inline void join_conn(const struct ts_rule *rule, struct call *n)
+{
+	struct conn *c = get_conn(rule, n, false);
+
+	if (!c || c->closed)
+		return;
+	__sync_fetch_and_add(&c->calls, 1);
+	n->joined = 1;
+}
+
+/* Whether this was the last call of a connection that is closed. */
+static __always_inline bool leave_conn(const struct call *c)
+{
+	struct conn_key key;
+	struct conn *conn = 0;
+
+	if (c->joined && get_conn_key(c->conn, &key))
+		conn = bpf_map_lookup_elem(&conns, &key);
+	if (!conn || conn->opened > c->nsecs)
+		return false;
+	__sync_fetch_and_add(&conn->calls, -1);
+	return conn->closed && !conn->calls;
+}
+
+#endif
