@@ -61,6 +61,8 @@ enum dwarf_abbrev {
 	AB_FUNCTION,
 	AB_INLINED,  /* a function that is inlined where it is called */
 	AB_CONCRETE, /* its code, where it has any */
+	AB_LABEL,    /* looks like a function */
+	AB_VARIABLE, /* looks like a member */
 	AB_EMPTY,
 	AB_JUMPING, /* says itself where the next entry is */
 	AB_TYPE_UNIT,
@@ -103,6 +105,15 @@ static inline void dwarf_shapes(struct dwarf_bytes *out, int version)
 				 {{DW_AT_abstract_origin, DW_FORM_ref_addr},
 				  {DW_AT_low_pc, low},
 				  {DW_AT_high_pc, high}}},
+		[AB_LABEL] = {DW_TAG_label,
+			      1,
+			      {{DW_AT_name, DW_FORM_string},
+			       {DW_AT_low_pc, low},
+			       {DW_AT_high_pc, high}}},
+		[AB_VARIABLE] = {DW_TAG_variable,
+				 0,
+				 {{DW_AT_name, DW_FORM_string},
+				  {DW_AT_data_member_location, DW_FORM_udata}}},
 		[AB_EMPTY] = {DW_TAG_structure_type,
 			      0,
 			      {{DW_AT_declaration, DW_FORM_flag_present}}},
@@ -183,8 +194,8 @@ static inline void dwarf_struct(struct dwarf_bytes *b, const char *name, const c
 	dwarf_leb(b, AB_STRUCT);
 	dwarf_string(b, name);
 	dwarf_leb(b, offset + 8);
-	dwarf_leb(b, AB_MEMBER);
-	dwarf_string(b, "first");
+	dwarf_leb(b, AB_VARIABLE);
+	dwarf_string(b, member);
 	dwarf_leb(b, 0);
 	dwarf_leb(b, AB_MEMBER);
 	dwarf_string(b, member);
@@ -206,6 +217,20 @@ static inline void dwarf_code(struct dwarf_parts *d, uint64_t low, uint64_t size
 	}
 }
 
+/* Has a member, but is no struct. */
+static inline void dwarf_label(struct dwarf_parts *d, const char *name, const char *member)
+{
+	struct dwarf_bytes *b = &d->part[PART_INFO];
+
+	dwarf_leb(b, AB_LABEL);
+	dwarf_string(b, name);
+	dwarf_code(d, DWARF_SMALL, 1, 1);
+	dwarf_leb(b, AB_MEMBER);
+	dwarf_string(b, member);
+	dwarf_leb(b, 1);
+	dwarf_number(b, AB_END, 1);
+}
+
 static inline void dwarf_functions(struct dwarf_parts *d)
 {
 	struct dwarf_bytes *b = &d->part[PART_INFO];
@@ -218,6 +243,7 @@ static inline void dwarf_functions(struct dwarf_parts *d)
 	dwarf_leb(b, AB_INLINED);
 	dwarf_string(b, "crypto/tls.small");
 	dwarf_number(b, 1, 1);
+	dwarf_label(d, "crypto/tls.(*Conn).Read", "n");
 	dwarf_leb(b, AB_FUNCTION);
 	dwarf_string(b, "crypto/tls.(*Conn).Read");
 	dwarf_code(d, DWARF_READ, DWARF_READ_SIZE, 0);
@@ -257,6 +283,7 @@ static inline void dwarf_program(struct dwarf_parts *d, int version)
 	}
 	unit = dwarf_unit(d, DW_UT_compile, "runtime");
 	dwarf_struct(b, "runtime.m", "goid", 8);
+	dwarf_label(d, "runtime.g", "goid");
 	dwarf_leb(b, AB_TYPEDEF);
 	dwarf_string(b, "runtime.g");
 	dwarf_struct(b, "runtime.g", "goid", 152);

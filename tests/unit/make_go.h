@@ -50,6 +50,7 @@ struct go_layout {
 	enum go_sections sections;
 	const char *version; /* NULL: no buildinfo */
 	bool old_version;    /* buildinfo has the address of a string */
+	uint32_t build_id;   /* 0: none */
 	const struct go_func *funcs;
 	size_t count;
 };
@@ -225,13 +226,19 @@ static inline void go_buildinfo(struct go_file *f, const char *version, bool old
 
 static inline void go_sections(struct go_file *f, const struct go_layout *l)
 {
-	static const char names[] = "\0.text\0.gopclntab\0.go.buildinfo\0.go.module\0.names";
+	static const char names[] = "\0.text\0.gopclntab\0.go.buildinfo\0.go.module\0.names"
+				    "\0.note.go.buildid";
+	const struct {
+		Elf64_Nhdr header;
+		char name[4];
+		uint32_t id;
+	} note = {{4, 4, 4}, "Go", l->build_id};
 	Elf64_Ehdr *h = (Elf64_Ehdr *)f->bytes;
-	Elf64_Shdr s[6] = {{0}};
+	Elf64_Shdr s[7] = {{0}};
 	const char *name = names;
 	size_t used = (f->size + 7) & ~(size_t)7, i;
 
-	for (i = 1; i < 6; i++) {
+	for (i = 1; i < 7; i++) {
 		name += strlen(name) + 1;
 		s[i].sh_name = (Elf64_Word)(name - names);
 		s[i].sh_type = SHT_PROGBITS;
@@ -254,9 +261,14 @@ static inline void go_sections(struct go_file *f, const struct go_layout *l)
 	s[5] = (Elf64_Shdr){.sh_name = s[5].sh_name, .sh_type = SHT_STRTAB};
 	s[5].sh_offset = elf_put(f->bytes, &used, names, sizeof(names));
 	s[5].sh_size = sizeof(names);
+	s[6].sh_type = l->build_id ? SHT_NOTE : SHT_PROGBITS;
+	s[6].sh_addralign = 4;
+	s[6].sh_offset = elf_put(f->bytes, &used, &note, sizeof(note));
+	s[6].sh_size = sizeof(note);
+	used = (used + 7) & ~(size_t)7;
 	h->e_shoff = elf_put(f->bytes, &used, s, sizeof(s));
 	h->e_shentsize = sizeof(s[0]);
-	h->e_shnum = 6;
+	h->e_shnum = 7;
 	h->e_shstrndx = 5;
 	f->size = used;
 }

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
+#include "dwarf_private.h"
 #include "open_dwarf.h"
 
 static void test_versions_and_packings(void **state)
@@ -165,6 +166,28 @@ static void test_sizes(void **state)
 	}
 }
 
+/* The file may have grown since it was measured. */
+static void test_sections_grow(void **state)
+{
+	struct dwarf_reader *reader;
+	struct opened o;
+	uint64_t sum = 0, size;
+	size_t i;
+
+	(void)state;
+	dwarf_program(&parts, 5);
+	open_parts(&o, PACK_NONE);
+	for (i = 0; i < DWARF_SECTIONS; i++)
+		if (!image_debug_size(o.im, dwarf_sections[i], &size))
+			sum += size;
+	assert_int_equal(dwarf_reader_open(&reader, o.im, sum), 0);
+	dwarf_reader_close(reader);
+	assert_int_equal(dwarf_reader_open(&reader, o.im, sum - 1), -E2BIG);
+	assert_null(reader);
+	assert_int_equal(dwarf_reader_open(&reader, o.im, 10), -E2BIG);
+	shut(&o);
+}
+
 static void test_unknown_compression(void **state)
 {
 	struct opened o;
@@ -276,6 +299,7 @@ int main(void)
 		cmocka_unit_test(test_own_program),
 		cmocka_unit_test(test_without_debugging_information),
 		cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_sections_grow),
 		cmocka_unit_test(test_unknown_compression),
 		cmocka_unit_test(test_damage),
 		cmocka_unit_test(test_entries_in_a_circle),

@@ -3,11 +3,13 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/time.h>
 #include <cmocka.h>
@@ -102,15 +104,37 @@ static void has_line(pid_t pid, const char *name, const char *wanted)
 	assert_true(found);
 }
 
+static size_t count_files(pid_t pid)
+{
+	size_t count = 0;
+	struct dirent *e;
+	char path[64];
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	dir = opendir(path);
+	assert_non_null(dir);
+	while ((e = readdir(dir)))
+		count += isdigit((unsigned char)e->d_name[0]) != 0;
+	closedir(dir);
+	return count;
+}
+
 static void test_the_child_may_nothing(void **state)
 {
+	int other = fcntl(0, F_DUPFD, 300);
 	struct opened o;
 	pid_t pid;
 
 	(void)state;
+	/* Else the kernel takes the capabilities when the user changes. */
+	prctl(PR_SET_KEEPCAPS, 1);
 	dwarf_program(&parts, 4);
 	open_parts(&o, PACK_NONE);
+	prctl(PR_SET_KEEPCAPS, 0);
+	close(other);
 	pid = find_child();
+	assert_int_equal(count_files(pid), 2);
 	has_line(pid, "status", "CapPrm:\t0000000000000000");
 	has_line(pid, "status", "CapEff:\t0000000000000000");
 	has_line(pid, "status", "CapInh:\t0000000000000000");

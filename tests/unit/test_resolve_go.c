@@ -393,6 +393,52 @@ static void memory_may_run_out(void **state)
 	end(p);
 }
 
+/* A copy of the program with some bytes changed. */
+static struct image *copy(const struct program *p, size_t at, const void *bytes, size_t len)
+{
+	struct image *im = NULL;
+	int fd = memfd_create("copy", MFD_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, p->file.bytes, p->file.size), p->file.size);
+	assert_int_equal(pwrite(fd, bytes, len, (off_t)at), len);
+	assert_int_equal(image_open(&im, fd, "copy", NULL), 0);
+	return im;
+}
+
+static size_t cached_sites(struct resolve_cache *cache, struct image *im)
+{
+	struct resolve_plan plan;
+	size_t sites;
+	int fd = image_fd(im);
+
+	assert_int_equal(resolve_cached(cache, im, GO_ROW, &plan, NULL), 0);
+	sites = plan.sites_count;
+	resolve_free(&plan);
+	image_close(im);
+	close(fd);
+	return sites;
+}
+
+static void copies_are_looked_at_once(void **state)
+{
+	struct resolve_cache *cache = resolve_cache_open();
+	struct program *p = talker(GO_MAGIC_1_20, EM_X86_64, "go1.24.4", true);
+	const uint8_t damage[8] = {0}, jump = 0xe9;
+
+	(void)state;
+	assert_non_null(cache);
+	p->layout.build_id = 0x12345678;
+	look(p);
+	assert_int_equal(cached_sites(cache, copy(p, 0, "", 0)), 5);
+	/* Without its table only the cache knows where the functions are. */
+	assert_int_equal(cached_sites(cache, copy(p, GO_TABLE, damage, sizeof(damage))), 5);
+	/* Other code under the same build-id is another program. */
+	assert_int_equal(cached_sites(cache, copy(p, GO_TEXT + SIZE - 1, &jump, 1)), 3);
+	resolve_cache_close(cache);
+	end(p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -405,6 +451,7 @@ int main(void)
 		cmocka_unit_test(a_fork_is_known_by_its_end),
 		cmocka_unit_test(no_tls_is_no_problem),
 		cmocka_unit_test(a_table_of_unknown_form_is_told),
+		cmocka_unit_test(copies_are_looked_at_once),
 		cmocka_unit_test(memory_may_run_out),
 	};
 
