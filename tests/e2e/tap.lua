@@ -24,7 +24,8 @@ on.tls_data(opts, function(e)
 	emit({
 		type = "data", pid = e.pid, tid = e.tid, uid = e.uid, comm = e.comm, conn = e.conn.id,
 		dir = e.dir, len = e.len, truncated = e.truncated, gap = e.gap, peeked = e.peeked,
-		probe = e.probe, func = e.func, lib = e.lib, kind = e.kind, hex = hex(e.data or ""),
+		probe = e.probe, func = e.func, lib = e.lib, kind = e.kind, goid = e.goid,
+		fd = e.conn.fd, hex = hex(e.data or ""),
 	})
 end)
 
