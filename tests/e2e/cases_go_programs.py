@@ -20,7 +20,7 @@ TOOLS = {
     "bookworm": ["caddy", "gh", "nats-server", "restic", "influxdb", "influxdb-client",
                  "prometheus"],
     "trixie": ["hey", "etcd-server", "etcd-client", "ntfy", "rclone"],
-    "sid": ["caddy", "hey", "nats-server", "webhook"],
+    "sid": ["caddy", "hey", "lyrebird", "nats-server", "webhook"],
 }
 ESBUILD = "0.25.10"
 
@@ -100,15 +100,15 @@ def family(process):
     return [process.pid] + descendants(process.pid)
 
 
-def all_go(flows, wrapped=False):
+def all_go(flows, wrapped=False, package="crypto/tls", types=("Conn",)):
     """
     They are of Go, and name the function, the goroutine and the descriptor. wrapped: the program
     puts a type of its own between crypto/tls and the socket, and the descriptor is unknown.
     """
+    names = [f"{package}.(*{t}).{call}" for t in types for call in ("Read", "Write")]
     check(flows, "no connection of Go was seen")
     for f, c in ((f, c) for f in flows for c in f.calls):
-        check(c["kind"] == "go" and c["func"] in ("crypto/tls.(*Conn).Read",
-                                                  "crypto/tls.(*Conn).Write"), f"{c['func']}")
+        check(c["kind"] == "go" and c["func"] in names, f"{c['func']}")
         check(c.get("goid", 0) > 0, f"no goroutine: {c['func']}, {f}")
         check((c.get("fd") is None) == wrapped, f"descriptor {c.get('fd')}: {c['func']}, {f}")
 
@@ -395,6 +395,46 @@ def gh(lab, suite):
     all_go(mine)
     sides(mine, seen.flows(pids=family(server)), len(mine))
     check(bodies(mine)[1] == [PAGE], "not the page")
+
+
+SOCKS = """
+import socket, sys
+port, url, text = int(sys.argv[1]), sys.argv[2].encode(), open(sys.argv[3], "rb").read()
+s = socket.create_connection(("127.0.0.1", port))
+# What is meant for the transport travels as a user's name.
+user = b"url=" + url + b";utls=HelloFirefox_Auto"
+for request, answer in ((b"\\5\\1\\2", 2), (b"\\1" + bytes([len(user)]) + user + b"\\1\\0", 2),
+                        (b"\\5\\1\\0\\1\\xc0\\0\\2\\1\\0\\1", 10)):
+    s.sendall(request)
+    assert len(s.recv(answer, socket.MSG_WAITALL)) == answer
+s.sendall(text)
+got = b""
+while len(got) < len(text):
+    got += s.recv(65536)
+assert got == text
+"""
+
+
+@go_case("sid", needs=["nginx"])
+def lyrebird(lab, suite):
+    """uTLS, a fork of crypto/tls that writes by a type of its own."""
+    program, port = tool(lab, suite, "lyrebird"), lab.port()
+    server = nginx(lab, port, backend(), http2=False)
+    os.makedirs(lab.path("state"))
+    proxy = lab.spawn([program], ready=b"CMETHODS DONE", env={
+        "TOR_PT_MANAGED_TRANSPORT_VER": "1", "TOR_PT_CLIENT_TRANSPORTS": "meek_lite",
+        "TOR_PT_STATE_LOCATION": lab.path("state"), "SSL_CERT_FILE": lab.cert})
+    socks = re.search(rb"CMETHOD meek_lite socks5 127.0.0.1:(\d+)", proxy.out())[1].decode()
+    tracer = watching(lab, program)
+    lab.run([PYTHON, lab.write("socks.py", SOCKS), socks, f"https://localhost:{port}/echo",
+             lab.write("text", BODY)])
+    seen = tracer.stop()
+    mine = seen.flows(pids=[proxy.pid])
+    all_go(mine, package="github.com/refraction-networking/utls", types=("Conn", "UConn"))
+    sides(mine, seen.flows(pids=family(server)), len(mine))
+    sent, received = bodies(mine)
+    same("what was sent", b"".join(sent), BODY)
+    same("what was received", b"".join(received), BODY)
 
 
 # --- both sides of Go
