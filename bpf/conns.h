@@ -98,7 +98,8 @@ static __always_inline bool leave_conn(const struct call *c)
 
 	if (c->joined && get_conn_key(c->conn, &key))
 		conn = bpf_map_lookup_elem(&conns, &key);
-	if (!conn || conn->opened > c->nsecs)
+	/* Another connection is there when this one was closed and something was sent on it yet. */
+	if (!conn || !conn->calls)
 		return false;
 	__sync_fetch_and_add(&conn->calls, -1);
 	return conn->closed && !conn->calls;

@@ -109,9 +109,9 @@ static void send_lost(struct run *r)
 	run_send(r, TS_REC_LOST, &body, sizeof(body), NULL);
 }
 
-static void send_tick(struct run *r, uint64_t now)
+static void send_tick(struct run *r, uint64_t now, bool behind)
 {
-	struct rec_tick body = {.nsecs = now};
+	struct rec_tick body = {.nsecs = now, .behind = behind};
 
 	r->last_tick = now;
 	send_lost(r);
@@ -245,7 +245,7 @@ static void loop(struct run *r)
 		if (n >= 0 && n < POLL_BUDGET)
 			send_exits(r);
 		if (ts_now() >= next_tick(r))
-			send_tick(r, ts_now());
+			send_tick(r, ts_now(), n == POLL_BUDGET);
 		on_usr1(r);
 		apply_changes(r);
 		if (n == POLL_BUDGET)

@@ -13,7 +13,7 @@
 #include "base.h"
 #include "proc.h"
 
-#define RECORD_VERSION 2
+#define RECORD_VERSION 3
 #define RECORD_MAX (1u << 20) /* no record is larger */
 
 /* Bodies. Strings follow the struct, each ended by NUL, in the order named; missing ones are "". */
@@ -47,6 +47,8 @@ struct rec_lost { /* what the counters gained since the last one */
 struct rec_tick { /* timers that are due at nsecs run now. TS_REC_TICK */
 	struct ts_record record;
 	__u64 nsecs;
+	__u32 behind; /* records wait in the ring: the rest of an unfinished call may be there */
+	__u32 zero;
 };
 struct rec_signal {
 	struct ts_record record;

@@ -92,7 +92,8 @@ static int hand_on(struct run *r, const struct ts_record *rec)
 		script_record(r->script, rec);
 		break;
 	case TS_REC_TICK:
-		stream_flush(r->stream, ((const struct rec_tick *)rec)->nsecs);
+		if (!((const struct rec_tick *)rec)->behind)
+			stream_flush(r->stream, ((const struct rec_tick *)rec)->nsecs);
 		script_record(r->script, rec);
 		break;
 	case TS_REC_STOP:

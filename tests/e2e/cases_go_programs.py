@@ -49,8 +49,13 @@ def go_case(*suites_of, needs=()):
 
 
 def watching(lab, *programs):
-    """The tracer, on these files and libssl: also where a program has not run before."""
-    return lab.tracer(*[w for p in programs for w in ("--lib", p)], "--lib", "libssl")
+    """
+    The tracer, on these files and libssl: also where a program has not run before. Other cases that
+    run meanwhile are not its business.
+    """
+    comms = [os.path.basename(p)[:15] for p in programs] + ["curl", "nginx", "python3"]
+    return lab.tracer(*[w for p in programs for w in ("--lib", p)], "--lib", "libssl",
+                      *[w for c in comms for w in ("--comm", c)])
 
 
 # SETTINGS, PING, WINDOW_UPDATE and what ends streams and connections.

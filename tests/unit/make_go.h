@@ -261,14 +261,14 @@ static inline void go_sections(struct go_file *f, const struct go_layout *l)
 	s[5] = (Elf64_Shdr){.sh_name = s[5].sh_name, .sh_type = SHT_STRTAB};
 	s[5].sh_offset = elf_put(f->bytes, &used, names, sizeof(names));
 	s[5].sh_size = sizeof(names);
-	s[6].sh_type = l->build_id ? SHT_NOTE : SHT_PROGBITS;
+	s[6].sh_type = SHT_NOTE;
 	s[6].sh_addralign = 4;
 	s[6].sh_offset = elf_put(f->bytes, &used, &note, sizeof(note));
 	s[6].sh_size = sizeof(note);
 	used = (used + 7) & ~(size_t)7;
 	h->e_shoff = elf_put(f->bytes, &used, s, sizeof(s));
 	h->e_shentsize = sizeof(s[0]);
-	h->e_shnum = 7;
+	h->e_shnum = l->build_id ? 7 : 6;
 	h->e_shstrndx = 5;
 	f->size = used;
 }
