@@ -4,7 +4,7 @@ import os
 import shutil
 import signal
 
-from harness import PYTHON, Skip, both_sides, case, check, lines, same, wait_for
+from harness import PYTHON, Skip, both_sides, case, check, descendants, lines, same, wait_for
 from web import BODY, PAGE, backend, check_http1, check_http2, curl, farewell, http1, \
     http2_bodies, nginx
 
@@ -76,14 +76,12 @@ def apache(lab, port, echo, mpm="event"):
 def apache_case(lab, mpm, option, reader):
     """apache loads mod_ssl, and with it libssl, by dlopen; its BIO methods are its own."""
     port = lab.port()
-    apache(lab, port, backend(), mpm)
+    server = apache(lab, port, backend(), mpm)
     tracer = lab.tracer("--comm", "apache2", "--comm", "curl")
     client = curl(lab, port, option)
     seen = tracer.stop()
     mine = seen.flows(pids=[client.pid])
-    servers = seen.flows(comm=["apache2"])
-    if option == "--http1.1":
-        servers = [s for s in servers if b"localhost:%d" % port in s.received]
+    servers = seen.flows(pids=[server.pid] + descendants(server.pid))
     both_sides(mine, servers, 1, farewell if option == "--http2" else None)
     reader(mine[0])
 
