@@ -42,14 +42,26 @@ static __always_inline __s32 get_fd(const struct ts_fd *fd, __u64 conn, __u64 ba
 	return (__s32)number < 0 ? FD_NONE : (__s32)number;
 }
 
+/* 0 where the kernel itself is at work: its threads are no process, and take turns. */
+static __always_inline __u32 owner(void)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct mm_struct *mm = 0;
+
+	bpf_core_read(&mm, sizeof(mm), &task->mm);
+	return mm ? bpf_get_current_pid_tgid() >> 32 : 0;
+}
+
 static __always_inline bool get_conn_key(__u64 conn, struct conn_key *key)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 
-	key->pid = bpf_get_current_pid_tgid() >> 32;
 	key->zero = 0;
 	key->conn = conn;
-	return !bpf_core_read(&key->mm, sizeof(key->mm), &task->mm);
+	if (bpf_core_read(&key->mm, sizeof(key->mm), &task->mm))
+		return false;
+	key->pid = key->mm ? bpf_get_current_pid_tgid() >> 32 : 0;
+	return true;
 }
 
 /*

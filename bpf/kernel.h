@@ -26,6 +26,7 @@ typedef _Bool bool;
 enum {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_PROG_ARRAY = 3,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_RINGBUF = 27,
@@ -34,8 +35,19 @@ enum { BPF_ANY, BPF_NOEXIST, BPF_EXIST };
 enum { BPF_F_MMAPABLE = 1 << 10 };
 enum { BPF_RB_NO_WAKEUP = 1, BPF_RB_FORCE_WAKEUP = 2 };
 
-/* Whether the running kernel has this helper: resolved when the object is loaded. */
-enum bpf_func_id___local { BPF_FUNC_get_attach_cookie___local = 174 };
+/* Whether the running kernel has a helper: resolved when the object is loaded. */
+enum bpf_func_id___local {
+	BPF_FUNC_get_attach_cookie___local = 174,
+	BPF_FUNC_task_pt_regs___local = 175,
+};
+
+enum { AF_INET = 2, AF_INET6 = 10 };
+enum { MSG_PEEK = 0x2, MSG_ERRQUEUE = 0x2000 };
+enum { SOL_TLS = 282, TLS_SET_RECORD_TYPE = 1, TLS_GET_RECORD_TYPE = 2 }; /* linux/tls.h */
+
+/* A message's bytes. Their numbers differ by kernel; ITER_UBUF came with 6.0. */
+enum iter_type { ITER_IOVEC, ITER_KVEC, ITER_BVEC };
+enum iter_type___ubuf { ITER_UBUF };
 
 struct bpf_raw_tracepoint_args {
 	__u64 args[0];
@@ -56,6 +68,69 @@ struct thread_struct___x86 {
 };
 struct task_struct___x86 {
 	struct thread_struct___x86 thread;
+};
+struct pt_regs;
+/* Only its size is asked for. */
+struct page {
+	__u64 flags;
+};
+struct iovec {
+	void *iov_base;
+	__u64 iov_len;
+};
+struct bio_vec {
+	struct page *bv_page;
+	__u32 bv_len, bv_offset;
+};
+struct iov_iter {
+	__u8 iter_type;
+	__u64 iov_offset, count, nr_segs;
+	const struct iovec *__iov; /* since 6.4 */
+	void *ubuf;
+};
+struct iov_iter___iov {
+	const struct iovec *iov;
+};
+/* Before 5.14: bit 0 is the direction. */
+struct iov_iter___type {
+	__u32 type;
+};
+struct msghdr {
+	struct iov_iter msg_iter;
+	void *msg_control;
+	__u64 msg_controllen;
+};
+struct pipe_buffer {
+	struct page *page;
+	__u32 offset, len;
+};
+struct pipe_inode_info {
+	__u32 head, tail, ring_size;
+	struct pipe_buffer *bufs;
+};
+struct in6_addr {
+	__u8 in6_u[16];
+};
+struct sock_common {
+	__u16 skc_family, skc_num;
+	__be16 skc_dport;
+	__be32 skc_daddr, skc_rcv_saddr;
+	struct in6_addr skc_v6_daddr, skc_v6_rcv_saddr;
+};
+struct sock {
+	struct sock_common __sk_common;
+};
+struct socket {
+	struct sock *sk;
+};
+struct inet_connection_sock {
+	void *icsk_ulp_data;
+};
+struct tls_prot_info {
+	__u16 version, cipher_type;
+};
+struct tls_context {
+	struct tls_prot_info prot_info;
 };
 struct task_struct {
 	int pid, tgid;

@@ -14,7 +14,7 @@ struct call {
 	__u8 dir;
 	__u8 on_stack; /* buf is an offset from the upper end of the goroutine's stack */
 	__u8 joined;   /* counted in its connection's calls */
-	__u8 zero;
+	__u8 ktls;     /* the kernel made records of it */
 };
 
 /* The calls in flight of one thread; kept until it ends. */
@@ -38,6 +38,9 @@ struct conn {
 	__u64 pos[2];
 	__s32 fd;
 	__u32 calls; /* of goroutines, in flight */
+	__u8 ktls;   /* bits by direction: the kernel makes the records */
+	__u8 told;   /* its struct ts_conn_info was sent */
+	__u8 zero[6];
 };
 
 /* mm tells a process from one that had its number before, and from itself before an exec. */

@@ -5,12 +5,15 @@
 
 #include "conns.h"
 
+/* Where bytes are. */
+enum space { SPACE_USER, SPACE_KERNEL, SPACE_NONE /* nowhere that can be read */ };
+
 /*
  * A record with room for `room` bytes, a constant, and the first n of those at `from` in it. *fault
  * tells whether they could not be read.
  */
 static __always_inline struct ts_data *take_record(const __u32 room, __u64 n, const void *from,
-						   bool *fault)
+						   enum space space, bool *fault)
 {
 	struct ts_data *d = bpf_ringbuf_reserve(&ring, sizeof(*d) + room, 0);
 
@@ -18,26 +21,30 @@ static __always_inline struct ts_data *take_record(const __u32 room, __u64 n, co
 		return d;
 	/* Always true; the verifier wants to see it of the very register that is used. */
 	asm volatile("if %0 <= %1 goto +1\n\t%0 = %1" : "+r"(n) : "i"(room));
-	*fault = bpf_probe_read_user(d->payload, n, from) != 0;
+	if (space == SPACE_USER)
+		*fault = bpf_probe_read_user(d->payload, n, from) != 0;
+	else
+		*fault = bpf_probe_read_kernel(d->payload, n, from) != 0;
 	return d;
 }
 
 /* The sizes of reservations must be constant: the smallest class that n <= TS_CHUNK fits in. */
-static __always_inline struct ts_data *new_record(__u32 n, const void *from, bool *fault)
+static __always_inline struct ts_data *new_record(__u32 n, const void *from, enum space space,
+						  bool *fault)
 {
 	if (n == 0)
-		return take_record(0, 0, from, fault);
+		return take_record(0, 0, from, space, fault);
 	if (n <= 128)
-		return take_record(128, n, from, fault);
+		return take_record(128, n, from, space, fault);
 	if (n <= 512)
-		return take_record(512, n, from, fault);
+		return take_record(512, n, from, space, fault);
 	if (n <= 2048)
-		return take_record(2048, n, from, fault);
+		return take_record(2048, n, from, space, fault);
 	if (n <= 4096)
-		return take_record(4096, n, from, fault);
+		return take_record(4096, n, from, space, fault);
 	if (n <= 8192)
-		return take_record(8192, n, from, fault);
-	return take_record(TS_CHUNK, n, from, fault);
+		return take_record(8192, n, from, space, fault);
+	return take_record(TS_CHUNK, n, from, space, fault);
 }
 
 /* All that the records of one call have in common. */
@@ -48,13 +55,16 @@ struct sending {
 	struct ts_data head; /* at the end: its payload is elsewhere */
 };
 
-/* Sends the record with the bytes from off on. Returns 1 when no more should follow. */
-static __always_inline long send_record(struct sending *s, __u64 off)
+/*
+ * Sends a record with n bytes at `from`, which are the call's from off on; n <= TS_CHUNK. Returns 1
+ * when no more should follow.
+ */
+static __always_inline long send_piece(struct sending *s, __u64 off, __u32 n, const void *from,
+				       enum space space)
 {
 	__u64 left = s->want - off;
-	__u32 n = left < TS_CHUNK ? left : TS_CHUNK;
 	bool fault = false;
-	struct ts_data *d = new_record(n, (void *)(s->buf + off), &fault);
+	struct ts_data *d = new_record(n, from, space, &fault);
 
 	if (!d) {
 		if (!off)
@@ -64,7 +74,7 @@ static __always_inline long send_record(struct sending *s, __u64 off)
 	}
 	*d = s->head;
 	d->off = off;
-	if (fault) {
+	if (fault || space == SPACE_NONE) {
 		count(TS_CNT_FAULTS, left);
 		d->flags |= TS_DATA_FAULT;
 		left = n = 0;
@@ -75,10 +85,20 @@ static __always_inline long send_record(struct sending *s, __u64 off)
 	d->record.size = sizeof(*d) + n;
 	if (!off)
 		count(TS_CNT_EVENTS, 1);
-	count(TS_CNT_BYTES, n);
+	if (n)
+		count(TS_CNT_BYTES, n);
 	bpf_ringbuf_submit(d, s->wake);
 	s->wake = BPF_RB_NO_WAKEUP;
 	return left <= n;
+}
+
+/* Sends the record with the bytes from off on of a call whose bytes are in one piece. */
+static long send_record(struct sending *s, __u64 off)
+{
+	__u64 left = s->want - off;
+	__u32 n = left < TS_CHUNK ? left : TS_CHUNK;
+
+	return send_piece(s, off, n, (void *)(s->buf + off), SPACE_USER);
 }
 
 static long send_next(__u32 i, void *ctx)
@@ -124,7 +144,7 @@ static __always_inline void fill_task(struct ts_data *d)
 	struct task_struct *task = (void *)bpf_get_current_task(), *parent;
 	__u64 id = bpf_get_current_pid_tgid(), user = bpf_get_current_uid_gid();
 
-	d->pid = id >> 32;
+	d->pid = owner();
 	d->tid = id;
 	d->uid = user;
 	d->gid = user >> 32;
@@ -149,28 +169,28 @@ static __always_inline __u64 get_goid(const struct ts_rule *rule, __u64 g)
 	return (s.status & ~0x1000u) == 2 ? s.goid : 0;
 }
 
-static __always_inline void set_conn(struct ts_data *d, const struct ts_rule *rule,
-				     const struct call *call)
+static __always_inline void set_conn(struct ts_data *d, const struct call *call, struct conn *c)
 {
-	struct conn *c = get_conn(rule, call, true);
+	const __u8 dir = d->dir & 1;
 
 	if (!c)
 		return;
+	if (call->ktls)
+		c->ktls |= 1 << dir;
+	if (c->ktls & 1 << dir)
+		d->flags |= TS_DATA_KTLS;
 	d->fd = c->fd;
 	d->conn_opened = c->opened;
-	d->pos = c->pos[d->dir & 1];
+	d->pos = c->pos[dir];
 	/* One direction of a connection is one thread's at a time: the library asks for it. */
-	if (!(rule->flags & TS_RULE_PEEK))
-		c->pos[d->dir & 1] += d->len;
+	if (!(d->flags & TS_DATA_UNCOUNTED))
+		c->pos[dir] += d->len;
 }
 
-static __always_inline void send_call(struct ts_control *ctl, const struct ts_rule *rule,
-				      const struct call *c, __u64 g, __s64 ret, __u64 len,
-				      const bool loops)
+/* What every call's record says. */
+static __always_inline void fill_call(struct ts_data *d, const struct ts_rule *rule,
+				      const struct call *c, __s64 ret, __u64 len)
 {
-	struct sending s = {};
-	struct ts_data *d = &s.head;
-
 	d->record.type = TS_REC_DATA;
 	d->nsecs = bpf_ktime_get_ns();
 	d->duration = d->nsecs - c->nsecs;
@@ -180,20 +200,36 @@ static __always_inline void send_call(struct ts_control *ctl, const struct ts_ru
 	d->ret = ret;
 	d->source = rule->source;
 	d->dir = c->dir;
-	if (rule->flags & TS_RULE_PEEK)
-		d->flags |= TS_DATA_PEEK;
-	if (rule->flags & TS_RULE_NODATA)
-		d->flags |= TS_DATA_NODATA;
-	if (rule->flags & TS_RULE_EARLY)
-		d->flags |= TS_DATA_EARLY;
 	fill_task(d);
 	/* A thread ends no two calls in one nanosecond; the shift is an hour long. */
 	d->call = d->nsecs << 22 | (d->tid & ((1 << 22) - 1));
-	d->goid = get_goid(rule, g);
 	d->fd = FD_NONE;
-	set_conn(d, rule, c);
+}
+
+/* How many of a call's bytes the rule asks for. */
+static __always_inline __u64 to_capture(const struct ts_rule *rule, __u64 len)
+{
+	return len < rule->capture || rule->capture == TS_CAPTURE_ALL ? len : rule->capture;
+}
+
+static __always_inline void send_call(struct ts_control *ctl, const struct ts_rule *rule,
+				      const struct call *c, __u64 g, __s64 ret, __u64 len,
+				      const bool loops)
+{
+	struct sending s = {};
+	struct ts_data *d = &s.head;
+
+	fill_call(d, rule, c, ret, len);
+	if (rule->flags & TS_RULE_PEEK)
+		d->flags |= TS_DATA_PEEK;
+	if (rule->flags & TS_RULE_NODATA)
+		d->flags |= TS_DATA_NODATA | (c->ktls ? TS_DATA_BELOW : 0);
+	if (rule->flags & TS_RULE_EARLY)
+		d->flags |= TS_DATA_EARLY;
+	d->goid = get_goid(rule, g);
+	set_conn(d, c, get_conn(rule, c, true));
 	s.buf = c->buf;
-	s.want = len < rule->capture || rule->capture == TS_CAPTURE_ALL ? len : rule->capture;
+	s.want = to_capture(rule, len);
 	if (!c->buf || rule->flags & TS_RULE_NODATA)
 		s.want = 0;
 	s.wake = wake_flags(ctl);

@@ -135,6 +135,16 @@ struct ts_control {
 	__u64 wants[TS_KEY_COUNT];   /* subscriptions that accept only named values of this key */
 	__u64 rejects[TS_KEY_COUNT]; /* subscriptions that exclude values of this key */
 	__u64 follows;		     /* subscriptions that follow children */
+	__u64 control;		     /* subscriptions that want kTLS' control records */
+};
+
+/* What a copy of the programs of bpf/ktls.bpf.c serves: constants, set before it is loaded. */
+#define TS_HOOK_ARGS 6
+struct ts_hook {
+	__u32 rule;
+	__u16 args[TS_HOOK_ARGS]; /* byte offsets in struct pt_regs of a function's arguments, */
+	__u16 ret, sp;		  /* its return value and the stack pointer */
+	__u32 zero;
 };
 
 /*
@@ -142,8 +152,9 @@ struct ts_control {
  * are sequences of these: the size in bytes (this header included), the type, then the type's body.
  */
 enum ts_record_type {
-	TS_REC_DATA = 1, /* struct ts_data: plaintext. From BPF, as is the next */
+	TS_REC_DATA = 1, /* struct ts_data: plaintext. From BPF, as are the next two */
 	TS_REC_CLOSE,	 /* struct ts_data: a connection's end; no payload */
+	TS_REC_CONN,	 /* struct ts_conn_info: what is known of a connection */
 	TS_REC_START,	 /* the types from here on are made by user space: core/record.h */
 	TS_REC_SOURCE,
 	TS_REC_PROCESS,
@@ -169,7 +180,14 @@ enum ts_data_flags {
 	TS_DATA_FAULT = 1 << 2,	 /* some of the bytes wanted could not be read from the process */
 	TS_DATA_NODATA = 1 << 3, /* the call transfers bytes that never are in its memory */
 	TS_DATA_EARLY = 1 << 4,	 /* TLS 1.3 early data */
+	TS_DATA_KTLS = 1 << 5,	 /* the kernel makes the records of this direction */
+	/* Bytes of a library's call above kTLS that other subscriptions see: they have no position.
+	 */
+	TS_DATA_BELOW = 1 << 6,
+	TS_DATA_CONTROL = 1 << 7, /* a record that is not data, of kTLS: it has no position */
 };
+#define TS_DATA_UNCOUNTED (TS_DATA_PEEK | TS_DATA_BELOW | TS_DATA_CONTROL)
+#define TS_RECORD_DATA 23 /* RFC 8446, 5.1: ContentType application_data */
 
 /*
  * A piece of one call's plaintext. Invariant, which core/stream.c checks:
@@ -194,12 +212,27 @@ struct ts_data {
 	__u32 pid, tid, ppid;
 	__u32 uid, gid;
 	__u32 cpu;
-	__s32 fd;    /* the connection's descriptor; below 0: unknown */
-	__u32 flags; /* enum ts_data_flags */
-	__u8 dir;    /* enum ts_dir */
-	__u8 zero[7];
+	__s32 fd;     /* the connection's descriptor; below 0: unknown */
+	__u32 flags;  /* enum ts_data_flags */
+	__u8 dir;     /* enum ts_dir */
+	__u8 content; /* kTLS: the TLS record's ContentType; 0: not known */
+	__u8 zero[6];
 	char comm[TS_COMM_LEN]; /* the thread's name, NUL-padded */
 	__u8 payload[];
+};
+
+/* What a socket tells of its connection. Numbers are the host's; 0 is not known. */
+struct ts_conn_info {
+	struct ts_record record;
+	__u64 nsecs;
+	__u64 conn, conn_opened; /* with pid: as in struct ts_data */
+	__u32 pid;
+	__u16 family;  /* AF_INET: addresses are their first 4 bytes; AF_INET6 */
+	__u16 version; /* 0x0303: TLS 1.2 */
+	__u16 cipher;  /* linux/tls.h: TLS_CIPHER_* */
+	__u16 lport, rport;
+	__u16 zero;
+	__u8 laddr[16], raddr[16];
 };
 
 /* Per-CPU counters; each says what was not shown, or why. */
@@ -223,5 +256,7 @@ _Static_assert(sizeof(struct ts_rule) == 24 + 9 * 8 + 16 + 56 + 8, "layout");
 _Static_assert(sizeof(struct ts_filter_id) == 24, "layout");
 _Static_assert(sizeof(struct ts_record) == 8, "layout");
 _Static_assert(sizeof(struct ts_data) == 168, "layout");
+_Static_assert(sizeof(struct ts_conn_info) == 80, "layout");
+_Static_assert(sizeof(struct ts_hook) == 24, "layout");
 
 #endif

@@ -7,6 +7,7 @@
  */
 #include "calls.h"
 #include "send.h"
+#include "wanted.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -22,37 +23,6 @@ static __always_inline __u32 rule_id(void *ctx)
 						      BPF_FUNC_get_attach_cookie___local))
 		return fixed_rule;
 	return bpf_get_attach_cookie(ctx);
-}
-
-/* Takes from subs those that this key of the current process does not let pass. */
-static __always_inline __u64 filter_key(struct ts_control *c, struct ts_filter_id *id, __u64 subs)
-{
-	struct ts_filter_subs *f;
-	__u32 key = id->key;
-
-	if (key >= TS_KEY_COUNT || !(subs & (c->wants[key] | c->rejects[key])))
-		return subs;
-	f = bpf_map_lookup_elem(&filters, id);
-	if (!f)
-		return subs & ~c->wants[key];
-	return subs & (~c->wants[key] | f->accept) & ~f->reject;
-}
-
-/* The subscriptions that want what the current thread says through this rule. */
-static __always_inline __u64 wanted(struct ts_control *c, const struct ts_rule *rule)
-{
-	struct ts_filter_id id = {};
-	__u64 subs = rule->subs & c->enabled;
-
-	id.key = TS_KEY_PID;
-	*(__u64 *)id.value = bpf_get_current_pid_tgid() >> 32;
-	subs = filter_key(c, &id, subs);
-	id.key = TS_KEY_UID;
-	*(__u64 *)id.value = (__u32)bpf_get_current_uid_gid();
-	subs = filter_key(c, &id, subs);
-	id.key = TS_KEY_COMM;
-	bpf_get_current_comm(id.value, sizeof(id.value));
-	return filter_key(c, &id, subs);
 }
 
 /* What the return tells of the bytes transferred; false when it cannot be read. */
@@ -102,7 +72,7 @@ int enter(void *ctx)
 		return 0;
 	}
 	n.rule = id;
-	n.subs = wanted(ctl, rule);
+	n.subs = wanted(ctl, rule, bpf_get_current_pid_tgid() >> 32);
 	if (!n.subs)
 		count(TS_CNT_FILTERED, 1);
 	else if (!get_call(ctx, rule, &n))

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 #include "libs.h"
 
-#define READS (TS_PROBE(TS_P_SSL_READ) | TS_PROBE(TS_P_GOTLS_READ))
-#define WRITES (TS_PROBE(TS_P_SSL_WRITE) | TS_PROBE(TS_P_GOTLS_WRITE))
+#define READS (TS_PROBE(TS_P_SSL_READ) | TS_PROBE(TS_P_GOTLS_READ) | TS_PROBE(TS_P_KTLS_RECV))
+#define WRITES (TS_PROBE(TS_P_SSL_WRITE) | TS_PROBE(TS_P_GOTLS_WRITE) | TS_PROBE(TS_P_KTLS_SEND))
 
 const struct lib_probe lib_probes[] = {
 	{"ssl_read", TS_PROBE(TS_P_SSL_READ), "plaintext that a program read through OpenSSL"},
 	{"ssl_write", TS_PROBE(TS_P_SSL_WRITE), "plaintext that a program wrote through OpenSSL"},
 	{"gotls_read", TS_PROBE(TS_P_GOTLS_READ), "plaintext that a Go program read"},
 	{"gotls_write", TS_PROBE(TS_P_GOTLS_WRITE), "plaintext that a Go program wrote"},
+	{"ktls_recv", TS_PROBE(TS_P_KTLS_RECV), "plaintext that the kernel's own TLS received"},
+	{"ktls_send", TS_PROBE(TS_P_KTLS_SEND), "plaintext that the kernel's own TLS sent"},
 	{"tls_read", READS, "plaintext read, whatever the library"},
 	{"tls_write", WRITES, "plaintext written, whatever the library"},
 	{"tls_data", READS | WRITES, "plaintext read or written, whatever the library"},
@@ -99,3 +101,27 @@ const struct lib_row lib_rows[] = {
 	},
 };
 const size_t lib_rows_count = TS_ARRAY_SIZE(lib_rows);
+
+#define SEND .probe = TS_P_KTLS_SEND, .dir = TS_OUT
+#define RECV .probe = TS_P_KTLS_RECV, .dir = TS_IN
+
+/*
+ * net/tls/tls_sw.c, tls_device.c and tls_main.c. Pages were sent by functions of their own before
+ * 6.5. A network card's records go through the same tls_sw_recvmsg.
+ */
+static const struct lib_func kernel_funcs[] = {
+	{"tls_sw_sendmsg", SEND, .program = "message"},
+	{"tls_sw_sendpage", SEND, .program = "page"},
+	{"tls_device_sendmsg", SEND, .program = "message"},
+	{"tls_device_sendpage", SEND, .program = "page"},
+	{"tls_sw_recvmsg", RECV, .program = "recv"},
+	{"tls_sw_splice_read", RECV, .program = "splice"},
+	{"tls_sw_read_sock", RECV, .program = "reader"},
+	{"tls_sk_proto_close", .role = TS_ROLE_CLOSE, .program = "close"},
+};
+
+const struct lib_row lib_kernel = {
+	.kind = "ktls",
+	.funcs = kernel_funcs,
+	.funcs_count = TS_ARRAY_SIZE(kernel_funcs),
+};

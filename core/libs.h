@@ -9,8 +9,25 @@
 #include "base.h"
 
 /* The probes that users name; bits in ts_sub.probes. */
-enum ts_probe { TS_P_SSL_READ, TS_P_SSL_WRITE, TS_P_GOTLS_READ, TS_P_GOTLS_WRITE, TS_P_COUNT };
+enum ts_probe {
+	TS_P_SSL_READ,
+	TS_P_SSL_WRITE,
+	TS_P_GOTLS_READ,
+	TS_P_GOTLS_WRITE,
+	TS_P_KTLS_RECV,
+	TS_P_KTLS_SEND,
+	TS_P_COUNT
+};
 #define TS_PROBE(p) (1ull << (p))
+
+/*
+ * Whether nothing but the kernel's TLS is asked for: then its control records are wanted too, and
+ * what a library above shows as well.
+ */
+static inline bool lib_kernel_only(uint64_t probes)
+{
+	return !(probes & ~(TS_PROBE(TS_P_KTLS_RECV) | TS_PROBE(TS_P_KTLS_SEND)));
+}
 
 /* A probe's name, or a union of several. */
 struct lib_probe {
@@ -49,6 +66,7 @@ struct lib_func {
 	const char *inside[LIB_MAX_INSIDE];
 	const char *alt_symbol;
 	const char *refs_of; /* TS_ROLE_CLOSE: the function that counts one reference more */
+	const char *program; /* of the kernel's row: what of bpf/ktls.bpf.c enters it */
 };
 
 /* A row is of Go programs, which tell by themselves that they are, or of files with a marker. */
@@ -62,5 +80,8 @@ struct lib_row {
 };
 extern const struct lib_row lib_rows[];
 extern const size_t lib_rows_count;
+/* The kernel's own TLS, which is in no file. LIB_KERNEL stands where others have a path. */
+extern const struct lib_row lib_kernel;
+#define LIB_KERNEL "kernel"
 
 #endif

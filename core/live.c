@@ -22,6 +22,8 @@ static size_t count_enters(const struct resolve_plan *plan)
 {
 	size_t i, n = 0;
 
+	if (plan && plan->row == &lib_kernel)
+		return plan->funcs_count;
 	for (i = 0; plan && i < plan->sites_count; i++)
 		n += plan->sites[i].role == RESOLVE_ENTER;
 	return n;
@@ -321,6 +323,19 @@ static int open_tracer(struct run *r, struct ts_err *err)
 	return ret;
 }
 
+/* A script that asks for the kernel's TLS itself should know why nothing comes. */
+static void tell_kernel(const struct ts_sub *subs, size_t count)
+{
+	size_t i;
+
+	for (i = 0; i < count; i++)
+		if (!subs[i].removed && lib_kernel_only(subs[i].probes) &&
+		    !resolve_kernel_ready()) {
+			ts_warn("%s", resolve_kernel_missing());
+			return;
+		}
+}
+
 static int attach(struct run *r, struct ts_err *err)
 {
 	const struct ts_sub *subs;
@@ -342,6 +357,7 @@ static int attach(struct run *r, struct ts_err *err)
 		return ret;
 	if (r->o->command)
 		targets_prepare(r->targets, r->o->command);
+	tell_kernel(subs, count);
 	ts_verbose("tracer", "attached by %s", tracer_attach_name(r->tracer));
 	if (!targets_attached(r->targets))
 		ts_warn("no TLS library is in use or installed where it is looked for; waiting for "

@@ -4,6 +4,8 @@
  * stream_conn.user until it closes; then the userdata lives on, as long as the script keeps it,
  * with a copy of what was known last.
  */
+#include <arpa/inet.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "api.h"
@@ -50,6 +52,96 @@ void host_conn_closed(lua_State *L, struct stream_conn *c)
 	c->user = 0;
 }
 
+/* An address as text; what came by IPv6 from an IPv4 host is shown as that. false: not known. */
+static bool address_text(const struct ts_conn_info *i, const __u8 *address, char text[64])
+{
+	static const __u8 mapped[12] = {[10] = 0xff, [11] = 0xff};
+
+	if (i->family == AF_INET6 && memcmp(address, mapped, sizeof(mapped)))
+		return inet_ntop(AF_INET6, address, text, 64);
+	if (i->family != AF_INET && i->family != AF_INET6)
+		return false;
+	return inet_ntop(AF_INET, i->family == AF_INET ? address : address + 12, text, 64);
+}
+
+static void push_address(lua_State *L, const struct ts_conn_info *i, const __u8 *address)
+{
+	char text[64];
+
+	if (address_text(i, address, text))
+		lua_pushstring(L, text);
+	else
+		lua_pushnil(L);
+}
+
+static void push_number(lua_State *L, unsigned int number)
+{
+	if (number)
+		lua_pushinteger(L, (lua_Integer)number);
+	else
+		lua_pushnil(L);
+}
+
+void host_push_peer(lua_State *L, const struct stream_conn *c)
+{
+	char text[64];
+
+	if (!address_text(&c->info, c->info.raddr, text))
+		lua_pushnil(L);
+	else if (strchr(text, ':'))
+		lua_pushfstring(L, "[%s]:%d", text, (int)c->info.rport);
+	else
+		lua_pushfstring(L, "%s:%d", text, (int)c->info.rport);
+}
+
+static void push_version(lua_State *L, unsigned int version)
+{
+	if (version == 0x0303)
+		lua_pushliteral(L, "TLSv1.2");
+	else if (version == 0x0304)
+		lua_pushliteral(L, "TLSv1.3");
+	else
+		lua_pushnil(L);
+}
+
+/* linux/tls.h */
+static void push_cipher(lua_State *L, unsigned int cipher)
+{
+	static const char *const names[] = {
+		"AES_128_GCM", "AES_256_GCM", "AES_128_CCM",  "CHACHA20_POLY1305",
+		"SM4_GCM",     "SM4_CCM",     "ARIA_128_GCM", "ARIA_256_GCM",
+	};
+
+	if (cipher >= 51 && cipher - 51 < TS_ARRAY_SIZE(names))
+		lua_pushstring(L, names[cipher - 51]);
+	else
+		lua_pushnil(L);
+}
+
+/* What a socket told; false: of no such name. */
+static bool push_info(lua_State *L, const struct stream_conn *c, const char *name)
+{
+	const struct ts_conn_info *i = &c->info;
+
+	if (!strcmp(name, "laddr"))
+		push_address(L, i, i->laddr);
+	else if (!strcmp(name, "raddr"))
+		push_address(L, i, i->raddr);
+	else if (!strcmp(name, "lport"))
+		push_number(L, i->lport);
+	else if (!strcmp(name, "rport"))
+		push_number(L, i->rport);
+	else if (!strcmp(name, "peer"))
+		host_push_peer(L, c);
+	else if (!strcmp(name, "version"))
+		push_version(L, i->version);
+	else if (!strcmp(name, "cipher"))
+		push_cipher(L, i->cipher);
+	else
+		return false;
+	return true;
+}
+
 static int push_state(lua_State *L, const struct conn *conn)
 {
 	if (lua_getiuservalue(L, 1, 1) == LUA_TNIL && conn->open) {
@@ -87,6 +179,8 @@ static int conn_index(lua_State *L)
 		lua_pushnumber(L, (double)c->opened / 1e6);
 	else if (!strcmp(name, "closed"))
 		lua_pushboolean(L, !conn->open);
+	else if (push_info(L, c, name))
+		return 1;
 	else if (api_find(API_CONN, name))
 		lua_pushnil(L);
 	else

@@ -35,6 +35,8 @@ enum field {
 	F_GAP,
 	F_PEEKED,
 	F_EARLY,
+	F_RECORD,
+	F_KTLS,
 	F_CONTAINER,
 	F_PEER,
 	F_CONN,
@@ -74,6 +76,8 @@ static const char *const field_names[F_COUNT] = {
 	[F_GAP] = "gap",
 	[F_PEEKED] = "peeked",
 	[F_EARLY] = "early",
+	[F_RECORD] = "record",
+	[F_KTLS] = "ktls",
 	[F_CONTAINER] = "container",
 	[F_PEER] = "peer",
 	[F_CONN] = "conn",
@@ -125,6 +129,22 @@ static void push_text(lua_State *L, const char *text)
 		lua_pushnil(L);
 }
 
+/* RFC 8446, 5.1; RFC 6520 */
+static void push_record(lua_State *L, unsigned int content)
+{
+	static const char *const names[] = {
+		[20] = "change_cipher_spec", [21] = "alert",	 [22] = "handshake",
+		[TS_RECORD_DATA] = "data",   [24] = "heartbeat",
+	};
+
+	if (content < TS_ARRAY_SIZE(names) && names[content])
+		lua_pushstring(L, names[content]);
+	else if (content)
+		lua_pushfstring(L, "type %d", (int)content);
+	else
+		lua_pushnil(L);
+}
+
 /* Rarely asked for. */
 static void push_other(lua_State *L, struct script *s, const struct stream_message *m,
 		       enum field field)
@@ -170,6 +190,18 @@ static void push_other(lua_State *L, struct script *s, const struct stream_messa
 		break;
 	case F_EARLY:
 		lua_pushboolean(L, d->flags & TS_DATA_EARLY);
+		break;
+	case F_RECORD:
+		push_record(L, d->content);
+		break;
+	case F_KTLS:
+		if (d->flags & TS_DATA_KTLS)
+			lua_pushboolean(L, true);
+		else
+			lua_pushnil(L);
+		break;
+	case F_PEER:
+		host_push_peer(L, m->conn);
 		break;
 	case F_PROC:
 		host_push_proc(L, s, d->pid, d->nsecs, true);

@@ -143,7 +143,8 @@ void host_open_events(lua_State *L); /* pushes HOST_EVENTS userdata */
 /* lua_conn.c */
 void host_open_conns(lua_State *L);
 void host_push_conn(lua_State *L, struct stream_conn *c);
-void host_conn_closed(lua_State *L, struct stream_conn *c); /* nothing where Lua never saw it */
+void host_push_peer(lua_State *L, const struct stream_conn *c); /* "192.0.2.1:443", or nil */
+void host_conn_closed(lua_State *L, struct stream_conn *c);	/* nothing where Lua never saw it */
 
 /* lua_proc.c */
 void host_open_procs(lua_State *L);

@@ -26,6 +26,7 @@ static const struct form {
 	size_t body;
 	unsigned int strings;
 } forms[TS_REC_TYPES] = {
+	[TS_REC_CONN] = {sizeof(struct ts_conn_info), 0},
 	[TS_REC_START] = {sizeof(struct rec_start), 2},
 	[TS_REC_SOURCE] = {sizeof(struct rec_source), 3},
 	[TS_REC_PROCESS] = {sizeof(struct rec_process), 4},
@@ -67,8 +68,8 @@ const char *record_string(const struct ts_record *r, size_t size, unsigned int n
 
 static bool data_valid(const struct ts_data *d)
 {
-	const __u32 flags =
-		TS_DATA_MORE | TS_DATA_PEEK | TS_DATA_FAULT | TS_DATA_NODATA | TS_DATA_EARLY;
+	const __u32 flags = TS_DATA_MORE | TS_DATA_PEEK | TS_DATA_FAULT | TS_DATA_NODATA |
+			    TS_DATA_EARLY | TS_DATA_KTLS | TS_DATA_BELOW | TS_DATA_CONTROL;
 
 	if (d->record.size < sizeof(*d) || d->captured != d->record.size - sizeof(*d) ||
 	    d->captured > TS_CHUNK)

@@ -58,6 +58,13 @@ int resolve_any(struct image *im, const struct lib_row *row, struct resolve_plan
 		struct ts_err *err);
 void resolve_free(struct resolve_plan *plan);
 
+/* Whether the running kernel's own TLS is there: built in, or its module is loaded. */
+bool resolve_kernel_ready(void);
+/* What to say where it is not: why, and what to do. */
+const char *resolve_kernel_missing(void);
+/* Plans those functions of lib_kernel that the running kernel has, without sites. */
+int resolve_kernel(struct resolve_plan *out, struct ts_err *err);
+
 /* Plans of files that were looked at, by build-id. resolve_cached is as resolve_image. */
 struct resolve_cache;
 struct resolve_cache *resolve_cache_open(void); /* NULL: no memory */

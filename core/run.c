@@ -82,6 +82,7 @@ static int hand_on(struct run *r, const struct ts_record *rec)
 		ret = stream_feed(r->stream, rec);
 		break;
 	case TS_REC_SOURCE:
+	case TS_REC_CONN:
 		ret = stream_feed(r->stream, rec);
 		break;
 	case TS_REC_ATTACH:
@@ -151,6 +152,8 @@ static uint64_t wanted_by(const struct run *r, const struct stream_message *m)
 	subs = script_subs(r->script, &count);
 	for (i = 0; i < count; i++)
 		if (!subs[i].removed && subs[i].probes & TS_PROBE(m->source->probe) &&
+		    (!(d->flags & (TS_DATA_CONTROL | TS_DATA_BELOW)) ||
+		     lib_kernel_only(subs[i].probes)) &&
 		    (m->len || subs[i].errors) &&
 		    ts_filter_passes(&subs[i].filter, d->pid, d->comm, d->uid) &&
 		    ts_filter_lib_passes(&subs[i].filter, m->source->path))

@@ -81,7 +81,7 @@ static void list_remove(struct link *l)
 
 static bool counted(const struct ts_data *d)
 {
-	return !(d->flags & TS_DATA_PEEK);
+	return !(d->flags & TS_DATA_UNCOUNTED);
 }
 
 static void deliver(struct stream *s, struct conn *c, const struct ts_data *head,
@@ -243,22 +243,28 @@ static struct process *process_get(struct stream *s, uint32_t pid)
 	return p;
 }
 
-static struct conn *conn_open(struct stream *s, const struct ts_data *d)
+/* How the kernel names a connection. */
+struct name {
+	uint32_t pid;
+	uint64_t address, opened;
+};
+
+static struct conn *conn_open(struct stream *s, const struct name *name)
 {
 	struct conn *c = calloc(1, sizeof(*c));
-	struct process *p = c ? process_get(s, d->pid) : NULL;
+	struct process *p = c ? process_get(s, name->pid) : NULL;
 
-	if (!p || ts_map_set(&s->conns, d->pid, d->conn, c)) {
+	if (!p || ts_map_set(&s->conns, name->pid, name->address, c)) {
 		if (p && !p->conns)
-			free(ts_map_remove(&s->processes, d->pid, 0));
+			free(ts_map_remove(&s->processes, name->pid, 0));
 		free(c);
 		return NULL;
 	}
 	c->is = (struct stream_conn){.id = ++s->last_id,
-				     .pid = d->pid,
-				     .address = d->conn,
-				     .opened = d->conn_opened,
-				     .fd = d->fd};
+				     .pid = name->pid,
+				     .address = name->address,
+				     .opened = name->opened,
+				     .fd = -1};
 	c->next = p->conns;
 	if (c->next)
 		c->next->at = &c->next;
@@ -268,24 +274,24 @@ static struct conn *conn_open(struct stream *s, const struct ts_data *d)
 	return c;
 }
 
-/* The connection that d belongs to; NULL when there is no memory. */
-static struct conn *conn_get(struct stream *s, const struct ts_data *d)
+/* The connection of this name; NULL when there is no memory. */
+static struct conn *conn_get(struct stream *s, const struct name *name, uint64_t nsecs)
 {
-	struct conn *c = ts_map_get(&s->conns, d->pid, d->conn);
+	struct conn *c = ts_map_get(&s->conns, name->pid, name->address);
 
-	if (c && c->is.opened == d->conn_opened) {
+	if (c && c->is.opened == name->opened) {
 		list_remove(&c->lru);
 		list_add(&s->lru, &c->lru);
 		return c;
 	}
 	/* The address serves a new connection, and the end of the old one was not seen. */
 	if (c)
-		conn_close(s, c, d->nsecs);
+		conn_close(s, c, nsecs);
 	if (s->conns.count >= CONNS) {
 		s->evicted++;
-		conn_close(s, OF(struct conn, lru, s->lru.next), d->nsecs);
+		conn_close(s, OF(struct conn, lru, s->lru.next), nsecs);
 	}
-	return conn_open(s, d);
+	return conn_open(s, name);
 }
 
 static bool same_call(const struct ts_data *a, const struct ts_data *b)
@@ -297,15 +303,18 @@ static bool same_call(const struct ts_data *a, const struct ts_data *b)
 static int feed_data(struct stream *s, const struct ts_data *d)
 {
 	struct call *call = ts_map_get(&s->calls, d->pid, d->tid);
+	struct name name = {d->pid, d->conn, d->conn_opened};
 	struct conn *c;
 
 	if (call && !same_call(&call->head, d)) {
 		call_finish(s, call);
 		call = NULL;
 	}
-	c = conn_get(s, d);
+	c = conn_get(s, &name, d->nsecs);
 	if (!c)
 		return -ENOMEM;
+	if (d->fd >= 0)
+		c->is.fd = d->fd;
 	/* The rest of a call that was handed over, truncated, when a later one came. */
 	if (!call && d->off && counted(d) && d->pos < c->is.next[d->dir])
 		return 0;
@@ -363,6 +372,17 @@ static int feed_source(struct stream *s, const struct rec_source *r)
 	return 0;
 }
 
+static int feed_conn(struct stream *s, const struct ts_conn_info *i)
+{
+	struct name name = {i->pid, i->conn, i->conn_opened};
+	struct conn *c = conn_get(s, &name, i->nsecs);
+
+	if (!c)
+		return -ENOMEM;
+	c->is.info = *i;
+	return 0;
+}
+
 static void feed_exit(struct stream *s, const struct rec_exec *r)
 {
 	struct process *p;
@@ -389,6 +409,8 @@ int stream_feed(struct stream *s, const struct ts_record *r)
 		if (c)
 			conn_close(s, c, d->nsecs);
 		return 0;
+	case TS_REC_CONN:
+		return feed_conn(s, (const struct ts_conn_info *)r);
 	case TS_REC_SOURCE:
 		return feed_source(s, (const struct rec_source *)r);
 	case TS_REC_EXIT:

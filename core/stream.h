@@ -24,6 +24,7 @@ struct stream_conn {
 	uint64_t next[2];	  /* position expected next */
 	uint64_t missing[2];	  /* bytes of gaps so far */
 	int32_t fd;		  /* descriptor in its process; below 0: unknown */
+	struct ts_conn_info info; /* what its socket told; all 0: nothing */
 	int user;		  /* the script's: a Lua reference. 0 at first */
 };
 
@@ -49,9 +50,9 @@ int stream_open(struct stream **out, const struct stream_ops *ops, void *ctx);
 void stream_close(struct stream *s); /* hands over what is unfinished, closes every connection */
 
 /*
- * Takes TS_REC_DATA, TS_REC_CLOSE, TS_REC_SOURCE, and TS_REC_EXIT (closes the connections of the
- * process); ignores others. 0, -ENOMEM, or -EBADMSG for a record that is not valid: nothing of it
- * was used, and it was counted.
+ * Takes TS_REC_DATA, TS_REC_CLOSE, TS_REC_CONN, TS_REC_SOURCE, and TS_REC_EXIT (closes the
+ * connections of the process); ignores others. 0, -ENOMEM, or -EBADMSG for a record that is not
+ * valid: nothing of it was used, and it was counted.
  */
 int stream_feed(struct stream *s, const struct ts_record *r);
 

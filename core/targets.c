@@ -30,7 +30,11 @@ struct targets {
 	struct ts_map files; /* {device, inode} as fstat says them: those with TLS functions */
 	size_t attached;
 	bool pids_only; /* only named processes can ever be wanted */
+	bool kernel;	/* its TLS was there, and looked at */
+	uint64_t kernel_asked;
 };
+
+#define KERNEL_PAUSE 20000000u /* ns between two looks for the kernel's module */
 
 /* Where the dynamic linkers of distributions look; patterns of glob(3). */
 static const char *const library_folders[] = {
@@ -252,6 +256,28 @@ static void on_lost(void *ctx, uint64_t records)
 	proc_each(scan_process, ctx);
 }
 
+/* The kernel's own TLS comes with a module, which any program may cause to be loaded. */
+static void look_at_kernel(struct targets *t)
+{
+	struct resolve_plan plan = {0};
+	struct ts_err err = {""};
+	int ret;
+
+	if (t->kernel || ts_now() - t->kernel_asked < KERNEL_PAUSE ||
+	    !ts_filter_lib_passes(t->narrow, LIB_KERNEL))
+		return;
+	t->kernel_asked = ts_now();
+	if (!resolve_kernel_ready())
+		return;
+	t->kernel = true;
+	ret = resolve_kernel(&plan, &err);
+	if (!ret && t->tracer)
+		ret = tracer_attach_kernel(t->tracer, &plan, &err);
+	t->attached += !ret;
+	tell(t, LIB_KERNEL, lib_kernel.kind, &plan, ret ? err.text : NULL);
+	resolve_free(&plan);
+}
+
 static const struct watch_ops watch_ops = {on_mapped, on_exec, on_exited, on_lost};
 
 int targets_open(struct targets **out, const struct ts_filter *narrow, struct tracer *tracer,
@@ -374,6 +400,7 @@ int targets_scan(struct targets *t, struct ts_err *err)
 	if (!t->pids_only)
 		scan_libraries(t);
 	proc_each(scan_process, t);
+	look_at_kernel(t);
 	return 0;
 }
 
@@ -427,6 +454,7 @@ void targets_poll(struct targets *t)
 {
 	if (t->watch)
 		watch_poll(t->watch);
+	look_at_kernel(t);
 }
 
 size_t targets_attached(const struct targets *t)

@@ -40,6 +40,11 @@ int tracer_set_subs(struct tracer *t, const struct ts_sub *subs, size_t count, s
  */
 int tracer_attach(struct tracer *t, int fd, const char *path, const struct resolve_plan *plan,
 		  struct ts_err *err);
+/*
+ * Hooks the functions of the kernel's own TLS that a subscription wants, and says in the plan how.
+ * One that cannot be hooked is told as a warning; 0 if any could, or none is wanted.
+ */
+int tracer_attach_kernel(struct tracer *t, struct resolve_plan *plan, struct ts_err *err);
 void tracer_detach(struct tracer *t); /* all probes; the ring can still be drained */
 
 int tracer_fd(const struct tracer *t); /* readable when records wait */

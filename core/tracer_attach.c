@@ -45,7 +45,12 @@ bool tracer_has_multi(const struct tracer *t)
 
 void tracer_free_file(struct traced_file *f)
 {
-	close(f->fd);
+	size_t i;
+
+	for (i = 0; f->funcs && i < f->funcs_count; i++)
+		bpf_object__close(f->funcs[i].object);
+	if (f->fd >= 0)
+		close(f->fd);
 	free(f->path);
 	free(f->funcs);
 	free(f->sites);
@@ -125,7 +130,7 @@ static int sync_func(struct tracer *t, const struct traced_file *f, struct trace
 	return 0;
 }
 
-static int add_link(struct tracer *t, struct probe_link link)
+int tracer_add_link(struct tracer *t, struct probe_link link)
 {
 	struct probe_link *links = realloc(t->links, (t->links_count + 1) * sizeof(*links));
 
@@ -182,7 +187,7 @@ static int attach_multi(struct tracer *t, const char *path, enum resolve_role ro
 
 	if (fd < 0)
 		return -errno;
-	if (add_link(t, (struct probe_link){.fd = fd})) {
+	if (tracer_add_link(t, (struct probe_link){.fd = fd})) {
 		close(fd);
 		return -ENOMEM;
 	}
@@ -248,7 +253,7 @@ static int attach_perf(struct tracer *t, const char *path, enum resolve_role rol
 		pid ? (pid_t)pid : -1, path, offset, &opts);
 	if (!link)
 		return -errno;
-	if (add_link(t, (struct probe_link){.link = link})) {
+	if (tracer_add_link(t, (struct probe_link){.link = link})) {
 		bpf_link__destroy(link);
 		return -ENOMEM;
 	}
@@ -284,6 +289,26 @@ static int attach_role(struct tracer *t, const struct traced_file *f, enum resol
 	return ret;
 }
 
+/* Each of the kernel's functions is optional. */
+static int hook_kernel(struct tracer *t, struct traced_file *f, uint32_t first, struct ts_err *err)
+{
+	size_t i, hooked = 0, wanted = 0;
+	int ret = 0, one;
+
+	for (i = 0; i < f->funcs_count; i++) {
+		if (f->funcs[i].rule < first)
+			continue;
+		one = tracer_hook(t, &f->funcs[i]);
+		wanted++;
+		hooked += !one;
+		if (one)
+			ret = one;
+	}
+	if (!wanted || hooked)
+		return 0;
+	return ts_fail(err, -ret, "cannot hook the kernel's TLS: %s", strerror(-ret));
+}
+
 int tracer_sync_file(struct tracer *t, struct traced_file *f, struct ts_err *err)
 {
 	static const enum resolve_role order[] = {RESOLVE_RETURN, RESOLVE_LEAVE, RESOLVE_ENTER};
@@ -308,6 +333,8 @@ int tracer_sync_file(struct tracer *t, struct traced_file *f, struct ts_err *err
 		if (ret)
 			return ret;
 	}
+	if (f->fd < 0)
+		return hook_kernel(t, f, first, err);
 	for (i = 0; t->last_rule >= first && i < TS_ARRAY_SIZE(order); i++) {
 		ret = attach_role(t, f, order[i], first);
 		if (ret)
@@ -323,7 +350,7 @@ static int copy_plan(struct traced_file *f, int fd, const char *path,
 	size_t i;
 
 	*f = (struct traced_file){
-		.fd = fcntl(fd, F_DUPFD_CLOEXEC, 3),
+		.fd = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 3),
 		.path = strdup(path),
 		.kind = plan->row->kind,
 		.funcs = calloc(plan->funcs_count + 1, sizeof(*f->funcs)),
@@ -331,7 +358,7 @@ static int copy_plan(struct traced_file *f, int fd, const char *path,
 		.sites = calloc(plan->sites_count + 1, sizeof(*f->sites)),
 		.sites_count = plan->sites_count,
 	};
-	if (f->fd < 0)
+	if (fd >= 0 && f->fd < 0)
 		return -EMFILE;
 	if (!f->path || !f->funcs || !f->sites)
 		return -ENOMEM;
@@ -342,8 +369,8 @@ static int copy_plan(struct traced_file *f, int fd, const char *path,
 	return 0;
 }
 
-int tracer_attach(struct tracer *t, int fd, const char *path, const struct resolve_plan *plan,
-		  struct ts_err *err)
+int tracer_add_file(struct tracer *t, int fd, const char *path, const struct resolve_plan *plan,
+		    struct ts_err *err)
 {
 	struct traced_file *files = realloc(t->files, (t->files_count + 1) * sizeof(*files));
 	int ret;
@@ -352,9 +379,18 @@ int tracer_attach(struct tracer *t, int fd, const char *path, const struct resol
 		return ts_fail(err, ENOMEM, "out of memory");
 	t->files = files;
 	ret = copy_plan(&files[t->files_count], fd, path, plan);
-	if (ret) {
-		tracer_free_file(&files[t->files_count]);
-		return ts_fail(err, -ret, "%s: cannot attach probes: %s", path, strerror(-ret));
+	if (!ret) {
+		t->files_count++;
+		return 0;
 	}
-	return tracer_sync_file(t, &files[t->files_count++], err);
+	tracer_free_file(&files[t->files_count]);
+	return ts_fail(err, -ret, "%s: cannot attach probes: %s", path, strerror(-ret));
+}
+
+int tracer_attach(struct tracer *t, int fd, const char *path, const struct resolve_plan *plan,
+		  struct ts_err *err)
+{
+	int ret = tracer_add_file(t, fd, path, plan, err);
+
+	return ret ? ret : tracer_sync_file(t, &t->files[t->files_count - 1], err);
 }

@@ -15,10 +15,11 @@
 struct traced_func {
 	struct resolve_func func;
 	uint32_t rule;
+	struct bpf_object *object; /* of the kernel's functions: the copy that serves it */
 };
 
 struct traced_file {
-	int fd; /* ours */
+	int fd; /* ours; the kernel has none: below 0 */
 	char *path;
 	const char *kind;
 	struct traced_func *funcs;
@@ -37,8 +38,10 @@ struct tracer {
 	struct bpf_object *object;
 	struct bpf_object **copies; /* TRACER_COPIES: by rule */
 	enum tracer_attach attach;
-	const char *leave_name; /* "leave", or the other one for kernels without bpf_loop */
-	int enter, leave;	/* program descriptors */
+	bool no_fentry;		   /* tried, and not to be had */
+	struct bpf_object *kernel; /* the first of those of traced_file.kernel: owns their maps */
+	const char *leave_name;	   /* "leave", or the other one for kernels without bpf_loop */
+	int enter, leave;	   /* program descriptors */
 	int rules, filters, counters;
 	struct ts_control *control; /* mapped */
 	struct ring_buffer *ring;
@@ -61,6 +64,12 @@ struct tracer {
 struct bpf_object *tracer_open_object(const struct tracer *t);
 int tracer_map_fd(const struct tracer *t, const char *name);
 bool tracer_has_multi(const struct tracer *t);
+/* Keeps a plan as a file of ours. fd: the file, or below 0. */
+int tracer_add_file(struct tracer *t, int fd, const char *path, const struct resolve_plan *plan,
+		    struct ts_err *err);
+int tracer_add_link(struct tracer *t, struct probe_link link);
+/* Hooks a function of the kernel that has a rule. Says how in func.how. 0 or -errno. */
+int tracer_hook(struct tracer *t, struct traced_func *func);
 /* Brings a file's rules up to date, and attaches the functions that were not wanted before. */
 int tracer_sync_file(struct tracer *t, struct traced_file *f, struct ts_err *err);
 void tracer_free_file(struct traced_file *f);

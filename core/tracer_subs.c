@@ -78,6 +78,8 @@ static int add_sub(struct desired *d, const struct ts_sub *sub, uint64_t bit)
 		d->control.enabled |= bit;
 	if (sub->errors)
 		d->control.errors |= bit;
+	if (lib_kernel_only(sub->probes))
+		d->control.control |= bit;
 	for (key = 0; key < TS_KEY_COUNT; key++) {
 		list = &sub->filter.keys[key];
 		if (list->nothing)
@@ -153,6 +155,7 @@ int tracer_set_subs(struct tracer *t, const struct ts_sub *subs, size_t count, s
 	memcpy(t->control->rejects, d.control.rejects, sizeof(d.control.rejects));
 	t->control->follows = d.control.follows;
 	t->control->errors = d.control.errors;
+	t->control->control = d.control.control;
 	for (i = 0; !ret && i < t->files_count; i++)
 		ret = tracer_sync_file(t, &t->files[i], err);
 	t->control->enabled = d.control.enabled;

@@ -5,7 +5,8 @@ the same, so that the manual can show what its examples print.
 """
 import struct
 
-DATA, CLOSE, START, SOURCE, PROCESS, EXEC, EXIT, LOST, TICK, SIGNAL, STOP, ATTACH = range(1, 13)
+DATA, CLOSE, CONN, START, SOURCE, PROCESS, EXEC, EXIT, LOST, TICK, SIGNAL, STOP, ATTACH = \
+    range(1, 14)
 IN, OUT = 0, 1
 READ, WRITE = 0, 1  # enum ts_probe
 NODATA = 8
@@ -18,7 +19,7 @@ MS = 1_000_000
 
 class Recording:
     def __init__(self):
-        self.out = [b"tlsscope", struct.pack("=II", 2, 0x01020304)]
+        self.out = [b"tlsscope", struct.pack("=II", 3, 0x01020304)]
         self.now, self.calls, self.positions = BEGIN, 0, {}
 
     def record(self, kind, body, *strings):
@@ -32,7 +33,7 @@ class Recording:
         while BEGIN + (second + 1) * 1000 * MS <= end:
             second += 1
             self.now = BEGIN + second * 1000 * MS
-            self.record(TICK, struct.pack("=Q", self.now))
+            self.record(TICK, struct.pack("=QII", self.now, 0, 0))
         self.now = end
 
     def data(self, kind, prog, direction, payload, length, ret, duration=0, flags=0, shown=True):

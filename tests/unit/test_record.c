@@ -103,6 +103,7 @@ static void every_type_that_is_built_is_valid(void **state)
 		size_t body;
 		unsigned int strings;
 	} types[] = {
+		{TS_REC_CONN, sizeof(struct ts_conn_info), 0},
 		{TS_REC_START, sizeof(struct rec_start), 2},
 		{TS_REC_SOURCE, sizeof(struct rec_source), 3},
 		{TS_REC_PROCESS, sizeof(struct rec_process), 4},
@@ -187,7 +188,7 @@ static void data_that_contradicts_itself_is_refused(void **state)
 	REFUSED(u->d.len = ~0ull);
 	REFUSED(u->d.pos = ~0ull);
 	REFUSED(u->d.dir = 2);
-	REFUSED(u->d.flags = 1u << 5);
+	REFUSED(u->d.flags = TS_DATA_CONTROL << 1);
 	REFUSED(u->d.flags = TS_DATA_NODATA);
 	REFUSED(memset(u->d.comm, 'x', TS_COMM_LEN));
 }

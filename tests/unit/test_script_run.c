@@ -95,7 +95,8 @@ static void subscriptions(void **state)
 	assert_int_equal(target_pids, 1);
 	assert_int_equal(s[0].probes, TS_PROBE(TS_P_SSL_READ));
 	assert_int_equal(s[1].probes, TS_PROBE(TS_P_SSL_READ) | TS_PROBE(TS_P_SSL_WRITE) |
-					      TS_PROBE(TS_P_GOTLS_READ) |
+					      TS_PROBE(TS_P_GOTLS_READ) | TS_PROBE(TS_P_KTLS_RECV) |
+					      TS_PROBE(TS_P_KTLS_SEND) |
 					      TS_PROBE(TS_P_GOTLS_WRITE));
 	assert_int_equal(s[0].capture, TS_CAPTURE_ALL);
 	assert_int_equal(s[1].capture, 1024);

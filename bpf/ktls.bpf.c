@@ -1,0 +1,569 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The kernel's own TLS (net/tls): its functions take and give plaintext. User space loads a copy of
+ * this object for each function that it hooks, with the one enter and the one leave program that
+ * fit the function and the kernel: fentry and fexit, or kprobe and kretprobe.
+ */
+#include "calls.h"
+#include "pieces.h"
+#include "wanted.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+const volatile struct ts_hook hook SEC(".rodata.hook") = {};
+
+/* A call of a thread in the kernel's TLS, from its entry until all of its bytes are sent. */
+struct kcall {
+	__u64 sk, msg, control;
+	struct pieces pieces;
+	struct call call; /* rule 0: the thread is in none */
+	__u64 covered;	  /* subscriptions that see the same bytes in the library above */
+	__u64 sent;	  /* bytes of it sent so far */
+	__u32 flags;	  /* enum ts_data_flags */
+	__u8 slot;	  /* 1 + the index of the call above in the thread's flow; 0: none */
+	__u8 content;	  /* the TLS record's ContentType */
+	__u16 zero;
+	struct sending sending;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u64); /* as bpf_get_current_pid_tgid says it */
+	__type(value, struct kcall);
+} kcalls SEC(".maps");
+
+/* A socket whose connection has a name in the library above. */
+struct above {
+	__u64 conn, opened;
+	__u32 pid, zero;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u64); /* struct sock */
+	__type(value, struct above);
+} socks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} more SEC(".maps");
+
+static const struct kcall no_kcall;
+
+/* --- the call of a library above, whose work this is */
+
+/* The user's stack pointer; 0: cannot be told. */
+static __always_inline __u64 user_sp(void)
+{
+	__u64 sp = 0;
+
+	if (bpf_core_enum_value_exists(enum bpf_func_id___local, BPF_FUNC_task_pt_regs___local))
+		bpf_probe_read_kernel(&sp, sizeof(sp),
+				      (void *)bpf_task_pt_regs((void *)bpf_get_current_task_btf()) +
+					      hook.sp);
+	return sp;
+}
+
+/*
+ * Whether a library's call contains this one: what it writes is in the buffer that it was given,
+ * or, where it was given none, in pages; what it reads goes to a buffer of its own. A call that was
+ * left by a jump, and is still in the flow, began further down the stack.
+ */
+static __always_inline bool contains(const struct call *above, const struct kcall *k, __u64 from,
+				     __u64 sp)
+{
+	if (!above->rule || above->dir != k->call.dir || above->sp < sp)
+		return false;
+	if (above->dir == TS_IN)
+		return true;
+	if (!above->buf)
+		return k->pieces.kind == PIECES_PAGE || k->pieces.kind == PIECES_PAGES;
+	return from >= above->buf && from < above->buf + above->len;
+}
+
+/* Who sees the bytes in the call above needs them not here; but SSL_sendfile has none to show. */
+static __always_inline void find_above(struct kcall *k)
+{
+	__u64 thread = bpf_get_current_pid_tgid(), sp;
+	struct flow *flow = bpf_map_lookup_elem(&flows, &thread);
+	struct piece first = {};
+	struct call *above;
+	int i;
+
+	if (!flow || !first_piece(&k->pieces, &first))
+		return;
+	sp = user_sp();
+#pragma unroll
+	for (i = 0; i < TS_MAX_NEST; i++) {
+		above = &flow->calls[i];
+		if (!contains(above, k, first.addr + k->pieces.skip, sp))
+			continue;
+		above->ktls = 1;
+		if (above->buf)
+			k->covered |= above->subs;
+		else
+			above->subs &= ~k->call.subs;
+		k->slot = i + 1;
+	}
+}
+
+/* The name that the connection has: the library's, if it is known there, or the socket's. */
+static __always_inline void name_conn(struct kcall *k)
+{
+	struct above *above = bpf_map_lookup_elem(&socks, &k->sk);
+	__u64 thread = bpf_get_current_pid_tgid();
+	struct conn_key key;
+	struct flow *flow;
+	struct conn *c;
+
+	k->call.conn = k->sk;
+	if (k->slot) {
+		flow = bpf_map_lookup_elem(&flows, &thread);
+		if (flow && k->slot <= TS_MAX_NEST) {
+			k->call.conn = flow->calls[(k->slot - 1) & (TS_MAX_NEST - 1)].conn;
+			k->call.nsecs = flow->calls[(k->slot - 1) & (TS_MAX_NEST - 1)].nsecs;
+		}
+		return;
+	}
+	if (!above || above->pid != owner() || !get_conn_key(above->conn, &key))
+		return;
+	c = bpf_map_lookup_elem(&conns, &key);
+	if (c && c->opened == above->opened)
+		k->call.conn = above->conn;
+}
+
+static __always_inline void remember_above(const struct kcall *k, const struct conn *c)
+{
+	struct above above = {.conn = k->call.conn, .opened = c->opened, .pid = owner()};
+
+	if (k->slot)
+		bpf_map_update_elem(&socks, &k->sk, &above, BPF_ANY);
+}
+
+/* --- what the socket tells */
+
+static __always_inline void fill_addresses(struct ts_conn_info *i, const struct sock_common *sk)
+{
+	i->family = BPF_CORE_READ(sk, skc_family);
+	i->lport = BPF_CORE_READ(sk, skc_num);
+	i->rport = __builtin_bswap16(BPF_CORE_READ(sk, skc_dport));
+	if (i->family == AF_INET) {
+		bpf_core_read(i->laddr, 4, &sk->skc_rcv_saddr);
+		bpf_core_read(i->raddr, 4, &sk->skc_daddr);
+	} else if (i->family == AF_INET6) {
+		bpf_core_read(i->laddr, 16, &sk->skc_v6_rcv_saddr);
+		bpf_core_read(i->raddr, 16, &sk->skc_v6_daddr);
+	}
+}
+
+static __always_inline void send_conn(const struct kcall *k, struct conn *c)
+{
+	const struct inet_connection_sock *icsk = (void *)k->sk;
+	const struct sock *sk = (void *)k->sk;
+	struct ts_conn_info *i;
+	struct tls_context *tls;
+
+	if (c->told)
+		return;
+	i = bpf_ringbuf_reserve(&ring, sizeof(*i), 0);
+	if (!i)
+		return;
+	__builtin_memset(i, 0, sizeof(*i));
+	i->record.type = TS_REC_CONN;
+	i->record.size = sizeof(*i);
+	i->nsecs = bpf_ktime_get_ns();
+	i->conn = k->call.conn;
+	i->conn_opened = c->opened;
+	i->pid = owner();
+	fill_addresses(i, &sk->__sk_common);
+	tls = BPF_CORE_READ(icsk, icsk_ulp_data);
+	i->version = BPF_CORE_READ(tls, prot_info.version);
+	i->cipher = BPF_CORE_READ(tls, prot_info.cipher_type);
+	bpf_ringbuf_submit(i, BPF_RB_NO_WAKEUP);
+	c->told = 1;
+}
+
+/* --- control messages: what kind of record it is */
+
+struct control {
+	__u64 len;
+	__u32 level, type;
+	__u8 content;
+};
+#define CONTROL_LEN (16 + 1) /* CMSG_LEN(1) */
+
+static __always_inline __u8 content_of(__u64 at, __u32 type)
+{
+	struct control c = {};
+
+	if (!at || (bpf_probe_read_kernel(&c, CONTROL_LEN, (void *)at) &&
+		    bpf_probe_read_user(&c, CONTROL_LEN, (void *)at)))
+		return 0;
+	return c.len == CONTROL_LEN && c.level == SOL_TLS && c.type == type ? c.content : 0;
+}
+
+/* Written at the return: there is one where the kernel has moved on behind it. */
+static __always_inline __u8 content_received(const struct kcall *k)
+{
+	struct msghdr *msg = (void *)k->msg;
+
+	if (!k->control || (__u64)BPF_CORE_READ(msg, msg_control) <= k->control)
+		return 0;
+	return content_of(k->control, TLS_GET_RECORD_TYPE);
+}
+
+/* --- entries */
+
+/* A place for the call of this thread, if anybody wants it. */
+static __always_inline struct kcall *begin(__u64 sk)
+{
+	__u64 thread = bpf_get_current_pid_tgid(), subs;
+	__u32 id = hook.rule;
+	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
+	struct ts_control *ctl = get_control();
+	struct kcall *k;
+
+	if (!rule || !ctl)
+		return 0;
+	subs = wanted(ctl, rule, owner());
+	if (!subs) {
+		count(TS_CNT_FILTERED, 1);
+		return 0;
+	}
+	/* A kretprobe may miss returns. */
+	if (bpf_map_lookup_elem(&kcalls, &thread))
+		count(TS_CNT_UNPAIRED, 1);
+	if (bpf_map_update_elem(&kcalls, &thread, &no_kcall, BPF_ANY))
+		count(TS_CNT_FLOWS_FULL, 1);
+	k = bpf_map_lookup_elem(&kcalls, &thread);
+	if (!k)
+		return 0;
+	k->sk = sk;
+	k->content = TS_RECORD_DATA;
+	k->call.subs = subs;
+	k->call.dir = rule->dir;
+	k->call.nsecs = bpf_ktime_get_ns();
+	k->call.rule = id;
+	return k;
+}
+
+static __always_inline int enter_message(__u64 sk, __u64 at, __u32 flags)
+{
+	struct msghdr *msg = (void *)at;
+	struct kcall *k;
+	__u8 content;
+
+	/* Not of the connection's bytes. */
+	if (flags & MSG_ERRQUEUE)
+		return 0;
+	k = begin(sk);
+	if (!k)
+		return 0;
+	k->msg = at;
+	get_iter(&k->pieces, &msg->msg_iter);
+	if (BPF_CORE_READ(msg, msg_controllen) >= CONTROL_LEN)
+		k->control = (__u64)BPF_CORE_READ(msg, msg_control);
+	if (flags & MSG_PEEK)
+		k->flags |= TS_DATA_PEEK;
+	if (k->call.dir == TS_OUT) {
+		content = content_of(k->control, TLS_SET_RECORD_TYPE);
+		k->content = content ? content : TS_RECORD_DATA;
+	}
+	find_above(k);
+	return 0;
+}
+
+static __always_inline int enter_page(__u64 sk, __u64 page, __u32 offset)
+{
+	struct kcall *k = begin(sk);
+
+	if (!k)
+		return 0;
+	k->pieces.kind = PIECES_PAGE;
+	k->pieces.at = page;
+	k->pieces.skip = offset;
+	find_above(k);
+	return 0;
+}
+
+/* The bytes will be in the pipe's slots from its head on. */
+static __always_inline int enter_splice(__u64 socket, __u64 at)
+{
+	struct pipe_inode_info *pipe = (void *)at;
+	struct socket *sock = (void *)socket;
+	struct kcall *k = begin((__u64)BPF_CORE_READ(sock, sk));
+
+	if (!k)
+		return 0;
+	k->pieces.kind = PIECES_PIPE;
+	k->pieces.at = (__u64)BPF_CORE_READ(pipe, bufs);
+	k->pieces.slot = BPF_CORE_READ(pipe, head);
+	k->pieces.mask = BPF_CORE_READ(pipe, ring_size) - 1;
+	k->pieces.left = BPF_CORE_READ(pipe, ring_size);
+	return 0;
+}
+
+/* Bytes that a reader in the kernel takes out of the socket's own buffers. */
+static __always_inline int enter_reader(__u64 sk)
+{
+	begin(sk);
+	return 0;
+}
+
+static __always_inline int enter_close(__u64 sk)
+{
+	__u32 id = hook.rule;
+	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
+	struct ts_control *ctl = get_control();
+
+	bpf_map_delete_elem(&socks, &sk);
+	if (rule && ctl)
+		send_close(ctl, rule, sk);
+	return 0;
+}
+
+/* --- returns */
+
+/* Fills in what the records of the call have in common; false: nobody wants them. */
+static __always_inline bool prepare(struct kcall *k, struct ts_control *ctl, __s64 ret)
+{
+	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &k->call.rule);
+	struct ts_data *d = &k->sending.head;
+	__u64 len = ret > 0 ? ret : 0, began = k->call.nsecs;
+	struct conn *c;
+	__u8 content;
+
+	if (!rule)
+		return false;
+	if (k->call.dir == TS_IN) {
+		content = content_received(k);
+		k->content = content ? content : TS_RECORD_DATA;
+	}
+	if (k->content != TS_RECORD_DATA) {
+		k->call.subs &= ctl->control;
+		k->flags |= TS_DATA_CONTROL;
+	} else if (k->covered) {
+		k->call.subs &= ~k->covered;
+		k->flags |= TS_DATA_BELOW;
+	}
+	k->call.subs &= len ? ctl->enabled : ctl->enabled & ctl->errors;
+	k->call.ktls = 1;
+	name_conn(k);
+	c = len || k->call.subs ? get_conn(rule, &k->call, true) : 0;
+	if (c) {
+		remember_above(k, c);
+		send_conn(k, c);
+	}
+	if (!k->call.subs)
+		return false;
+	k->call.nsecs = began;
+	fill_call(d, rule, &k->call, ret, len);
+	d->flags = k->flags | TS_DATA_KTLS;
+	d->content = k->content;
+	set_conn(d, &k->call, c);
+	k->sending.want = to_capture(rule, len);
+	k->sending.wake = wake_flags(ctl);
+	return true;
+}
+
+static __always_inline struct kcall *find_kcall(__u64 *thread)
+{
+	struct kcall *k;
+
+	*thread = bpf_get_current_pid_tgid();
+	k = bpf_map_lookup_elem(&kcalls, thread);
+	return k && k->call.rule == hook.rule ? k : 0;
+}
+
+struct walk {
+	struct kcall *k;
+};
+
+static long send_more(__u32 i, void *ctx)
+{
+	struct kcall *k = ((struct walk *)ctx)->k;
+
+	(void)i;
+	return send_pieces(&k->sending, &k->pieces, &k->sent);
+}
+
+/* ret is an int, also where the function returns a long: it never is more. */
+static __always_inline int leave(__s32 ret)
+{
+	struct ts_control *ctl = get_control();
+	struct walk walk;
+	__u64 thread;
+
+	walk.k = find_kcall(&thread);
+	if (!walk.k)
+		return 0;
+	if (ctl && prepare(walk.k, ctl, ret))
+		bpf_loop(1 << 20, send_more, &walk, 0);
+	bpf_map_delete_elem(&kcalls, &thread);
+	return 0;
+}
+
+/* A kernel without bpf_loop: some pieces, then the rest in a program that does the same. */
+static __always_inline int leave_some(void *ctx, struct kcall *k, __u64 *thread)
+{
+	int i;
+
+#pragma unroll
+	for (i = 0; i < 4; i++) {
+		if (send_pieces(&k->sending, &k->pieces, &k->sent)) {
+			bpf_map_delete_elem(&kcalls, thread);
+			return 0;
+		}
+	}
+	bpf_tail_call(ctx, &more, 0);
+	/* So many pieces that the kernel ends it: the rest is told as lost. */
+	count(TS_CNT_LOST_BYTES, k->sending.want - k->sent);
+	bpf_map_delete_elem(&kcalls, thread);
+	return 0;
+}
+
+/* --- programs */
+
+#define RETURN_OF(ctx)                                                                             \
+	({                                                                                         \
+		__s32 value_ = 0;                                                                  \
+		bpf_probe_read_kernel(&value_, sizeof(value_), (void *)(ctx) + hook.ret);          \
+		value_;                                                                            \
+	})
+
+static __always_inline __u64 argument(void *ctx, __u32 n)
+{
+	__u64 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), ctx + hook.args[n]);
+	return value;
+}
+
+SEC("kprobe")
+int message_kprobe(void *ctx)
+{
+	return enter_message(argument(ctx, 0), argument(ctx, 1), 0);
+}
+
+SEC("fentry")
+int message_fentry(__u64 *ctx)
+{
+	return enter_message(ctx[0], ctx[1], 0);
+}
+
+SEC("kprobe")
+int recv_kprobe(void *ctx)
+{
+	return enter_message(argument(ctx, 0), argument(ctx, 1), argument(ctx, 3));
+}
+
+SEC("fentry")
+int recv_fentry(__u64 *ctx)
+{
+	return enter_message(ctx[0], ctx[1], ctx[3]);
+}
+
+/* Before 5.19 an argument came before the flags. */
+SEC("kprobe")
+int recv_old_kprobe(void *ctx)
+{
+	return enter_message(argument(ctx, 0), argument(ctx, 1), argument(ctx, 4));
+}
+
+SEC("fentry")
+int recv_old_fentry(__u64 *ctx)
+{
+	return enter_message(ctx[0], ctx[1], ctx[4]);
+}
+
+SEC("kprobe")
+int page_kprobe(void *ctx)
+{
+	return enter_page(argument(ctx, 0), argument(ctx, 1), argument(ctx, 2));
+}
+
+SEC("fentry")
+int page_fentry(__u64 *ctx)
+{
+	return enter_page(ctx[0], ctx[1], ctx[2]);
+}
+
+SEC("kprobe")
+int splice_kprobe(void *ctx)
+{
+	return enter_splice(argument(ctx, 0), argument(ctx, 2));
+}
+
+SEC("fentry")
+int splice_fentry(__u64 *ctx)
+{
+	return enter_splice(ctx[0], ctx[2]);
+}
+
+SEC("kprobe")
+int reader_kprobe(void *ctx)
+{
+	return enter_reader(argument(ctx, 0));
+}
+
+SEC("fentry")
+int reader_fentry(__u64 *ctx)
+{
+	return enter_reader(ctx[0]);
+}
+
+SEC("kprobe")
+int close_kprobe(void *ctx)
+{
+	return enter_close(argument(ctx, 0));
+}
+
+SEC("fentry")
+int close_fentry(__u64 *ctx)
+{
+	return enter_close(ctx[0]);
+}
+
+SEC("kretprobe")
+int leave_kretprobe(void *ctx)
+{
+	return leave(RETURN_OF(ctx));
+}
+
+SEC("fexit")
+int leave_fexit(__u64 *ctx)
+{
+	__u64 ret = 0;
+
+	bpf_get_func_ret(ctx, &ret);
+	return leave(ret);
+}
+
+SEC("kretprobe")
+int leave_no_loop(void *ctx)
+{
+	struct ts_control *ctl = get_control();
+	__u64 thread;
+	struct kcall *k = find_kcall(&thread);
+
+	if (!k)
+		return 0;
+	if (ctl && prepare(k, ctl, RETURN_OF(ctx)))
+		return leave_some(ctx, k, &thread);
+	bpf_map_delete_elem(&kcalls, &thread);
+	return 0;
+}
+
+SEC("kretprobe")
+int leave_no_loop_more(void *ctx)
+{
+	__u64 thread;
+	struct kcall *k = find_kcall(&thread);
+
+	return k ? leave_some(ctx, k, &thread) : 0;
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Filters: which subscriptions want a call. */
+#ifndef TLSSCOPE_WANTED_H
+#define TLSSCOPE_WANTED_H
+
+#include "maps.h"
+
+/* Takes from subs those that this key of the current process does not let pass. */
+static __always_inline __u64 filter_key(struct ts_control *c, struct ts_filter_id *id, __u64 subs)
+{
+	struct ts_filter_subs *f;
+	__u32 key = id->key;
+
+	if (key >= TS_KEY_COUNT || !(subs & (c->wants[key] | c->rejects[key])))
+		return subs;
+	f = bpf_map_lookup_elem(&filters, id);
+	if (!f)
+		return subs & ~c->wants[key];
+	return subs & (~c->wants[key] | f->accept) & ~f->reject;
+}
+
+/* The subscriptions that want what the current thread, of process pid, says through this rule. */
+static __always_inline __u64 wanted(struct ts_control *c, const struct ts_rule *rule, __u32 pid)
+{
+	struct ts_filter_id id = {};
+	__u64 subs = rule->subs & c->enabled;
+
+	id.key = TS_KEY_PID;
+	*(__u64 *)id.value = pid;
+	subs = filter_key(c, &id, subs);
+	id.key = TS_KEY_UID;
+	*(__u64 *)id.value = (__u32)bpf_get_current_uid_gid();
+	subs = filter_key(c, &id, subs);
+	id.key = TS_KEY_COMM;
+	bpf_get_current_comm(id.value, sizeof(id.value));
+	return filter_key(c, &id, subs);
+}
+
+#endif
