@@ -354,7 +354,8 @@ static __always_inline bool prepare(struct kcall *k, struct ts_control *ctl, __s
 	k->call.subs &= len ? ctl->enabled : ctl->enabled & ctl->errors;
 	k->call.ktls = 1;
 	name_conn(k);
-	c = len || k->call.subs ? get_conn(rule, &k->call, true) : 0;
+	/* What nobody wants makes no connection known but the library's above. */
+	c = k->call.subs || k->slot ? get_conn(rule, &k->call, true) : 0;
 	if (c) {
 		remember_above(k, c);
 		send_conn(k, c);

@@ -9,9 +9,9 @@
 --
 -- 14:03:05.118 nginx[812] 192.0.2.7:51944 -> handshake record, 250 bytes
 -- ^C
--- comm   pid  peer             version  cipher       function        calls  bytes
--- nginx  812  192.0.2.7:51944  TLSv1.3  AES_256_GCM  tls_sw_sendmsg    257  16.0M
--- nginx  812  192.0.2.7:51944  TLSv1.3  AES_256_GCM  tls_sw_recvmsg      1     94
+-- process     peer             version  cipher       function    calls  bytes
+-- nginx[812]  192.0.2.7:51944  TLSv1.3  AES_256_GCM  sw_sendmsg    257  16.0M
+-- nginx[812]  192.0.2.7:51944  TLSv1.3  AES_256_GCM  sw_recvmsg      1     94
 
 local format = require "format"
 
@@ -41,17 +41,16 @@ local function print_rows()
 	for i, row in ipairs(used:top(opt.top, "sum")) do
 		local comm, pid, peer, version, cipher, func = table.unpack(row.key)
 		rows[i] = {
-			escape(comm), tostring(pid), peer, version, cipher, func, tostring(row.value.count),
-			human(row.value.sum),
+			("%s[%d]"):format(escape(comm), pid), peer, version, cipher, (func:gsub("^tls_", "")),
+			tostring(row.value.count), human(row.value.sum),
 		}
 	end
 	if #rows == 0 then
 		return print("nothing was sent or received through the kernel's TLS")
 	end
 	printf("%s", format.table({
-		{title = "comm"}, {title = "pid", right = true}, {title = "peer"}, {title = "version"},
-		{title = "cipher"}, {title = "function"}, {title = "calls", right = true},
-		{title = "bytes", right = true},
+		{title = "process"}, {title = "peer"}, {title = "version"}, {title = "cipher"},
+		{title = "function"}, {title = "calls", right = true}, {title = "bytes", right = true},
 	}, rows))
 end
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What an event, its connection and its process tell. */
+#include <sys/socket.h>
+
 #include "api.h"
 #include "script_run.h"
 
@@ -25,6 +27,50 @@ static void all_fields(void **state)
 	       "false\tnil\tfalse\tfalse\tnil\tnil\tnil\n"
 	       "connection 7 of process 42\thandler of tls_data\tevent ssl_write of curl (42), 5 "
 	       "bytes\t17\n",
+	       "");
+}
+
+static void what_the_kernel_tells(void **state)
+{
+	struct run r = {0};
+
+	(void)state;
+	start(&r, "on.tls_data(function(e)\n"
+		  "print(e.record, e.ktls, e.peer)\n"
+		  "local c = e.conn\n"
+		  "print(c.laddr, c.lport, c.raddr, c.rport, c.peer, c.version, c.cipher)\nend)");
+	message(&r, "x");
+	r.head.flags = TS_DATA_KTLS;
+	r.head.content = 21;
+	r.conn.info = (struct ts_conn_info){
+		.family = AF_INET,
+		.version = 0x0304,
+		.cipher = 52,
+		.laddr = {192, 0, 2, 7},
+		.raddr = {192, 0, 2, 1},
+		.lport = 50000,
+		.rport = 443,
+	};
+	message(&r, "x");
+	r.head.content = 99;
+	r.conn.info.family = AF_INET6;
+	r.conn.info.version = 0x0303;
+	r.conn.info.cipher = 54;
+	memcpy(r.conn.info.laddr, "\0\0\0\0\0\0\0\0\0\0\xff\xff\x7f\0\0\1", 16);
+	memcpy(r.conn.info.raddr, "\x20\1\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\1", 16);
+	message(&r, "x");
+	r.head.content = TS_RECORD_DATA;
+	r.conn.info.version = r.conn.info.cipher = 7;
+	message(&r, "x");
+	expect(&r,
+	       "nil\tnil\tnil\nnil\tnil\tnil\tnil\tnil\tnil\tnil\n"
+	       "alert\ttrue\t192.0.2.1:443\n"
+	       "192.0.2.7\t50000\t192.0.2.1\t443\t192.0.2.1:443\tTLSv1.3\tAES_256_GCM\n"
+	       "type 99\ttrue\t[2001:db8::1]:443\n"
+	       "127.0.0.1\t50000\t2001:db8::1\t443\t[2001:db8::1]:443\tTLSv1.2\t"
+	       "CHACHA20_POLY1305\n"
+	       "data\ttrue\t[2001:db8::1]:443\n"
+	       "127.0.0.1\t50000\t2001:db8::1\t443\t[2001:db8::1]:443\tnil\tnil\n",
 	       "");
 }
 
@@ -226,6 +272,7 @@ static void many_processes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(all_fields),	   cmocka_unit_test(what_the_kernel_tells),
 		cmocka_unit_test(all_fields),	   cmocka_unit_test(documented_fields),
 		cmocka_unit_test(wrong_fields),	   cmocka_unit_test(kept_events),
 		cmocka_unit_test(copies_hold_all), cmocka_unit_test(data_and_its_size),

@@ -23,6 +23,7 @@ struct fixture {
 	size_t messages, bytes;	   /* handed over */
 	const unsigned char *data; /* where the last one's were */
 	struct ts_data head;	   /* of the last one */
+	const struct stream_conn *conn;
 };
 
 static void on_message(void *ctx, const struct stream_message *m)
@@ -43,6 +44,7 @@ static void on_message(void *ctx, const struct stream_message *m)
 	f->bytes += m->size;
 	f->data = m->data;
 	f->head = *m->head;
+	f->conn = m->conn;
 }
 
 static void on_closed(void *ctx, struct stream_conn *c, uint64_t nsecs)
@@ -330,6 +332,52 @@ static void a_peek_has_no_position(void **state)
 	EXPECT("1 closed 8 0\n");
 }
 
+static void bytes_of_another_layer_have_no_position(void **state)
+{
+	struct fixture *f = *state;
+
+	FEED("alert", .call = 1, .pos = 99, .flags = TS_DATA_CONTROL | TS_DATA_KTLS);
+	FEED("data", .call = 2, .flags = TS_DATA_KTLS);
+	FEED("data", .call = 3, .pos = 4, .flags = TS_DATA_BELOW | TS_DATA_KTLS);
+	FEED("more", .call = 4, .pos = 4);
+	EXPECT("1 in 'alert' len=5\n1 in 'data' len=4\n1 in 'data' len=4\n1 in 'more' len=4\n");
+	feed_close(f, 10, 0);
+	EXPECT("1 closed 8 0\n");
+}
+
+static void feed_info(struct fixture *f, unsigned int opened, unsigned int port)
+{
+	struct ts_conn_info i = {
+		.record = {sizeof(i), TS_REC_CONN, 0},
+		.pid = 10,
+		.conn = 0x1000,
+		.conn_opened = 1 + opened,
+		.rport = (__u16)port,
+	};
+
+	assert_int_equal(stream_feed(f->stream, &i.record), 0);
+}
+
+static void a_socket_tells_of_its_connection(void **state)
+{
+	struct fixture *f = *state;
+
+	feed_info(f, 0, 443);
+	FEED("one", .call = 1);
+	assert_int_equal(f->conn->info.rport, 443);
+	feed_info(f, 0, 444);
+	FEED("two", .call = 2, .pos = 3);
+	assert_int_equal(f->conn->info.rport, 444);
+	/* The address serves another connection, of which nothing is known. */
+	FEED("new", .call = 3, .opened = 7);
+	assert_int_equal(f->conn->info.rport, 0);
+	feed_info(f, 9, 445);
+	FEED("last", .call = 4, .opened = 9);
+	assert_int_equal(f->conn->info.rport, 445);
+	EXPECT("1 in 'one' len=3\n1 in 'two' len=3\n1 closed 6 0\n2 in 'new' len=3\n"
+	       "2 closed 3 0\n3 in 'last' len=4\n");
+}
+
 static void lengths_without_bytes(void **state)
 {
 	struct fixture *f = *state;
@@ -571,6 +619,8 @@ int main(void)
 		TEST(a_hole_ends_the_prefix),
 		TEST(what_is_missing_is_a_gap),
 		TEST(a_peek_has_no_position),
+		TEST(bytes_of_another_layer_have_no_position),
+		TEST(a_socket_tells_of_its_connection),
 		TEST(lengths_without_bytes),
 		TEST(a_close_ends_what_is_unfinished),
 		TEST(an_address_serves_again),
