@@ -55,18 +55,25 @@ static void print_tracer(void)
 	tracer_close(t);
 }
 
+static void print_library(const struct lib_row *r)
+{
+	size_t i;
+
+	printf("%-18s      ", r->kind);
+	/* What is only a pattern, of forks, says little here. */
+	for (i = 0; i < r->funcs_count; i++)
+		if (r->funcs[i].name[0] != '*')
+			printf("%s%s", i ? " " : "", r->funcs[i].name);
+	putchar('\n');
+}
+
 static void print_libraries(void)
 {
-	size_t i, j;
+	size_t i;
 
-	for (i = 0; i < lib_rows_count; i++) {
-		printf("%-18s      ", lib_rows[i].kind);
-		/* What is only a pattern, of forks, says little here. */
-		for (j = 0; j < lib_rows[i].funcs_count; j++)
-			if (lib_rows[i].funcs[j].name[0] != '*')
-				printf("%s%s", j ? " " : "", lib_rows[i].funcs[j].name);
-		putchar('\n');
-	}
+	for (i = 0; i < lib_rows_count; i++)
+		print_library(&lib_rows[i]);
+	print_library(&lib_kernel);
 }
 
 void info_print(void)
@@ -84,6 +91,8 @@ void info_print(void)
 	row("CAP_PERFMON", has_capability(38), "attach probes");
 	row("CAP_SYS_ADMIN", has_capability(21), "open the files behind other processes' mappings");
 	row("CAP_SYS_PTRACE", has_capability(19), "see other users' processes");
+	row("kernel's TLS", resolve_kernel_ready(),
+	    resolve_kernel_ready() ? "the module tls is there" : resolve_kernel_missing());
 	row("first pid namespace", proc_pidns_is_init(), "pids are the machine's");
 	print_tracer();
 	print_libraries();
