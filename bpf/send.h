@@ -101,11 +101,6 @@ static long send_record(struct sending *s, __u64 off)
 	return send_piece(s, off, n, (void *)(s->buf + off), SPACE_USER);
 }
 
-static long send_next(__u32 i, void *ctx)
-{
-	return send_record(ctx, (__u64)i * TS_CHUNK);
-}
-
 /* The consumer is woken once: it says when it sleeps again. */
 static __u64 wake_flags(struct ts_control *c)
 {
@@ -120,23 +115,15 @@ static __always_inline long send_two(struct sending *s, __u64 off)
 	return send_record(s, off) || send_record(s, off + TS_CHUNK);
 }
 
-/* A kernel without bpf_loop sends no more than this of a call, which then shows as truncated. */
-#define OLD_KERNEL_BYTES (8 * TS_CHUNK)
-
-static __always_inline void send(struct sending *s, const bool loops)
+/*
+ * What a kernel without bpf_loop sends at once. No loop and no function: old verifiers refuse some
+ * layouts of the one ("back-edge"), and have three times the work with the other.
+ */
+#define SOME_BYTES (8 * TS_CHUNK)
+static __always_inline long send_some(struct sending *s, __u64 off)
 {
-	if (loops) {
-		bpf_loop(1 << 18, send_next, s, 0);
-		return;
-	}
-	if (s->want > OLD_KERNEL_BYTES)
-		s->want = OLD_KERNEL_BYTES;
-	/*
-	 * No loop and no function: old verifiers refuse some layouts of the one ("back-edge"), and
-	 * have three times the work with the other.
-	 */
-	if (!send_two(s, 0) && !send_two(s, 2 * TS_CHUNK) && !send_two(s, 4 * TS_CHUNK))
-		send_two(s, 6 * TS_CHUNK);
+	return send_two(s, off) || send_two(s, off + 2 * TS_CHUNK) ||
+	       send_two(s, off + 4 * TS_CHUNK) || send_two(s, off + 6 * TS_CHUNK);
 }
 
 static __always_inline void fill_task(struct ts_data *d)
@@ -212,12 +199,12 @@ static __always_inline __u64 to_capture(const struct ts_rule *rule, __u64 len)
 	return len < rule->capture || rule->capture == TS_CAPTURE_ALL ? len : rule->capture;
 }
 
-static __always_inline void send_call(struct ts_control *ctl, const struct ts_rule *rule,
-				      const struct call *c, __u64 g, __s64 ret, __u64 len,
-				      const bool loops)
+/* Fills in what the records of a call to a library have in common. */
+static __always_inline void prepare_call(struct sending *s, struct ts_control *ctl,
+					 const struct ts_rule *rule, const struct call *c, __u64 g,
+					 __s64 ret, __u64 len)
 {
-	struct sending s = {};
-	struct ts_data *d = &s.head;
+	struct ts_data *d = &s->head;
 
 	fill_call(d, rule, c, ret, len);
 	if (rule->flags & TS_RULE_PEEK)
@@ -228,12 +215,11 @@ static __always_inline void send_call(struct ts_control *ctl, const struct ts_ru
 		d->flags |= TS_DATA_EARLY;
 	d->goid = get_goid(rule, g);
 	set_conn(d, c, get_conn(rule, c, true));
-	s.buf = c->buf;
-	s.want = to_capture(rule, len);
+	s->buf = c->buf;
+	s->want = to_capture(rule, len);
 	if (!c->buf || rule->flags & TS_RULE_NODATA)
-		s.want = 0;
-	s.wake = wake_flags(ctl);
-	send(&s, loops);
+		s->want = 0;
+	s->wake = wake_flags(ctl);
 }
 
 /* The connection ends: tell it, when anything was ever seen of it. */

@@ -17,6 +17,27 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
  */
 const volatile __u32 fixed_rule SEC(".rodata.rule") = 0;
 
+/* What leave_no_loop has not sent yet of the call that a thread has made. */
+struct rest {
+	struct call call;
+	__u64 off;
+	struct sending sending;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u64); /* as bpf_get_current_pid_tgid says it */
+	__type(value, struct rest);
+} rests SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} more SEC(".maps"); /* leave_more */
+
 static __always_inline __u32 rule_id(void *ctx)
 {
 	if (fixed_rule || !bpf_core_enum_value_exists(enum bpf_func_id___local,
@@ -84,8 +105,9 @@ int enter(void *ctx)
 	return 0;
 }
 
-static __always_inline void deliver(void *ctx, struct ts_control *ctl, const struct ts_rule *rule,
-				    struct call *c, __u64 g, const bool loops)
+/* Takes what a return tells; false: nothing is to be sent. */
+static __always_inline bool prepare(void *ctx, struct ts_control *ctl, const struct ts_rule *rule,
+				    struct call *c, __u64 g, struct sending *s)
 {
 	__u64 len;
 	__s64 ret;
@@ -93,48 +115,106 @@ static __always_inline void deliver(void *ctx, struct ts_control *ctl, const str
 	c->subs &= ctl->enabled;
 	if (!get_value(ctx, &rule->ret, &ret) || !transferred(rule, c, ret, &len)) {
 		count(TS_CNT_UNREADABLE, 1);
-		return;
+		return false;
 	}
 	if (!len)
 		c->subs &= ctl->errors;
-	if (c->subs)
-		send_call(ctl, rule, c, g, ret, len, loops);
+	if (!c->subs)
+		return false;
+	prepare_call(s, ctl, rule, c, g, ret, len);
+	return true;
 }
 
-static __always_inline int end_call(void *ctx, const bool loops)
+/* The call that returns; false: none that is known. */
+static __always_inline bool take_call(void *ctx, const struct ts_rule *rule, __u32 id,
+				      struct call *c, __u64 *g)
 {
-	__u32 id = rule_id(ctx);
-	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
-	struct ts_control *ctl = get_control();
-	struct call c = {};
-	__u64 g = 0;
 	__s64 sp;
 
-	if (!rule || !ctl || !get_value(ctx, &rule->sp_leave, &sp))
-		return 0;
+	if (!get_value(ctx, &rule->sp_leave, &sp))
+		return false;
 	if (rule->flow_mode == TS_FLOW_THREAD)
-		take_of_thread(id, sp, &c);
-	else if (!take_of_goroutine(ctx, rule, id, sp, &c, &g))
+		take_of_thread(id, sp, c);
+	else if (!take_of_goroutine(ctx, rule, id, sp, c, g))
 		count(TS_CNT_UNREADABLE, 1);
-	if (!c.rule)
-		return 0;
-	deliver(ctx, ctl, rule, &c, g, loops);
-	if (leave_conn(&c))
-		send_close(ctl, rule, c.conn);
+	return c->rule;
+}
+
+static __always_inline int end_call(struct ts_control *ctl, const struct ts_rule *rule,
+				    const struct call *c)
+{
+	if (leave_conn(c))
+		send_close(ctl, rule, c->conn);
 	return 0;
+}
+
+static long send_next(__u32 i, void *ctx)
+{
+	return send_record(ctx, (__u64)i * TS_CHUNK);
 }
 
 SEC("uprobe")
 int leave(void *ctx)
 {
-	return end_call(ctx, true);
+	__u32 id = rule_id(ctx);
+	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
+	struct ts_control *ctl = get_control();
+	struct sending s = {};
+	struct call c = {};
+	__u64 g = 0;
+
+	if (!rule || !ctl || !take_call(ctx, rule, id, &c, &g))
+		return 0;
+	if (prepare(ctx, ctl, rule, &c, g, &s))
+		bpf_loop(1 << 18, send_next, &s, 0);
+	return end_call(ctl, rule, &c);
 }
 
-/* bpf_loop came with 5.17; before 5.13 a callback is refused even where it is never reached. */
+/*
+ * For kernels before 5.17, which have no bpf_loop; before 5.13 its callback is refused even where
+ * it is never reached. What is more than some records is sent by leave_more, which follows itself:
+ * as often as the kernel lets it, for 4 MiB or more of a call.
+ */
 SEC("uprobe")
 int leave_no_loop(void *ctx)
 {
-	return end_call(ctx, false);
+	__u32 id = rule_id(ctx);
+	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
+	struct ts_control *ctl = get_control();
+	struct rest rest = {.off = SOME_BYTES};
+	__u64 thread = bpf_get_current_pid_tgid(), g = 0;
+
+	if (!rule || !ctl || !take_call(ctx, rule, id, &rest.call, &g))
+		return 0;
+	if (prepare(ctx, ctl, rule, &rest.call, g, &rest.sending) && !send_some(&rest.sending, 0)) {
+		if (!bpf_map_update_elem(&rests, &thread, &rest, BPF_ANY))
+			bpf_tail_call(ctx, &more, 0);
+		count(TS_CNT_LOST_BYTES, rest.sending.want - rest.off);
+	}
+	return end_call(ctl, rule, &rest.call);
+}
+
+SEC("uprobe")
+int leave_more(void *ctx)
+{
+	__u64 thread = bpf_get_current_pid_tgid(), off;
+	struct rest *rest = bpf_map_lookup_elem(&rests, &thread);
+	struct ts_control *ctl = get_control();
+	struct ts_rule *rule;
+
+	if (!rest || !ctl)
+		return 0;
+	off = rest->off;
+	rest->off += SOME_BYTES;
+	if (!send_some(&rest->sending, off)) {
+		bpf_tail_call(ctx, &more, 0);
+		count(TS_CNT_LOST_BYTES, rest->sending.want - rest->off);
+	}
+	rule = bpf_map_lookup_elem(&rules, &rest->call.rule);
+	if (rule)
+		end_call(ctl, rule, &rest->call);
+	bpf_map_delete_elem(&rests, &thread);
+	return 0;
 }
 
 /* A thread's calls in flight, and a process' place in the filters, end with it. */

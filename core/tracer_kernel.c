@@ -102,16 +102,6 @@ static int link_program(struct tracer *t, struct bpf_object *o, const char *name
 	return 0;
 }
 
-/* What a return does that finds more pieces than it may send at once. */
-static int set_tail(struct bpf_object *o, const char *more)
-{
-	int map = bpf_object__find_map_fd_by_name(o, "more");
-	int fd = bpf_program__fd(bpf_object__find_program_by_name(o, more));
-	__u32 zero = 0;
-
-	return bpf_map_update_elem(map, &zero, &fd, BPF_ANY) ? -errno : 0;
-}
-
 static int hook_by(struct tracer *t, struct traced_func *f, const char *way, const char *leave)
 {
 	const struct embed_file *file = embed_find("bpf/ktls.bpf.o");
@@ -133,7 +123,7 @@ static int hook_by(struct tracer *t, struct traced_func *f, const char *way, con
 	choose_programs(o, enter, calls ? leave : "", calls ? more : "", target);
 	ret = bpf_object__load(o);
 	if (!ret && calls && *more)
-		ret = set_tail(o, more);
+		ret = tracer_set_tail(o, more);
 	/* The return first: no call is begun that could not end. */
 	if (!ret && calls)
 		ret = link_program(t, o, leave, target, true);

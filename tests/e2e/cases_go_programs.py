@@ -466,7 +466,7 @@ def etcd(lab, suite):
                        env={"SSL_CERT_FILE": lab.cert})
     control = [program, "--endpoints", f"https://127.0.0.1:{port}", "--cacert",
                lab.cert]
-    tracer = watching(lab, daemon, program)
+    tracer = watching(lab, daemon, program, others=())
     env = {"ETCDCTL_API": "3"}
     put = lab.run([*control, "put", "key"], input=BODY, env=env)
     got = lab.run([*control, "get", "key", "--print-value-only"], env=env)
@@ -495,7 +495,7 @@ def rclone(lab, suite):
                         f"127.0.0.1:{port}", "--cert", lab.cert, "--key", lab.key], port=port)
     copy = [program, "--webdav-url", f"https://localhost:{port}", "--retries", "1",
             "--webdav-vendor", "other", "copyto"]
-    tracer = watching(lab, daemon, program)
+    tracer = watching(lab, daemon, program, others=())
     env = {"SSL_CERT_FILE": lab.cert}
     put = lab.run([*copy, lab.write("body", BODY), ":webdav:file"], env=env)
     got = lab.run([*copy, ":webdav:file", lab.path("got")], env=env)
@@ -520,7 +520,7 @@ def restic(lab, suite):
     backup = [program, "-r", f"rest:https://localhost:{port}/", "--cacert",
               lab.cert]
     env = {"RESTIC_PASSWORD": "x", "RESTIC_CACHE_DIR": lab.path("cache")}
-    tracer = watching(lab, daemon, program)
+    tracer = watching(lab, daemon, program, others=())
     ran = [lab.run([*backup, *words], env=env) for words in (
         ["init"], ["backup", lab.path("file")], ["dump", "latest", lab.path("file")])]
     same("restic's own file", ran[2].out(), PAGE)
@@ -552,7 +552,7 @@ key-file: "{lab.key}"
                        port=port)
     env, url = {"SSL_CERT_FILE": lab.cert}, f"https://localhost:{port}/news"
     text = lines(50, "ntfy").decode().replace("\n", ";")
-    tracer = watching(lab, program)
+    tracer = watching(lab, program, others=())
     said = lab.run([program, "publish", url, text], env=env)
     heard = lab.run([program, "subscribe", "--poll", url], env=env)
     check(text.encode() in heard.out(), f"ntfy heard {heard.out()[:300]!r}")

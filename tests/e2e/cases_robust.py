@@ -114,7 +114,8 @@ print("done", done)
 def under_load(lab):
     """nginx and a client that asks it without end and checks every answer."""
     port = lab.port()
-    server = nginx(lab, port, backend(), http2=False)
+    # Under another name: cases that run meanwhile do not look at so much.
+    server = nginx(lab, port, backend(), http2=False, name="nginx-load")
     client = lab.spawn([PYTHON, lab.write("load.py", LOAD), str(port), lab.cert,
                         lab.write("page", PAGE)], ready=b"begun")
     with open(f"/proc/{server.pid}/task/{server.pid}/children") as f:

@@ -150,8 +150,15 @@ def curl(lab, port, *options, paths=("page", "echo")):
     return p
 
 
-def nginx(lab, port, echo, http2=True, workers=1, prefix=()):
-    """nginx with a page and an echo location; prefix: words before its own command line."""
+def nginx(lab, port, echo, http2=True, workers=1, prefix=(), name="nginx"):
+    """
+    nginx with a page and an echo location; prefix: words before its own command line; name: its
+    comm.
+    """
+    program = "/usr/sbin/nginx"
+    if name != "nginx":
+        os.symlink(program, lab.path(name))
+        program = lab.path(name)
     os.makedirs(lab.path("www"), exist_ok=True)
     lab.write("www/page", PAGE)
     conf = lab.write("nginx.conf", f"""
@@ -173,4 +180,4 @@ def nginx(lab, port, echo, http2=True, workers=1, prefix=()):
                 }}
             }}
         }}""")
-    return lab.spawn([*prefix, "/usr/sbin/nginx", "-e", "stderr", "-c", conf], port=port)
+    return lab.spawn([*prefix, program, "-e", "stderr", "-c", conf], port=port)
