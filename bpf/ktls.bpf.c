@@ -197,14 +197,31 @@ struct control {
 };
 #define CONTROL_LEN (16 + 1) /* CMSG_LEN(1) */
 
-static __always_inline __u8 content_of(__u64 at, __u32 type)
+/* Moves on to the next message when this one is not of TLS. 0: it is not. */
+static __always_inline __u8 content_at(__u64 *at, __u32 type)
 {
 	struct control c = {};
 
-	if (!at || (bpf_probe_read_kernel(&c, CONTROL_LEN, (void *)at) &&
-		    bpf_probe_read_user(&c, CONTROL_LEN, (void *)at)))
+	if (bpf_probe_read_kernel(&c, CONTROL_LEN, (void *)*at) &&
+	    bpf_probe_read_user(&c, CONTROL_LEN, (void *)*at))
 		return 0;
-	return c.len == CONTROL_LEN && c.level == SOL_TLS && c.type == type ? c.content : 0;
+	if (c.len == CONTROL_LEN && c.level == SOL_TLS && c.type == type)
+		return c.content;
+	*at += (c.len + 7) & ~7ull;
+	return 0;
+}
+
+/* What a message's control messages tell; few stand before it. */
+static __always_inline __u8 content_of(__u64 at, __u32 type)
+{
+	__u8 content = 0;
+	int i;
+
+#pragma unroll
+	for (i = 0; i < 3; i++)
+		if (!content)
+			content = content_at(&at, type);
+	return content;
 }
 
 /* Written at the return: there is one where the kernel has moved on behind it. */
@@ -271,7 +288,7 @@ static __always_inline int enter_message(__u64 sk, __u64 at, __u32 flags)
 	if (flags & MSG_PEEK)
 		k->flags |= TS_DATA_PEEK;
 	if (k->call.dir == TS_OUT) {
-		content = content_of(k->control, TLS_SET_RECORD_TYPE);
+		content = k->control ? content_of(k->control, TLS_SET_RECORD_TYPE) : 0;
 		k->content = content ? content : TS_RECORD_DATA;
 	}
 	find_above(k);

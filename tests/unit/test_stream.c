@@ -22,8 +22,8 @@ struct fixture {
 	struct ts_buf said;
 	size_t messages, bytes;	   /* handed over */
 	const unsigned char *data; /* where the last one's were */
-	struct ts_data head;	   /* of the last one */
 	const struct stream_conn *conn;
+	struct ts_data head; /* of the last one */
 };
 
 static void on_message(void *ctx, const struct stream_message *m)
