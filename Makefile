@@ -97,7 +97,7 @@ $(B)/fuzz/%: tests/fuzz/%.c $(B)/libtlsscope.a
 
 -include $(OBJS:.o=.d) $(B)/core/main.d $(BPF:.o=.d) $(UNIT:=.d) $(FUZZ:=.d)
 
-.PHONY: FORCE deps demo test unit check fuzz install uninstall clean help
+.PHONY: FORCE deps demo test test-vm unit check fuzz install uninstall clean help
 FORCE:
 
 deps: ## install, with apt, what building and testing need and is missing
@@ -112,6 +112,11 @@ test: ## install what is missing, build, run all tests
 	@tests/deps build test
 	@$(MAKE) --no-print-directory -j$$(nproc) all unit
 	@tests/run $(B)
+
+test-vm: ## run most end-to-end tests on kernels of Debian from 5.10 on, in QEMU (25 minutes)
+	@tests/deps build test vm
+	@$(MAKE) --no-print-directory -j$$(nproc) all
+	@tests/run --only vm-all $(B)
 
 unit: $(UNIT) ## build the unit tests (SAN=1: with the address and undefined-behaviour sanitizers)
 

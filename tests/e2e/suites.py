@@ -14,7 +14,7 @@ import time
 from harness import Skip
 
 KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
-SECURITY = {"bullseye", "trixie"}
+SECURITY = {"bullseye", "bookworm", "trixie"}
 PACKAGES = ["base-files", "openssl", "curl", "coreutils", "dash"]
 
 
@@ -54,6 +54,25 @@ def mirrors():
     return dict(line.split("|", 1) for line in out.splitlines() if "|" in line)
 
 
+def sources_of(suite):
+    where = mirrors()
+    if "Debian" not in where:
+        raise Unavailable("this machine's apt has no source of Debian")
+    sources = [("Debian", suite)]
+    if suite in SECURITY and "Debian-Security" in where:
+        sources.append(("Debian-Security", f"{suite}-security"))
+    return "".join(f"deb [signed-by={KEYS}] {where[label]} {name} main\n"
+                   for label, name in sources)
+
+
+def read(path):
+    try:
+        with open(path) as f:
+            return f.read()
+    except FileNotFoundError:
+        return None
+
+
 def apt_of(suite, arch):
     """
     The words with which apt-get and apt-cache know a suite and nothing of this machine, after
@@ -76,17 +95,13 @@ def apt_of(suite, arch):
     }
     words = ["-q"] + [w for k, v in options.items() for w in ("-o", f"{k}={v}")]
     with locked(folder):
-        done = f"{folder}/updated"
-        if not os.path.exists(done) or time.time() - os.path.getmtime(done) > 86400:
-            where = mirrors()
-            if "Debian" not in where:
-                raise Unavailable("this machine's apt has no source of Debian")
+        done, sources = f"{folder}/updated", sources_of(suite)
+        if not os.path.exists(done) or time.time() - os.path.getmtime(done) > 86400 or \
+                read(f"{folder}/sources") != sources:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(done)
             with open(f"{folder}/sources", "w") as f:
-                sources = [("Debian", suite)]
-                if suite in SECURITY and "Debian-Security" in where:
-                    sources.append(("Debian-Security", f"{suite}-security"))
-                for label, name in sources:
-                    f.write(f"deb [signed-by={KEYS}] {where[label]} {name} main\n")
+                f.write(sources)
             open(f"{folder}/status", "w").close()
             or_unavailable("apt-get update", *run("apt-get", *words, "update"))
             open(done, "w").close()

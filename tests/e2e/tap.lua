@@ -1,33 +1,39 @@
 -- SPDX-License-Identifier: MIT
 -- Every call's bytes as JSON lines, for the tests to compare with what the programs said.
--- usage: tlsscope -f json -o FILE tap.lua [all|default|N [WAY OF ATTACHING]]
-local want, attach = ...
-config({ buffer = "64M", attach = attach })
+-- usage: tlsscope -f json -o FILE tap.lua [all|default|N [WAY OF ATTACHING|- [PROBE,...]]]
+local want, attach, probes = ...
+config({ buffer = "64M", attach = attach ~= "-" and attach or nil })
 
 local opts = {}
 if want ~= "default" then
 	opts.capture = tonumber(want) or want or "all"
 end
 
-local piece <const> = 2048
-
-local function hex(s)
-	local out = {}
-	for i = 1, #s, piece do
-		local part = s:sub(i, i + piece - 1)
-		out[#out + 1] = ("%02x"):rep(#part):format(part:byte(1, -1))
-	end
-	return table.concat(out)
+local digits = {}
+for i = 0, 255 do
+	digits[string.char(i)] = ("%02x"):format(i)
 end
 
-on.tls_data(opts, function(e)
+local function hex(s)
+	local text = s:gsub(".", digits)
+	return text
+end
+
+local function show(e)
+	local conn = e.conn
 	emit({
-		type = "data", pid = e.pid, tid = e.tid, uid = e.uid, comm = e.comm, conn = e.conn.id,
+		type = "data", pid = e.pid, tid = e.tid, uid = e.uid, comm = e.comm, conn = conn.id,
 		dir = e.dir, len = e.len, truncated = e.truncated, gap = e.gap, peeked = e.peeked,
 		probe = e.probe, func = e.func, lib = e.lib, kind = e.kind, goid = e.goid,
-		fd = e.conn.fd, hex = hex(e.data or ""),
+		record = e.record, ktls = e.ktls, fd = conn.fd, laddr = conn.laddr,
+		lport = conn.lport, raddr = conn.raddr, rport = conn.rport, version = conn.version,
+		cipher = conn.cipher, hex = hex(e.data or ""),
 	})
-end)
+end
+
+for name in (probes or "tls_data"):gmatch("[^,]+") do
+	on(name, opts, show)
+end
 
 on.start(function()
 	emit({ type = "ready" })
