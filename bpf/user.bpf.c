@@ -38,6 +38,17 @@ struct {
 	__type(value, __u32);
 } more SEC(".maps"); /* leave_more */
 
+/*
+ * Since 6.13 a program of this type may get a stack of its own for each processor, though in a
+ * uprobe it can be preempted there by another run of itself. One with a tail call gets none: this
+ * one, of what is in no slot, is never more than that.
+ */
+static __always_inline void keep_stack(void *ctx, const struct ts_rule *rule)
+{
+	if (!rule)
+		bpf_tail_call(ctx, &more, 1);
+}
+
 static __always_inline __u32 rule_id(void *ctx)
 {
 	if (fixed_rule || !bpf_core_enum_value_exists(enum bpf_func_id___local,
@@ -84,6 +95,7 @@ int enter(void *ctx)
 	struct call n = {};
 	__s64 refs;
 
+	keep_stack(ctx, rule);
 	if (!rule || !ctl || !get_value(ctx, &rule->conn, (__s64 *)&n.conn))
 		return 0;
 	if (rule->role == TS_ROLE_CLOSE) {
@@ -163,6 +175,7 @@ int leave(void *ctx)
 	struct call c = {};
 	__u64 g = 0;
 
+	keep_stack(ctx, rule);
 	if (!rule || !ctl || !take_call(ctx, rule, id, &c, &g))
 		return 0;
 	if (prepare(ctx, ctl, rule, &c, g, &s))

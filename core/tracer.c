@@ -345,7 +345,8 @@ void tracer_counters(const struct tracer *t, uint64_t counters[TS_CNT_COUNT])
 		for (cpu = 0; cpu < cpus; cpu++)
 			counters[i] += values[cpu];
 	}
-	counters[TS_CNT_MISSED] = program_misses(t->enter) + program_misses(t->leave);
+	counters[TS_CNT_MISSED] = program_misses(t->enter) + program_misses(t->leave) +
+				  tracer_kernel_misses(t, program_misses);
 	free(values);
 }
 

@@ -161,6 +161,28 @@ int tracer_hook(struct tracer *t, struct traced_func *f)
 	return ret;
 }
 
+uint64_t tracer_kernel_misses(const struct tracer *t, uint64_t (*misses)(int fd))
+{
+	const struct traced_file *f;
+	struct bpf_program *p;
+	uint64_t sum = 0;
+	size_t i, j;
+
+	for (i = 0; i < t->files_count; i++) {
+		f = &t->files[i];
+		for (j = 0; j < f->funcs_count; j++) {
+			if (!f->funcs[j].object)
+				continue;
+			bpf_object__for_each_program(p, f->funcs[j].object)
+			{
+				if (bpf_program__fd(p) >= 0)
+					sum += misses(bpf_program__fd(p));
+			}
+		}
+	}
+	return sum;
+}
+
 int tracer_attach_kernel(struct tracer *t, struct resolve_plan *plan, struct ts_err *err)
 {
 	struct traced_file *f;

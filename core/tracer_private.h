@@ -72,6 +72,8 @@ int tracer_add_file(struct tracer *t, int fd, const char *path, const struct res
 int tracer_add_link(struct tracer *t, struct probe_link link);
 /* Hooks a function of the kernel that has a rule. Says how in func.how. 0 or -errno. */
 int tracer_hook(struct tracer *t, struct traced_func *func);
+/* What `misses` says of each program that hooks the kernel, summed. */
+uint64_t tracer_kernel_misses(const struct tracer *t, uint64_t (*misses)(int fd));
 /* Brings a file's rules up to date, and attaches the functions that were not wanted before. */
 int tracer_sync_file(struct tracer *t, struct traced_file *f, struct ts_err *err);
 void tracer_free_file(struct traced_file *f);
