@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Plaintext at the border of the kernel's own TLS: every call of a program of ours, and real programs."""
+"""Plaintext at the border of the kernel's own TLS: every call, by a program of ours."""
 import fcntl
 import json
 import os
@@ -43,9 +43,9 @@ for _version, _ciphers, _probes in (
 def ktls_sizes(lab):
     """Around a record's size, and up to 1 MiB in one call."""
     sizes = [1, 2, 4095, 4096, 4097, 16383, 16384, 16385, 32768, 32769, 65537, 100000]
-    steps = [f"{way}{how}:{n}" for n in sizes for way, how in (("", "send/recv"), ("<", "write/read"))]
-    seen, p = talked(lab, *steps, "writev/readv:300000", "<send/recv:1048576", "sendfile/recv:300000",
-                     "send/read:40000@37")
+    steps = [f"{how}:{n}" for n in sizes for how in ("send/recv", "<write/read")]
+    seen, p = talked(lab, *steps, "writev/readv:300000", "<send/recv:1048576",
+                     "sendfile/recv:300000", "send/read:40000@37")
     check_all(seen, p)
 
 
@@ -68,8 +68,9 @@ def ktls_connections(lab):
 @ktls_case()
 def ktls_capture_cuts(lab):
     """The first bytes of a call, whatever pieces they are in."""
-    seen, p = talked(lab, "send/recv:50", "writev/readv:5000", "<wide/wide:60000", "sendfile/recv:9000",
-                     "<splice/splice:3000", "<uring_fixed/recvmsg:3000", want="1000")
+    seen, p = talked(lab, "send/recv:50", "writev/readv:5000", "<wide/wide:60000",
+                     "sendfile/recv:9000", "<splice/splice:3000", "<uring_fixed/recvmsg:3000",
+                     want="1000")
     for t in said(p):
         calls = ktls.of_connection(seen, t)
         for way in ("in", "out"):
@@ -103,7 +104,8 @@ def ktls_used_by_the_kernel(lab):
             sent[name, way] = b"".join(c["data"] for c in mine if c["dir"] == way)
     for way in ("in", "out"):
         other = "out" if way == "in" else "in"
-        same(f"the kernel's {way}, the server's {other}", sent["client", way], sent["server", other])
+        same(f"the kernel's {way}, the server's {other}", sent["client", way],
+             sent["server", other])
         check(len(sent["server", other]) == ends["server"][other]["bytes"],
               f"{len(sent['server', other])} bytes, not {ends['server'][other]['bytes']}")
     check(ktls.text(8, 4096, 12288) in sent["client", "in"], "the blocks read were not seen")
@@ -178,7 +180,9 @@ ERRORS = """
 on("ktls_*", {errors = true}, function(e)
     if e.err then emit{type = "error", pid = e.pid, dir = e.dir, err = e.err, len = e.len} end
 end)
-on("ktls_*", function(e) emit{type = "call", pid = e.pid, dir = e.dir, len = e.len, err = e.err} end)
+on("ktls_*", function(e)
+    emit{type = "call", pid = e.pid, dir = e.dir, len = e.len, err = e.err}
+end)
 """ + EVENT
 
 
@@ -229,7 +233,8 @@ def ktls_loss_is_counted(lab):
     lost = [r for r in seen.records if r["type"] == "lost"]
     events, size_lost = (sum(r[k] or 0 for r in lost) for k in ("events", "bytes"))
     check(events > 0, "nothing was lost: the handler is not slow enough for this test")
-    check(len(calls) + events == rounds, f"{len(calls)} delivered and {events} lost are not {rounds}")
+    check(len(calls) + events == rounds,
+          f"{len(calls)} delivered and {events} lost are not {rounds}")
     total = sum(c["n"] for c in calls) + size_lost
     check(total == rounds * size, f"{total} bytes delivered and lost are not {rounds * size}")
     at = 0
@@ -319,8 +324,7 @@ def ktls_absent_is_told(lab):
     with ktls.module(lab, fcntl.LOCK_SH):
         if not ktls.missing():
             raise Skip("this kernel has kTLS")
-        p = lab.spawn([TLSSCOPE, "-f", "json", "-e", "on.ktls_send(function() end) on.start(function() "
-                       'emit{type = "ready"} end)'])
+        p = lab.spawn([TLSSCOPE, "-e", "on.ktls_send(function() end)"])
         wait_for("sentence about kTLS", lambda: "TLS" in p.err() or p.poll() is not None)
         check("module tls" in p.err(), f"not a word about kTLS: {p.err()!r}")
         p.stop(signal.SIGINT)
@@ -333,7 +337,7 @@ def ktls_absent_is_told(lab):
 
 @ktls_case()
 def ktls_recipes_and_replay(lab):
-    """A command of -c is seen from its first byte; its recording gives the same, and serves recipes."""
+    """A command of -c from its first byte; its recording gives the same, and serves recipes."""
     record, report = lab.path("record"), lab.path("said")
     command = f"{ktls.program(lab)} send/recv:3000 '<sendfile/recv:20000' alert >{report}"
     code = """
@@ -352,7 +356,8 @@ def ktls_recipes_and_replay(lab):
         for way in ("in", "out"):
             mine = [c for c in calls if c["pid"] == t["pid"] and c["dir"] == way]
             data = "".join(c["data"] for c in mine if c["record"] == "data")
-            same(f"{ktls.whose(t)}, {way}", data.encode(), ktls.text(t[way]["tag"], 0, t[way]["bytes"]))
+            same(f"{ktls.whose(t)}, {way}", data.encode(),
+                 ktls.text(t[way]["tag"], 0, t[way]["bytes"]))
     shown = lab.run([TLSSCOPE, "-r", record, "sniff"]).out()
     for tag in (2, 3):
         check(shown.count(b"%07x.0000001" % tag) == 2, f"sniff shows direction {tag} not twice")

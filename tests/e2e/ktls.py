@@ -215,7 +215,9 @@ local function keep(e)
          version = e.conn.version}
 end
 for name in names:gmatch("[^,]+") do on(name, {capture = "all"}, keep) end
-on.lost(function(l) emit{type = "lost", events = l.events, bytes = l.bytes, reasons = l.reasons} end)
+on.lost(function(l)
+    emit{type = "lost", events = l.events, bytes = l.bytes, reasons = l.reasons}
+end)
 on.stop(function() for _, f in pairs(files) do f:close() end end)
 on.attach(function(a) emit{type = "attach", path = a.path, problem = a.problem} end)
 """
