@@ -41,12 +41,13 @@ struct {
 /*
  * Since 6.13 a program of this type may get a stack of its own for each processor, though in a
  * uprobe it can be preempted there by another run of itself. One with a tail call gets none: this
- * one, of what is in no slot, is never more than that.
+ * one, of what is in no slot, is never more than that. A constant slot would be tracked by the
+ * kernel, which keeps the map for ever if a load is killed at the wrong moment.
  */
-static __always_inline void keep_stack(void *ctx, const struct ts_rule *rule)
+static __always_inline void keep_stack(void *ctx, const struct ts_rule *rule, __u32 id)
 {
 	if (!rule)
-		bpf_tail_call(ctx, &more, 1);
+		bpf_tail_call(ctx, &more, id | 1);
 }
 
 static __always_inline __u32 rule_id(void *ctx)
@@ -95,7 +96,7 @@ int enter(void *ctx)
 	struct call n = {};
 	__s64 refs;
 
-	keep_stack(ctx, rule);
+	keep_stack(ctx, rule, id);
 	if (!rule || !ctl || !get_value(ctx, &rule->conn, (__s64 *)&n.conn))
 		return 0;
 	if (rule->role == TS_ROLE_CLOSE) {
@@ -175,7 +176,7 @@ int leave(void *ctx)
 	struct call c = {};
 	__u64 g = 0;
 
-	keep_stack(ctx, rule);
+	keep_stack(ctx, rule, id);
 	if (!rule || !ctl || !take_call(ctx, rule, id, &c, &g))
 		return 0;
 	if (prepare(ctx, ctl, rule, &c, g, &s))
