@@ -41,8 +41,7 @@ struct {
 /*
  * Since 6.13 a program of this type may get a stack of its own for each processor, though in a
  * uprobe it can be preempted there by another run of itself. One with a tail call gets none: this
- * one, of what is in no slot, is never more than that. A constant slot would be tracked by the
- * kernel, which keeps the map for ever if a load is killed at the wrong moment.
+ * one, of what is in no slot, is never more than that.
  */
 static __always_inline void keep_stack(void *ctx, const struct ts_rule *rule, __u32 id)
 {
