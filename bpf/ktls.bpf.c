@@ -46,13 +46,6 @@ struct {
 	__type(value, struct above);
 } socks SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, __u32);
-} more SEC(".maps");
-
 static const struct kcall no_kcall;
 
 /* --- the call of a library above, whose work this is */
@@ -426,23 +419,12 @@ static __always_inline int leave(__s32 ret)
 	return 0;
 }
 
-/* A kernel without bpf_loop: some pieces, then the rest in a program that does the same. */
-static __always_inline int leave_some(void *ctx, struct kcall *k, __u64 *thread)
+/* A step of leave_no_loop. 1: no more should follow. */
+__noinline int send_step(__u64 thread)
 {
-	int i;
+	struct kcall *k = bpf_map_lookup_elem(&kcalls, &thread);
 
-#pragma unroll
-	for (i = 0; i < 4; i++) {
-		if (send_pieces(&k->sending, &k->pieces, &k->sent)) {
-			bpf_map_delete_elem(&kcalls, thread);
-			return 0;
-		}
-	}
-	bpf_tail_call(ctx, &more, 0);
-	/* So many pieces that the kernel ends it: the rest is told as lost. */
-	count(TS_CNT_LOST_BYTES, k->sending.want - k->sent);
-	bpf_map_delete_elem(&kcalls, thread);
-	return 0;
+	return k ? send_pieces(&k->sending, &k->pieces, &k->sent) : 1;
 }
 
 /* --- programs */
@@ -562,6 +544,7 @@ int leave_fexit(__u64 *ctx)
 	return leave(ret);
 }
 
+/* For kernels before 5.17, which have no bpf_loop. */
 SEC("kretprobe")
 int leave_no_loop(void *ctx)
 {
@@ -571,17 +554,8 @@ int leave_no_loop(void *ctx)
 
 	if (!k)
 		return 0;
-	if (ctl && prepare(k, ctl, RETURN_OF(ctx)))
-		return leave_some(ctx, k, &thread);
+	if (ctl && prepare(k, ctl, RETURN_OF(ctx)) && !SEND_STEPS(thread))
+		count(TS_CNT_LOST_BYTES, k->sending.want - k->sent);
 	bpf_map_delete_elem(&kcalls, &thread);
 	return 0;
-}
-
-SEC("kretprobe")
-int leave_no_loop_more(void *ctx)
-{
-	__u64 thread;
-	struct kcall *k = find_kcall(&thread);
-
-	return k ? leave_some(ctx, k, &thread) : 0;
 }

@@ -5,6 +5,8 @@
 
 #include "send.h"
 
+extern const volatile struct ts_hook hook;
+
 enum pieces_kind {
 	PIECES_NONE,   /* of a kind that cannot be read */
 	PIECES_FLAT,   /* one range of user memory: `at` */
@@ -32,8 +34,6 @@ struct piece {
  * Where the kernel sees a page: x86_64's direct mapping (arch/x86/include/asm/page_64.h and
  * pgtable_64_types.h), which is at a random place. 0 on other architectures.
  */
-extern const void page_offset_base __ksym __weak;
-extern const void vmemmap_base __ksym __weak;
 enum { PAGE_SHIFT = 12 };
 
 static __always_inline __u64 page_address(__u64 page)
@@ -41,9 +41,9 @@ static __always_inline __u64 page_address(__u64 page)
 	const __u32 size = bpf_core_type_size(struct page);
 	__u64 direct = 0, map = 0;
 
-	if (!&page_offset_base || !&vmemmap_base || !size ||
-	    bpf_probe_read_kernel(&direct, sizeof(direct), &page_offset_base) ||
-	    bpf_probe_read_kernel(&map, sizeof(map), &vmemmap_base) || page < map)
+	if (!size ||
+	    bpf_probe_read_kernel(&direct, sizeof(direct), (void *)hook.page_offset_base) ||
+	    bpf_probe_read_kernel(&map, sizeof(map), (void *)hook.vmemmap_base) || page < map)
 		return 0;
 	return direct + ((page - map) / size << PAGE_SHIFT);
 }

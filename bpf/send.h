@@ -92,15 +92,6 @@ static __always_inline long send_piece(struct sending *s, __u64 off, __u32 n, co
 	return left <= n;
 }
 
-/* Sends the record with the bytes from off on of a call whose bytes are in one piece. */
-static long send_record(struct sending *s, __u64 off)
-{
-	__u64 left = s->want - off;
-	__u32 n = left < TS_CHUNK ? left : TS_CHUNK;
-
-	return send_piece(s, off, n, (void *)(s->buf + off), SPACE_USER);
-}
-
 /* The consumer is woken once: it says when it sleeps again. */
 static __u64 wake_flags(struct ts_control *c)
 {
@@ -110,21 +101,19 @@ static __u64 wake_flags(struct ts_control *c)
 	return BPF_RB_FORCE_WAKEUP;
 }
 
-static __always_inline long send_two(struct sending *s, __u64 off)
-{
-	return send_record(s, off) || send_record(s, off + TS_CHUNK);
-}
-
 /*
- * What a kernel without bpf_loop sends at once. No loop and no function: old verifiers refuse some
- * layouts of the one ("back-edge"), and have three times the work with the other.
+ * For kernels without bpf_loop: send_step(thread), a function that is not static, which the
+ * verifier looks at once, not once a step; until it says that no more should follow. False: too
+ * many steps.
  */
-#define SOME_BYTES (8 * TS_CHUNK)
-static __always_inline long send_some(struct sending *s, __u64 off)
-{
-	return send_two(s, off) || send_two(s, off + 2 * TS_CHUNK) ||
-	       send_two(s, off + 4 * TS_CHUNK) || send_two(s, off + 6 * TS_CHUNK);
-}
+#define MOST_STEPS 4096
+#define SEND_STEPS(thread)                                                                         \
+	({                                                                                         \
+		int i_, done_ = 0;                                                                 \
+		for (i_ = 0; i_ < MOST_STEPS && !done_; i_++)                                      \
+			done_ = send_step(thread);                                                 \
+		done_ != 0;                                                                        \
+	})
 
 static __always_inline void fill_task(struct ts_data *d)
 {

@@ -145,6 +145,7 @@ struct ts_hook {
 	__u16 args[TS_HOOK_ARGS]; /* byte offsets in struct pt_regs of a function's arguments, */
 	__u16 ret, sp;		  /* its return value and the stack pointer */
 	__u32 zero;
+	__u64 page_offset_base, vmemmap_base; /* where the kernel has these; 0: it has not */
 };
 
 /*
@@ -257,6 +258,6 @@ _Static_assert(sizeof(struct ts_filter_id) == 24, "layout");
 _Static_assert(sizeof(struct ts_record) == 8, "layout");
 _Static_assert(sizeof(struct ts_data) == 168, "layout");
 _Static_assert(sizeof(struct ts_conn_info) == 80, "layout");
-_Static_assert(sizeof(struct ts_hook) == 24, "layout");
+_Static_assert(sizeof(struct ts_hook) == 40, "layout");
 
 #endif

@@ -17,10 +17,10 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
  */
 const volatile __u32 fixed_rule SEC(".rodata.rule") = 0;
 
-/* What leave_no_loop has not sent yet of the call that a thread has made. */
+/* A call that leave_no_loop sends. */
 struct rest {
 	struct call call;
-	__u64 off;
+	__u64 off; /* bytes sent so far */
 	struct sending sending;
 };
 
@@ -36,7 +36,7 @@ struct {
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, __u32);
-} more SEC(".maps"); /* leave_more */
+} nothing SEC(".maps");
 
 /*
  * Since 6.13 a program of this type may get a stack of its own for each processor, though in a
@@ -46,7 +46,7 @@ struct {
 static __always_inline void keep_stack(void *ctx, const struct ts_rule *rule, __u32 id)
 {
 	if (!rule)
-		bpf_tail_call(ctx, &more, id | 1);
+		bpf_tail_call(ctx, &nothing, id | 1);
 }
 
 static __always_inline __u32 rule_id(void *ctx)
@@ -160,6 +160,15 @@ static __always_inline int end_call(struct ts_control *ctl, const struct ts_rule
 	return 0;
 }
 
+/* Sends the record with the bytes from off on of a call whose bytes are in one piece. */
+static long send_record(struct sending *s, __u64 off)
+{
+	__u64 left = s->want - off;
+	__u32 n = left < TS_CHUNK ? left : TS_CHUNK;
+
+	return send_piece(s, off, n, (void *)(s->buf + off), SPACE_USER);
+}
+
 static long send_next(__u32 i, void *ctx)
 {
 	return send_record(ctx, (__u64)i * TS_CHUNK);
@@ -183,51 +192,41 @@ int leave(void *ctx)
 	return end_call(ctl, rule, &c);
 }
 
-/*
- * For kernels before 5.17, which have no bpf_loop; before 5.13 its callback is refused even where
- * it is never reached. What is more than some records is sent by leave_more, which follows itself:
- * as often as the kernel lets it, for 4 MiB or more of a call.
- */
+/* A step of leave_no_loop. 1: no more should follow. */
+__noinline int send_step(__u64 thread)
+{
+	struct rest *rest = bpf_map_lookup_elem(&rests, &thread);
+	__u64 off;
+
+	if (!rest)
+		return 1;
+	off = rest->off;
+	rest->off += TS_CHUNK;
+	return send_record(&rest->sending, off);
+}
+
+/* For kernels before 5.17, which have no bpf_loop. */
 SEC("uprobe")
 int leave_no_loop(void *ctx)
 {
 	__u32 id = rule_id(ctx);
 	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
-	struct ts_control *ctl = get_control();
-	struct rest rest = {.off = SOME_BYTES};
 	__u64 thread = bpf_get_current_pid_tgid(), g = 0;
+	struct ts_control *ctl = get_control();
+	struct rest rest = {};
 
 	if (!rule || !ctl || !take_call(ctx, rule, id, &rest.call, &g))
 		return 0;
-	if (prepare(ctx, ctl, rule, &rest.call, g, &rest.sending) && !send_some(&rest.sending, 0)) {
-		if (!bpf_map_update_elem(&rests, &thread, &rest, BPF_ANY))
-			bpf_tail_call(ctx, &more, 0);
-		count(TS_CNT_LOST_BYTES, rest.sending.want - rest.off);
+	if (prepare(ctx, ctl, rule, &rest.call, g, &rest.sending)) {
+		if (bpf_map_update_elem(&rests, &thread, &rest, BPF_ANY)) {
+			count(TS_CNT_LOST_EVENTS, 1);
+			count(TS_CNT_LOST_BYTES, rest.sending.want);
+		} else if (!SEND_STEPS(thread)) {
+			count(TS_CNT_LOST_BYTES, rest.sending.want - MOST_STEPS * TS_CHUNK);
+		}
+		bpf_map_delete_elem(&rests, &thread);
 	}
 	return end_call(ctl, rule, &rest.call);
-}
-
-SEC("uprobe")
-int leave_more(void *ctx)
-{
-	__u64 thread = bpf_get_current_pid_tgid(), off;
-	struct rest *rest = bpf_map_lookup_elem(&rests, &thread);
-	struct ts_control *ctl = get_control();
-	struct ts_rule *rule;
-
-	if (!rest || !ctl)
-		return 0;
-	off = rest->off;
-	rest->off += SOME_BYTES;
-	if (!send_some(&rest->sending, off)) {
-		bpf_tail_call(ctx, &more, 0);
-		count(TS_CNT_LOST_BYTES, rest->sending.want - rest->off);
-	}
-	rule = bpf_map_lookup_elem(&rules, &rest->call.rule);
-	if (rule)
-		end_call(ctl, rule, &rest->call);
-	bpf_map_delete_elem(&rests, &thread);
-	return 0;
 }
 
 /* A thread's calls in flight, and a process' place in the filters, end with it. */

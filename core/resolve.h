@@ -33,6 +33,12 @@ struct resolve_func {
  * Owned by the caller; resolve_free. notes are sentences for -v and --dry-run: what was left out
  * and why, lines ended by \n.
  */
+/* What the running kernel's table of symbols tells; addresses are 0 where it does not. */
+struct resolve_kernel {
+	uint64_t page_offset_base, vmemmap_base; /* of x86_64: where pages are */
+	bool preempt_off; /* kprobe.multi is on the function graph (6.14): not preempted in it */
+};
+
 struct resolve_plan {
 	const struct lib_row *row;
 	char about[128]; /* what the file tells of itself: "go1.24.4, arguments in registers"; or ""
@@ -41,6 +47,7 @@ struct resolve_plan {
 	size_t funcs_count;
 	struct resolve_site *sites;
 	size_t sites_count;
+	struct resolve_kernel kernel; /* of lib_kernel's plan */
 	struct ts_buf notes;
 };
 

@@ -60,11 +60,28 @@ static void add_named(struct resolve_work *w, const char *name)
 	}
 }
 
+static void add_symbol(struct resolve_work *w, uint64_t addr, char type, const char *name)
+{
+	struct resolve_kernel *k = &w->plan->kernel;
+
+	if (!strcmp(name, "page_offset_base"))
+		k->page_offset_base = addr;
+	else if (!strcmp(name, "vmemmap_base"))
+		k->vmemmap_base = addr;
+	else if (!strcmp(name, "fprobe_graph_ops"))
+		k->preempt_off = true;
+	else if (type == 't' || type == 'T')
+		add_named(w, name);
+}
+
 int resolve_kernel(struct resolve_plan *out, struct ts_err *err)
 {
+	static const char *const starts[] = {" tls_", " page_off", " vmemmap_b", " fprobe_g"};
 	struct resolve_work w = {.row = &lib_kernel, .plan = out};
 	char line[512], name[256], type;
+	unsigned long long addr;
 	FILE *f;
+	size_t i;
 
 	memset(out, 0, sizeof(*out));
 	out->row = &lib_kernel;
@@ -72,9 +89,10 @@ int resolve_kernel(struct resolve_plan *out, struct ts_err *err)
 	if (!f)
 		return ts_fail(err, errno, "cannot read /proc/kallsyms: %s", strerror(errno));
 	while (fgets(line, sizeof(line), f))
-		if (strstr(line, " tls_") && sscanf(line, "%*x %c %255s", &type, name) == 2 &&
-		    (type == 't' || type == 'T'))
-			add_named(&w, name);
+		for (i = 0; i < sizeof(starts) / sizeof(*starts); i++)
+			if (strstr(line, starts[i]) &&
+			    sscanf(line, "%llx %c %255s", &addr, &type, name) == 3)
+				add_symbol(&w, addr, type, name);
 	fclose(f);
 	if (!w.no_memory)
 		return 0;

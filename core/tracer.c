@@ -54,11 +54,6 @@ static int set_ring_size(struct bpf_object *object, size_t bytes)
 	return bpf_map__set_max_entries(ring, (__u32)size);
 }
 
-static bool lacks_loop(const struct tracer *t)
-{
-	return strcmp(t->leave_name, "leave");
-}
-
 struct bpf_object *tracer_open_object(const struct tracer *t)
 {
 	const struct embed_file *file = embed_find("bpf/user.bpf.o");
@@ -73,10 +68,7 @@ struct bpf_object *tracer_open_object(const struct tracer *t)
 	bpf_object__for_each_program(p, o)
 	{
 		name = bpf_program__name(p);
-		/* leave_more is the same for all copies: the first object has it. */
-		if (!strcmp(name, "leave_more"))
-			bpf_program__set_autoload(p, !t->object && lacks_loop(t));
-		else if (!strncmp(name, "leave", 5))
+		if (!strncmp(name, "leave", 5))
 			bpf_program__set_autoload(p, !strcmp(name, t->leave_name));
 	}
 	return o;
@@ -85,15 +77,6 @@ struct bpf_object *tracer_open_object(const struct tracer *t)
 static int program_fd(const struct bpf_object *object, const char *name)
 {
 	return bpf_program__fd(bpf_object__find_program_by_name(object, name));
-}
-
-int tracer_set_tail(struct bpf_object *object, const char *name)
-{
-	int map = bpf_object__find_map_fd_by_name(object, "more");
-	int fd = program_fd(object, name);
-	__u32 zero = 0;
-
-	return bpf_map_update_elem(map, &zero, &fd, BPF_ANY) ? -errno : 0;
 }
 
 static int load_object(struct tracer *t, const struct tracer_options *o, struct ts_err *err)
@@ -116,9 +99,7 @@ static int load_object(struct tracer *t, const struct tracer_options *o, struct 
 		return explain_load(-ret, err);
 	t->enter = program_fd(t->object, "enter");
 	t->leave = program_fd(t->object, t->leave_name);
-	if (lacks_loop(t))
-		ret = tracer_set_tail(t->object, "leave_more");
-	return ret ? ts_fail(err, -ret, "cannot set up the BPF programs: %s", strerror(-ret)) : 0;
+	return 0;
 }
 
 /* By version only where the kernel cannot be asked. */

@@ -35,10 +35,32 @@ static bool is_recv_old(void)
 	return old;
 }
 
-static struct ts_hook hook_of(const struct traced_func *f)
+/* A way of hooking, in the order in which they are tried. */
+struct hook_way {
+	const char *name;
+	const char *enter, *leave,
+		*leave_no_loop; /* suffix of the program at the entry, and names */
+};
+
+/*
+ * fentry and fexit programs can be preempted where the kernel is preemptible, and do not run for
+ * the next thread on that processor; kprobe.multi's are not, once the function graph runs them.
+ */
+static const struct hook_way ways[] = {
+	{"kprobe.multi", "kprobe", "leave_kretprobe", "leave_no_loop"},
+	{"fentry", "fentry", "leave_fexit", NULL},
+	{"kprobe", "kprobe", "leave_kretprobe", "leave_no_loop"},
+};
+enum { WAY_MULTI, WAY_FENTRY, WAY_KPROBE, WAYS };
+
+static struct ts_hook hook_of(const struct tracer *t, const struct traced_func *f)
 {
 	const struct arch *arch = arch_host();
-	struct ts_hook hook = {.rule = f->rule, .ret = arch->ret, .sp = arch->sp};
+	struct ts_hook hook = {.rule = f->rule,
+			       .ret = arch->ret,
+			       .sp = arch->sp,
+			       .page_offset_base = t->symbols.page_offset_base,
+			       .vmemmap_base = t->symbols.vmemmap_base};
 
 	memcpy(hook.args, arch->args, sizeof(hook.args));
 	return hook;
@@ -57,7 +79,7 @@ static void share_maps(struct tracer *t, struct bpf_object *o, const struct ts_h
 		name = bpf_map__name(m);
 		if (strstr(name, ".rodata.hook"))
 			memcpy((void *)bpf_map__initial_value(m, &size), hook, sizeof(*hook));
-		if (strchr(name, '.') || !strcmp(name, "more"))
+		if (strchr(name, '.'))
 			continue;
 		fd = tracer_map_fd(t, name);
 		if (fd < 0 && t->kernel)
@@ -67,8 +89,8 @@ static void share_maps(struct tracer *t, struct bpf_object *o, const struct ts_h
 	}
 }
 
-static void choose_programs(struct bpf_object *o, const char *enter, const char *leave,
-			    const char *more, const char *target)
+static void choose_programs(struct bpf_object *o, const struct hook_way *way, const char *enter,
+			    const char *leave, const char *target)
 {
 	struct bpf_program *p;
 	const char *name;
@@ -76,21 +98,26 @@ static void choose_programs(struct bpf_object *o, const char *enter, const char 
 	bpf_object__for_each_program(p, o)
 	{
 		name = bpf_program__name(p);
-		if (strcmp(name, enter) && strcmp(name, leave) && strcmp(name, more))
+		if (strcmp(name, enter) && strcmp(name, leave))
 			bpf_program__set_autoload(p, false);
-		else if (bpf_program__type(p) == BPF_PROG_TYPE_TRACING)
+		else if (way == &ways[WAY_FENTRY])
 			bpf_program__set_attach_target(p, 0, target);
+		else if (way == &ways[WAY_MULTI])
+			bpf_program__set_expected_attach_type(p, BPF_TRACE_KPROBE_MULTI);
 	}
 }
 
-static int link_program(struct tracer *t, struct bpf_object *o, const char *name,
-			const char *target, bool returns)
+static int link_program(struct tracer *t, struct bpf_object *o, const struct hook_way *way,
+			const char *name, const char *target, bool returns)
 {
+	LIBBPF_OPTS(bpf_kprobe_multi_opts, opts, .syms = &target, .cnt = 1, .retprobe = returns);
 	struct bpf_program *p = bpf_object__find_program_by_name(o, name);
 	struct bpf_link *link;
 
-	if (bpf_program__type(p) == BPF_PROG_TYPE_TRACING)
+	if (way == &ways[WAY_FENTRY])
 		link = bpf_program__attach(p);
+	else if (way == &ways[WAY_MULTI])
+		link = bpf_program__attach_kprobe_multi_opts(p, NULL, &opts);
 	else
 		link = bpf_program__attach_kprobe(p, returns, target);
 	if (!link)
@@ -102,33 +129,33 @@ static int link_program(struct tracer *t, struct bpf_object *o, const char *name
 	return 0;
 }
 
-static int hook_by(struct tracer *t, struct traced_func *f, const char *way, const char *leave)
+static int hook_by(struct tracer *t, struct traced_func *f, const struct hook_way *way)
 {
 	const struct embed_file *file = embed_find("bpf/ktls.bpf.o");
 	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = "tlsscope_ktls");
-	const char *more = strcmp(leave, "leave_no_loop") ? "" : "leave_no_loop_more";
+	const char *leave = strcmp(t->leave_name, "leave") ? way->leave_no_loop : way->leave;
 	const char *target = f->func.name;
-	struct ts_hook hook = hook_of(f);
+	struct ts_hook hook = hook_of(t, f);
 	bool calls = f->func.func->role == TS_ROLE_CALL;
 	struct bpf_object *o;
 	char enter[64];
 	int ret;
 
+	if (!leave)
+		return -ENOTSUP;
 	snprintf(enter, sizeof(enter), "%s%s_%s", f->func.func->program,
-		 !strcmp(f->func.func->program, "recv") && is_recv_old() ? "_old" : "", way);
+		 !strcmp(f->func.func->program, "recv") && is_recv_old() ? "_old" : "", way->enter);
 	o = bpf_object__open_mem(file->data, (size_t)(file->end - file->data), &opts);
 	if (!o)
 		return -errno;
 	share_maps(t, o, &hook);
-	choose_programs(o, enter, calls ? leave : "", calls ? more : "", target);
+	choose_programs(o, way, enter, calls ? leave : "", target);
 	ret = bpf_object__load(o);
-	if (!ret && calls && *more)
-		ret = tracer_set_tail(o, more);
 	/* The return first: no call is begun that could not end. */
 	if (!ret && calls)
-		ret = link_program(t, o, leave, target, true);
+		ret = link_program(t, o, way, leave, target, true);
 	if (!ret)
-		ret = link_program(t, o, enter, target, false);
+		ret = link_program(t, o, way, enter, target, false);
 	if (ret) {
 		bpf_object__close(o);
 		return ret;
@@ -136,29 +163,25 @@ static int hook_by(struct tracer *t, struct traced_func *f, const char *way, con
 	f->object = o;
 	if (!t->kernel)
 		t->kernel = o;
-	snprintf(f->func.how, sizeof(f->func.how), "%s", way);
+	t->hook_way = way;
+	snprintf(f->func.how, sizeof(f->func.how), "%s", way->name);
 	return 0;
 }
 
 int tracer_hook(struct tracer *t, struct traced_func *f)
 {
-	int fentry = -ENOTSUP, ret;
+	const struct hook_way *first = &ways[t->symbols.preempt_off ? WAY_MULTI : WAY_FENTRY], *way;
+	int why[WAYS] = {0};
 
-	if (!t->no_fentry) {
-		fentry = hook_by(t, f, "fentry", "leave_fexit");
-		if (!fentry)
+	for (way = t->hook_way ? t->hook_way : first; way < &ways[WAYS]; way++) {
+		why[way - ways] = hook_by(t, f, way);
+		if (!why[way - ways])
 			return 0;
-	}
-	ret = hook_by(t, f, "kprobe",
-		      strcmp(t->leave_name, "leave") ? "leave_no_loop" : "leave_kretprobe");
-	if (!ret) {
-		t->no_fentry = true;
-		return 0;
 	}
 	ts_warn("the kernel's %s cannot be hooked: fentry: %s; kprobe: %s (a kernel with "
 		"CONFIG_KPROBES, or with fentry and types of its modules, is needed)",
-		f->func.name, strerror(-fentry), strerror(-ret));
-	return ret;
+		f->func.name, strerror(-why[WAY_FENTRY]), strerror(-why[WAY_KPROBE]));
+	return why[WAY_KPROBE];
 }
 
 uint64_t tracer_kernel_misses(const struct tracer *t, uint64_t (*misses)(int fd))
@@ -191,6 +214,7 @@ int tracer_attach_kernel(struct tracer *t, struct resolve_plan *plan, struct ts_
 
 	if (ret)
 		return ret;
+	t->symbols = plan->kernel;
 	f = &t->files[t->files_count - 1];
 	ret = tracer_sync_file(t, f, err);
 	for (i = 0; i < plan->funcs_count; i++)

@@ -38,7 +38,8 @@ struct tracer {
 	struct bpf_object *object;
 	struct bpf_object **copies; /* TRACER_COPIES: by rule */
 	enum tracer_attach attach;
-	bool no_fentry;		   /* tried, and not to be had */
+	const struct hook_way *hook_way; /* the one that the last of the kernel's functions took */
+	struct resolve_kernel symbols;	 /* when the kernel is hooked */
 	struct bpf_object *kernel; /* the first of those of traced_file.kernel: owns their maps */
 	const char *leave_name;	   /* "leave", or the other one for kernels without bpf_loop */
 	int enter, leave;	   /* program descriptors */
@@ -63,8 +64,6 @@ struct tracer {
 /* Opens the embedded BPF object; NULL and errno when it cannot be. */
 struct bpf_object *tracer_open_object(const struct tracer *t);
 int tracer_map_fd(const struct tracer *t, const char *name);
-/* Makes a program the one that others of its object go on in, by the map `more`. 0 or -errno. */
-int tracer_set_tail(struct bpf_object *object, const char *name);
 bool tracer_has_multi(const struct tracer *t);
 /* Keeps a plan as a file of ours. fd: the file, or below 0. */
 int tracer_add_file(struct tracer *t, int fd, const char *path, const struct resolve_plan *plan,
