@@ -93,11 +93,16 @@ struct {
 	__type(value, struct conn);
 } conns SEC(".maps");
 
+/*
+ * Mapped by user space: while a system call looks at a map, the kernel runs no kprobe program on
+ * that processor.
+ */
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, TS_CNT_COUNT);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); /* user space sets the number of processors */
 	__type(key, __u32);
-	__type(value, __u64);
+	__type(value, struct ts_counts);
 } counters SEC(".maps");
 
 struct {
@@ -108,13 +113,14 @@ struct {
 static const struct flow no_calls;
 
 /* n must not be a constant 0: clang makes that an atomic "or", which kernels before 5.12 refuse. */
-static void count(__u32 counter, __u64 n)
+static __always_inline void count(const enum ts_counter counter, __u64 n)
 {
-	__u64 *c = bpf_map_lookup_elem(&counters, &counter);
+	__u32 cpu = bpf_get_smp_processor_id();
+	struct ts_counts *c = bpf_map_lookup_elem(&counters, &cpu);
 
 	/* Another task can run here on the same CPU before this one is done. */
 	if (c)
-		__sync_fetch_and_add(c, n);
+		__sync_fetch_and_add(&c->n[counter], n);
 }
 
 static struct ts_control *get_control(void)

@@ -236,7 +236,7 @@ struct ts_conn_info {
 	__u8 laddr[16], raddr[16];
 };
 
-/* Per-CPU counters; each says what was not shown, or why. */
+/* Each says what was not shown, or why. */
 enum ts_counter {
 	TS_CNT_EVENTS,	    /* calls delivered to the ring, whole or in part */
 	TS_CNT_BYTES,	    /* payload bytes delivered */
@@ -252,12 +252,18 @@ enum ts_counter {
 	TS_CNT_COUNT
 };
 
+/* What one processor counted; no two share a cache line. */
+struct ts_counts {
+	__u64 n[16]; /* enum ts_counter */
+};
+
 _Static_assert(sizeof(struct ts_value) == 8, "layout");
 _Static_assert(sizeof(struct ts_rule) == 24 + 9 * 8 + 16 + 56 + 8, "layout");
 _Static_assert(sizeof(struct ts_filter_id) == 24, "layout");
 _Static_assert(sizeof(struct ts_record) == 8, "layout");
 _Static_assert(sizeof(struct ts_data) == 168, "layout");
 _Static_assert(sizeof(struct ts_conn_info) == 80, "layout");
+_Static_assert(TS_CNT_COUNT <= 16, "layout");
 _Static_assert(sizeof(struct ts_hook) == 40, "layout");
 
 #endif

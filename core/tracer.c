@@ -44,14 +44,18 @@ static int explain_load(int code, struct ts_err *err)
 		       strerror(code));
 }
 
-static int set_ring_size(struct bpf_object *object, size_t bytes)
+static void set_sizes(struct tracer *t, size_t bytes)
 {
-	struct bpf_map *ring = bpf_object__find_map_by_name(object, "ring");
+	struct bpf_map *ring = bpf_object__find_map_by_name(t->object, "ring");
+	struct bpf_map *counters = bpf_object__find_map_by_name(t->object, "counters");
 	size_t size = (size_t)sysconf(_SC_PAGESIZE);
+	int cpus = libbpf_num_possible_cpus();
 
 	while (size < bytes && size < (1u << 30))
 		size *= 2;
-	return bpf_map__set_max_entries(ring, (__u32)size);
+	t->cpus = cpus > 0 ? (uint32_t)cpus : 1;
+	bpf_map__set_max_entries(ring, (__u32)size);
+	bpf_map__set_max_entries(counters, t->cpus);
 }
 
 struct bpf_object *tracer_open_object(const struct tracer *t)
@@ -88,7 +92,7 @@ static int load_object(struct tracer *t, const struct tracer_options *o, struct 
 	if (!t->object)
 		return ts_fail(err, errno, "cannot read the embedded BPF object: %s",
 			       strerror(errno));
-	set_ring_size(t->object, o->ring_bytes);
+	set_sizes(t, o->ring_bytes);
 	bpf_object__for_each_program(p, t->object)
 	{
 		if (t->attach == TRACER_MULTI && bpf_program__type(p) == BPF_PROG_TYPE_KPROBE)
@@ -165,12 +169,17 @@ static int open_maps(struct tracer *t, struct ts_err *err)
 {
 	t->rules = tracer_map_fd(t, "rules");
 	t->filters = tracer_map_fd(t, "filters");
-	t->counters = tracer_map_fd(t, "counters");
 	t->control = mmap(NULL, sizeof(*t->control), PROT_READ | PROT_WRITE, MAP_SHARED,
 			  tracer_map_fd(t, "control"), 0);
 	if (t->control == MAP_FAILED) {
 		t->control = NULL;
 		return ts_fail(err, errno, "cannot map the BPF control page: %s", strerror(errno));
+	}
+	t->counters = mmap(NULL, t->cpus * sizeof(*t->counters), PROT_READ, MAP_SHARED,
+			   tracer_map_fd(t, "counters"), 0);
+	if (t->counters == MAP_FAILED) {
+		t->counters = NULL;
+		return ts_fail(err, errno, "cannot map the BPF counters: %s", strerror(errno));
 	}
 	t->ring = ring_buffer__new(tracer_map_fd(t, "ring"), on_sample, t, NULL);
 	if (!t->ring)
@@ -241,6 +250,8 @@ void tracer_close(struct tracer *t)
 	ring_buffer__free(t->ring);
 	if (t->control)
 		munmap(t->control, sizeof(*t->control));
+	if (t->counters)
+		munmap((void *)t->counters, t->cpus * sizeof(*t->counters));
 	bpf_object__close(t->object);
 	free(t->copies);
 	free(t->files);
@@ -315,20 +326,14 @@ static uint64_t program_misses(int fd)
 
 void tracer_counters(const struct tracer *t, uint64_t counters[TS_CNT_COUNT])
 {
-	int cpus = libbpf_num_possible_cpus(), cpu;
-	__u64 *values = calloc(cpus > 0 ? (size_t)cpus : 1, sizeof(*values));
-	__u32 i;
+	uint32_t cpu, i;
 
 	memset(counters, 0, TS_CNT_COUNT * sizeof(*counters));
-	for (i = 0; values && i < TS_CNT_COUNT; i++) {
-		if (bpf_map_lookup_elem(t->counters, &i, values))
-			continue;
-		for (cpu = 0; cpu < cpus; cpu++)
-			counters[i] += values[cpu];
-	}
+	for (cpu = 0; cpu < t->cpus; cpu++)
+		for (i = 0; i < TS_CNT_COUNT; i++)
+			counters[i] += __atomic_load_n(&t->counters[cpu].n[i], __ATOMIC_RELAXED);
 	counters[TS_CNT_MISSED] = program_misses(t->enter) + program_misses(t->leave) +
 				  tracer_kernel_misses(t, program_misses);
-	free(values);
 }
 
 const char *tracer_attach_name(const struct tracer *t)

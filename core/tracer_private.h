@@ -43,8 +43,10 @@ struct tracer {
 	struct bpf_object *kernel; /* the first of those of traced_file.kernel: owns their maps */
 	const char *leave_name;	   /* "leave", or the other one for kernels without bpf_loop */
 	int enter, leave;	   /* program descriptors */
-	int rules, filters, counters;
-	struct ts_control *control; /* mapped */
+	int rules, filters;
+	struct ts_control *control;	  /* mapped */
+	const struct ts_counts *counters; /* mapped: one a possible processor */
+	uint32_t cpus;
 	struct ring_buffer *ring;
 	struct bpf_link *exit_link, *fork_link;
 	struct probe_link *links;
