@@ -101,7 +101,7 @@ $(B)/fuzz/%: tests/fuzz/%.c $(B)/libtlsscope.a
 FORCE:
 
 deps: ## install, with apt, what building and testing need and is missing
-	@tests/deps build test
+	@tests/deps build test vm
 
 demo: ## install what is missing, build, and watch a real HTTPS server for a few seconds
 	@tests/deps build demo
@@ -109,7 +109,7 @@ demo: ## install what is missing, build, and watch a real HTTPS server for a few
 	@tests/demo $(B)/tlsscope
 
 test: ## install what is missing, build, run all tests
-	@tests/deps build test
+	@tests/deps build test vm
 	@$(MAKE) --no-print-directory -j$$(nproc) all unit
 	@tests/run $(B)
 
