@@ -4,10 +4,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "proc.h"
@@ -101,16 +103,14 @@ int proc_maps(uint32_t pid, int (*fn)(void *ctx, const struct proc_map *map), vo
 }
 
 /* Looks before it opens: opening a device or a pipe may block or do something. */
-static int open_regular(const char *path, struct stat *st)
+static int reopen(int at, struct stat *st)
 {
-	int at = open(path, O_PATH | O_CLOEXEC), fd = -1, ret;
 	char self[64];
+	int fd, ret;
 
-	if (at < 0)
-		return -errno;
 	if (fstat(at, st)) {
 		ret = -errno;
-	} else if (!S_ISREG(st->st_mode)) {
+	} else if (!S_ISREG(st->st_mode) && !S_ISDIR(st->st_mode)) {
 		ret = -ENODEV;
 	} else {
 		snprintf(self, sizeof(self), "/proc/self/fd/%d", at);
@@ -119,6 +119,44 @@ static int open_regular(const char *path, struct stat *st)
 	}
 	close(at);
 	return ret;
+}
+
+static int open_regular(const char *path, struct stat *st)
+{
+	int at = open(path, O_PATH | O_CLOEXEC);
+
+	return at < 0 ? -errno : reopen(at, st);
+}
+
+int proc_open_path(uint32_t pid, const char *path)
+{
+	struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT};
+	char root[64] = "/";
+	struct stat st;
+	int dir, at;
+
+	if (pid)
+		snprintf(root, sizeof(root), "/proc/%u/root", pid);
+	dir = open(root, O_PATH | O_CLOEXEC | O_DIRECTORY);
+	if (dir < 0)
+		return -errno;
+	at = (int)syscall(SYS_openat2, dir, path, &how, sizeof(how));
+	at = at < 0 ? -errno : at;
+	close(dir);
+	return at < 0 ? at : reopen(at, &st);
+}
+
+int proc_root(uint32_t pid, uint64_t *dev, uint64_t *inode)
+{
+	struct stat st;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%u/root/", pid);
+	if (stat(path, &st))
+		return -errno;
+	*dev = st.st_dev;
+	*inode = st.st_ino;
+	return 0;
 }
 
 /*

@@ -24,6 +24,14 @@ int proc_maps(uint32_t pid, int (*fn)(void *ctx, const struct proc_map *map), vo
  */
 int proc_open_map(uint32_t pid, const struct proc_map *map);
 
+/*
+ * Opens a file or folder as the process would, read-only: links lead nowhere outside its root.
+ * pid 0: ours. Returns a descriptor, or -errno; -ENODEV: it is neither.
+ */
+int proc_open_path(uint32_t pid, const char *path);
+/* What tells a process' root folder from others; 0, or -errno. */
+int proc_root(uint32_t pid, uint64_t *dev, uint64_t *inode);
+
 bool proc_exists(uint32_t pid); /* false for a zombie too */
 
 /* What can be told of a process; what is unknown is "" or (uint32_t)-1. */

@@ -1,46 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
-#include <fcntl.h>
 #include <fnmatch.h>
-#include <glob.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
-#include "targets.h"
-
-/*
- * What is known of a mapped file, by the device and inode that the kernel shows. Kept in `seen` as
- * a pointer's value: the generation of the inode, shifted, with the lowest bit set; generation 0
- * where it was not told. A file without TLS functions may give its inode to another file: a new
- * generation is looked at again. A probed file's inode stays taken while we hold it.
- */
-struct targets {
-	const struct ts_filter *narrow;
-	struct tracer *tracer;
-	struct watch *watch;
-	const struct targets_ops *ops;
-	void *ctx;
-	struct resolve_cache *plans;
-	struct ts_map seen;  /* {device, inode} as mappings show them */
-	struct ts_map files; /* {device, inode} as fstat says them: those with TLS functions */
-	size_t attached;
-	bool pids_only; /* only named processes can ever be wanted */
-	bool kernel;	/* its TLS was there, and looked at */
-	uint64_t kernel_asked;
-};
+#include "targets_private.h"
 
 #define KERNEL_PAUSE 20000000u /* ns between two looks for the kernel's module */
-
-/* Where the dynamic linkers of distributions look; patterns of glob(3). */
-static const char *const library_folders[] = {
-	"/lib/*-linux-gnu*", "/usr/lib/*-linux-gnu*", "/lib64", "/usr/lib64", "/lib",
-	"/usr/lib",	     "/usr/local/lib",
-};
 
 static bool pid_passes(const struct targets *t, uint32_t pid)
 {
@@ -138,10 +110,27 @@ static int look_at_image(struct targets *t, struct image *im, const char *path, 
 }
 
 /*
- * Looks at an open file. 0: probed, or was before. -ENOENT: has no TLS functions. -ECANCELED: has,
- * but they cannot be probed; that was told. Others: what is wrong with it.
+ * Containers of one image have one file at the bottom of several file systems, and probes are that
+ * file's. overlayfs shows its inode and times, but not its device.
  */
-static int look_at_file(struct targets *t, int fd, const char *path, struct ts_err *err)
+static bool is_known(struct targets *t, int fd, const struct stat *st)
+{
+	uint64_t changed =
+		(uint64_t)st->st_ctim.tv_sec * 1000000000u + (uint64_t)st->st_ctim.tv_nsec;
+	struct statfs fs;
+
+	if (ts_map_get(&t->files, st->st_dev, st->st_ino))
+		return true;
+	if (fstatfs(fd, &fs) || fs.f_type != OVERLAYFS_SUPER_MAGIC)
+		return false;
+	if (ts_map_get(&t->layers, changed, st->st_ino))
+		return true;
+	if (ts_map_set(&t->layers, changed, st->st_ino, t))
+		ts_warn("out of memory");
+	return false;
+}
+
+int targets_look(struct targets *t, int fd, const char *path, struct ts_err *err)
 {
 	struct image *im;
 	struct stat st;
@@ -149,7 +138,7 @@ static int look_at_file(struct targets *t, int fd, const char *path, struct ts_e
 
 	if (fstat(fd, &st))
 		return ts_fail(err, errno, "%s: %s", path, strerror(errno));
-	if (ts_map_get(&t->files, st.st_dev, st.st_ino))
+	if (is_known(t, fd, &st))
 		return 0;
 	ret = image_open(&im, fd, path, err);
 	if (ret)
@@ -161,7 +150,7 @@ static int look_at_file(struct targets *t, int fd, const char *path, struct ts_e
 	return ret;
 }
 
-static bool is_library_name(const char *path)
+bool targets_is_library(const char *path)
 {
 	const char *base = strrchr(path, '/');
 	size_t row, i;
@@ -193,14 +182,14 @@ static void look_at_mapping(struct targets *t, uint32_t pid, const struct proc_m
 		ts_verbose("targets", "%s (process %u): %s", map->path, pid, strerror(-fd));
 		return;
 	}
-	ret = look_at_file(t, fd, map->path, &err);
+	ret = targets_look(t, fd, map->path, &err);
 	close(fd);
 	if (ts_map_set(&t->seen, device, map->inode, (void *)mark))
 		ts_warn("out of memory");
 	if (!ret || ret == -ENOENT || ret == -ECANCELED)
 		return;
 	/* A broken file that is no TLS library by its name either is nobody's loss. */
-	if (is_library_name(map->path))
+	if (targets_is_library(map->path))
 		ts_warn("%s", err.text);
 	else
 		ts_verbose("targets", "%s", err.text);
@@ -228,6 +217,7 @@ static int scan_process(void *ctx, uint32_t pid)
 {
 	struct scan s = {.t = ctx, .pid = pid};
 
+	targets_look_at_root(s.t, pid);
 	if (pid_passes(s.t, pid))
 		proc_maps(pid, scan_map, &s);
 	return 0;
@@ -237,6 +227,8 @@ static void on_exec(void *ctx, uint32_t pid, const char *comm, uint64_t nsecs)
 {
 	struct targets *t = ctx;
 
+	/* A container's first program: there may be time before the one that has TLS. */
+	targets_look_at_root(t, pid);
 	if (t->ops->exec)
 		t->ops->exec(t->ctx, pid, comm, nsecs);
 }
@@ -312,59 +304,9 @@ void targets_close(struct targets *t)
 	resolve_cache_close(t->plans);
 	ts_map_free(&t->seen);
 	ts_map_free(&t->files);
+	ts_map_free(&t->layers);
+	ts_map_free(&t->roots);
 	free(t);
-}
-
-/* A file that the user named: here whatever is wrong with it is an error. */
-static int look_at_path(struct targets *t, const char *path, struct ts_err *err)
-{
-	/* Not to hang on a FIFO. */
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY), ret;
-	struct stat st;
-
-	if (fd < 0)
-		return ts_fail(err, errno, "%s: %s", path, strerror(errno));
-	if (!fstat(fd, &st) && !S_ISREG(st.st_mode))
-		ret = ts_fail(err, EINVAL, "%s is not a file", path);
-	else
-		ret = look_at_file(t, fd, path, err);
-	close(fd);
-	return ret;
-}
-
-/* Under the name that mappings of it will have, not a link's. */
-static void look_at_library(struct targets *t, const char *link)
-{
-	char *path = realpath(link, NULL);
-	struct ts_err err = {""};
-
-	if (path && ts_filter_lib_passes(t->narrow, path) &&
-	    look_at_path(t, path, &err) != -ECANCELED && err.text[0])
-		ts_verbose("targets", "%s", err.text);
-	free(path);
-}
-
-static void scan_libraries(struct targets *t)
-{
-	size_t folder, row, i, j;
-	char pattern[256];
-	glob_t found;
-
-	for (folder = 0; folder < TS_ARRAY_SIZE(library_folders); folder++) {
-		for (row = 0; row < lib_rows_count; row++) {
-			for (i = 0;
-			     i < TS_ARRAY_SIZE(lib_rows[row].names) && lib_rows[row].names[i];
-			     i++) {
-				snprintf(pattern, sizeof(pattern), "%s/%s", library_folders[folder],
-					 lib_rows[row].names[i]);
-				if (glob(pattern, 0, NULL, &found))
-					continue;
-				for (j = 0; j < found.gl_pathc; j++)
-					look_at_library(t, found.gl_pathv[j]);
-				globfree(&found);
-			}
-		}
-	}
 }
 
 static int scan_named(struct targets *t, struct ts_err *err)
@@ -382,7 +324,7 @@ static int scan_named(struct targets *t, struct ts_err *err)
 		lib = &t->narrow->libs[i];
 		if (lib->exclude || !strchr(lib->text, '/') || strpbrk(lib->text, "*?["))
 			continue;
-		ret = look_at_path(t, lib->text, err);
+		ret = targets_look_at_path(t, lib->text, err);
 		if (ret == -ECANCELED)
 			err->text[0] = 0;
 		if (ret)
@@ -397,52 +339,10 @@ int targets_scan(struct targets *t, struct ts_err *err)
 
 	if (ret)
 		return ret;
-	if (!t->pids_only)
-		scan_libraries(t);
+	targets_look_at_root(t, 0);
 	proc_each(scan_process, t);
 	look_at_kernel(t);
 	return 0;
-}
-
-/* To open a device could do something. */
-static bool is_program(const char *path)
-{
-	struct stat st;
-
-	return !stat(path, &st) && S_ISREG(st.st_mode) && !access(path, X_OK);
-}
-
-/* The word as the shell would find it. */
-static void look_at_word(struct targets *t, const char *word, const char *folders)
-{
-	char path[PATH_MAX];
-	size_t len;
-
-	if (strchr(word, '/')) {
-		if (is_program(word))
-			look_at_library(t, word);
-		return;
-	}
-	for (; *folders; folders += len + (folders[len] == ':')) {
-		len = strcspn(folders, ":");
-		snprintf(path, sizeof(path), "%.*s/%s", (int)len, folders, word);
-		if (is_program(path)) {
-			look_at_library(t, path);
-			return;
-		}
-	}
-}
-
-void targets_prepare(struct targets *t, const char *command)
-{
-	static const char between[] = " \t\n;|&()<>{}'\"`$=";
-	const char *folders = getenv("PATH");
-	char *copy = strdup(command), *rest, *word;
-
-	for (word = copy ? strtok_r(copy, between, &rest) : NULL; word;
-	     word = strtok_r(NULL, between, &rest))
-		look_at_word(t, word, folders ? folders : "");
-	free(copy);
 }
 
 int targets_fd(const struct targets *t)

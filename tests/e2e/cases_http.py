@@ -247,23 +247,23 @@ def nghttp_nghttpd(lab):
     same("page", list(http2_bodies(mine[0].received).values())[0], PAGE)
 
 
-@case(needs=["nginx", "curl"], timeout=90)
+@case(needs=["nginx", "curl"], timeout=200)
 def short_lived_loop(lab):
-    """A hundred curls, each gone in milliseconds: every request and answer is seen."""
+    """Five hundred curls, each gone in milliseconds: every request and answer is seen."""
     port = lab.port()
     nginx(lab, port, backend())
     tracer = lab.tracer("--comm", "curl")
-    p = lab.run(["sh", "-c", f"for i in $(seq 100); do curl -sS --cacert {lab.cert} "
-                 f"https://localhost:{port}/echo/number-$i || exit 1; done"], timeout=60)
+    p = lab.run(["sh", "-c", f"for i in $(seq 500); do curl -sS --cacert {lab.cert} "
+                 f"https://localhost:{port}/echo/number-$i || exit 1; done"], timeout=150)
     seen = tracer.stop()
     flows = [f for f in seen.flows(comm=["curl"]) if b"/echo/number-" in f.sent or
              b"/echo/number-" in f.received]
-    check(p.out().count(b"number-") == 100, "curl itself failed")
+    check(p.out().count(b"number-") == 500, "curl itself failed")
     flows = [f for f in flows if f.received]
     bodies = sorted(b"".join(http2_bodies(f.received).values()) for f in flows)
-    check(bodies == sorted(b"/echo/number-%d" % i for i in range(1, 101)),
-          f"{len(bodies)} of 100 answers seen")
-    check(len({f.pid for f in flows}) == 100, "not a hundred processes")
+    check(bodies == sorted(b"/echo/number-%d" % i for i in range(1, 501)),
+          f"{len(bodies)} of 500 answers seen")
+    check(len({f.pid for f in flows}) == 500, "not five hundred processes")
 
 
 @case(needs=["nginx", "curl", "stunnel4"])

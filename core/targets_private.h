@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of targets share: targets.c (processes), targets_files.c (files by their names).
+ */
+#ifndef TLSSCOPE_TARGETS_PRIVATE_H
+#define TLSSCOPE_TARGETS_PRIVATE_H
+
+#include "resolve.h"
+#include "targets.h"
+
+/*
+ * What is known of a mapped file, by the device and inode that the kernel shows. Kept in `seen` as
+ * a pointer's value: the generation of the inode, shifted, with the lowest bit set; generation 0
+ * where it was not told. A file without TLS functions may give its inode to another file: a new
+ * generation is looked at again. A probed file's inode stays taken while we hold it.
+ */
+struct targets {
+	const struct ts_filter *narrow;
+	struct tracer *tracer;
+	struct watch *watch;
+	const struct targets_ops *ops;
+	void *ctx;
+	struct resolve_cache *plans;
+	struct ts_map seen;  /* {device, inode} as mappings show them */
+	struct ts_map files; /* {device, inode} as fstat says them: those with TLS functions */
+	struct ts_map
+		layers; /* of files on overlayfs: {change time, inode}, as of the layer's file */
+	struct ts_map roots; /* {device, inode} of root folders whose libraries were looked at */
+	size_t attached;
+	bool pids_only; /* only named processes can ever be wanted */
+	bool kernel;	/* its TLS was there, and looked at */
+	uint64_t kernel_asked;
+};
+
+/*
+ * Looks at an open file. 0: probed, or was before. -ENOENT: has no TLS functions. -ECANCELED: has,
+ * but they cannot be probed; that was told. Others: what is wrong with it.
+ */
+int targets_look(struct targets *t, int fd, const char *path, struct ts_err *err);
+bool targets_is_library(const char *path); /* by its name */
+
+/* A file that the user named: here whatever is wrong with it is an error. As targets_look. */
+int targets_look_at_path(struct targets *t, const char *path, struct ts_err *err);
+/* The libraries where a process' root folder has them; each root once. pid 0: ours. */
+void targets_look_at_root(struct targets *t, uint32_t pid);
+
+#endif
