@@ -133,27 +133,53 @@ static bool flow_of(const struct code *c, struct flow *f)
 	return c->arch == CS_ARCH_X86 ? x86_flow(c->insn, f) : arm64_flow(c->insn, f);
 }
 
+int disasm_decode(struct code *c, size_t offset, struct flow *f)
+{
+	const uint8_t *at = c->bytes + offset;
+	uint64_t addr = c->addr + offset;
+	size_t left = c->size - offset;
+
+	*f = (struct flow){0};
+	if (cs_disasm_iter(c->cs, &at, &left, &addr, c->insn))
+		return flow_of(c, f) ? 0 : -EBADMSG;
+	return arm64_unknown(c, at, left, f) ? 0 : -EBADMSG;
+}
+
 int disasm_walk(struct code *c, disasm_visit visit, void *ctx)
 {
-	const uint8_t *at = c->bytes;
-	uint64_t addr = c->addr;
-	size_t left = c->size;
+	struct flow f;
+	size_t at;
 	int ret = 0;
 
-	while (left && !ret) {
-		struct flow f = {0};
-
-		if (cs_disasm_iter(c->cs, &at, &left, &addr, c->insn)) {
-			if (!flow_of(c, &f))
-				return -EBADMSG;
-		} else if (arm64_unknown(c, at, left, &f)) {
-			at += c->insn->size, addr += c->insn->size, left -= c->insn->size;
-		} else {
-			return -EBADMSG;
-		}
-		ret = visit(c, &f, ctx);
+	for (at = 0; at < c->size && !ret; at += c->insn->size) {
+		ret = disasm_decode(c, at, &f);
+		if (!ret)
+			ret = visit(c, &f, ctx);
 	}
 	return ret;
+}
+
+bool disasm_touched(const struct code *c, size_t n, unsigned int *reg)
+{
+	const cs_detail *d = c->insn->detail;
+	size_t ops = c->arch == CS_ARCH_X86 ? d->x86.op_count : d->arm64.op_count;
+
+	*reg = 0;
+	if (n < d->regs_write_count) {
+		*reg = d->regs_write[n];
+		return true;
+	}
+	n -= d->regs_write_count;
+	if (n >= ops)
+		return false;
+	if (c->arch == CS_ARCH_X86 && d->x86.operands[n].type == X86_OP_REG)
+		*reg = d->x86.operands[n].reg;
+	else if (c->arch == CS_ARCH_ARM64 && d->arm64.operands[n].type == ARM64_OP_REG)
+		*reg = d->arm64.operands[n].reg;
+	else if (c->arch == CS_ARCH_ARM64 && d->arm64.operands[n].type == ARM64_OP_MEM &&
+		 d->arm64.writeback)
+		*reg = d->arm64.operands[n].mem.base;
+	return true;
 }
 
 static int mark(struct code *c, const struct flow *f, void *ctx)

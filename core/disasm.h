@@ -39,6 +39,22 @@ int disasm_calls(struct image *im, const struct image_symbol *sym, struct disasm
  */
 int disasm_counter(struct image *im, const struct image_symbol *sym, int32_t *offset);
 
+/* What an accessor gives: the value that `walk` leads to from its first argument. */
+struct disasm_accessor {
+	struct ts_walk walk;
+	uint8_t size;	     /* bytes of the last load: 1, 2, 4 or 8 */
+	struct ts_walk zero; /* steps above 0: only where the 4 bytes there are 0 */
+};
+
+/*
+ * What of its first argument's memory the function returns, or, for an `out` above 0, stores where
+ * its argument of this number points. On all of its paths it is this, or nothing of that memory (a
+ * constant, or what another function returned). Errors as above; -E2BIG also: too many paths;
+ * -ENOENT also: never any of it, or jumps to computed places; -ENOTUNIQ: now this, now that.
+ */
+int disasm_accessor(struct image *im, const struct image_symbol *sym, unsigned int out,
+		    struct disasm_accessor *accessor);
+
 #define DISASM_MAX_RETURNS 64
 
 struct disasm_returns {

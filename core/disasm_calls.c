@@ -72,30 +72,6 @@ static bool arm64_address(const cs_insn *insn, unsigned int *dst, unsigned int *
 	       op[2].type == ARM64_OP_IMM;
 }
 
-/* The n-th register that the instruction may change: every one that it names counts as changed. */
-static bool touched(const struct code *c, size_t n, unsigned int *reg)
-{
-	const cs_detail *d = c->insn->detail;
-	size_t ops = c->arch == CS_ARCH_X86 ? d->x86.op_count : d->arm64.op_count;
-
-	*reg = 0;
-	if (n < d->regs_write_count) {
-		*reg = d->regs_write[n];
-		return true;
-	}
-	n -= d->regs_write_count;
-	if (n >= ops)
-		return false;
-	if (c->arch == CS_ARCH_X86 && d->x86.operands[n].type == X86_OP_REG)
-		*reg = d->x86.operands[n].reg;
-	else if (c->arch == CS_ARCH_ARM64 && d->arm64.operands[n].type == ARM64_OP_REG)
-		*reg = d->arm64.operands[n].reg;
-	else if (c->arch == CS_ARCH_ARM64 && d->arm64.operands[n].type == ARM64_OP_MEM &&
-		 d->arm64.writeback)
-		*reg = d->arm64.operands[n].mem.base;
-	return true;
-}
-
 static size_t slot_of(const struct regs *regs, unsigned int reg, bool *whole)
 {
 	size_t s, a;
@@ -124,7 +100,7 @@ static unsigned int follow(const struct code *c, unsigned int stack)
 		stack &= ~(1u << dst);
 		return of_frame && whole && dst != NO_SLOT ? stack | 1u << dst : stack;
 	}
-	for (n = 0; touched(c, n, &reg); n++)
+	for (n = 0; disasm_touched(c, n, &reg); n++)
 		stack &= ~(1u << slot_of(regs_of(c), reg, &whole));
 	return stack;
 }
@@ -188,7 +164,7 @@ static int count(struct code *c, const struct flow *f, void *ctx)
 			out->found = true;
 			out->offset = (int32_t)x->operands[n].mem.disp;
 		}
-	for (n = 0; touched(c, n, &reg); n++)
+	for (n = 0; disasm_touched(c, n, &reg); n++)
 		out->lost |= slot_of(regs_of(c), reg, &whole) == 0;
 	return 0;
 }

@@ -39,6 +39,10 @@ typedef int (*disasm_visit)(struct code *c, const struct flow *f, void *ctx);
 /* Reads a function's code, checks that it is sound and marks it, then calls fn on it. */
 int disasm_run(struct image *im, const struct image_symbol *sym,
 	       int (*fn)(struct code *c, void *out), void *out);
+/* Decodes the instruction at this offset of the code into c->insn. -EBADMSG: cannot. */
+int disasm_decode(struct code *c, size_t at, struct flow *f);
+/* The n-th register that c->insn may change (every one that it names counts); false: no more. */
+bool disasm_touched(const struct code *c, size_t n, unsigned int *reg);
 /* Visits the instructions in order, until one's visit returns something else than 0. */
 int disasm_walk(struct code *c, disasm_visit visit, void *ctx);
 
