@@ -41,7 +41,8 @@ enum bpf_func_id___local {
 	BPF_FUNC_task_pt_regs___local = 175,
 };
 
-enum { AF_INET = 2, AF_INET6 = 10 };
+enum { AF_UNIX = 1, AF_INET = 2, AF_INET6 = 10 };
+enum { S_IFMT = 0170000, S_IFSOCK = 0140000 };
 enum { MSG_PEEK = 0x2, MSG_ERRQUEUE = 0x2000 };
 enum { SOL_TLS = 282, TLS_SET_RECORD_TYPE = 1, TLS_GET_RECORD_TYPE = 2 }; /* linux/tls.h */
 
@@ -120,8 +121,36 @@ struct sock_common {
 struct sock {
 	struct sock_common __sk_common;
 };
+struct file;
 struct socket {
+	struct file *file;
 	struct sock *sk;
+};
+struct inode {
+	__u16 i_mode;
+	__u64 i_ino;
+};
+struct file {
+	struct inode *f_inode;
+	void *private_data;
+};
+struct fdtable {
+	__u32 max_fds;
+	struct file **fd;
+};
+struct files_struct {
+	struct fdtable *fdt;
+};
+struct sockaddr_un {
+	__u16 sun_family;
+};
+struct unix_address {
+	int len;
+	struct sockaddr_un name[0];
+};
+struct unix_sock {
+	struct unix_address *addr;
+	struct sock *peer;
 };
 struct inet_connection_sock {
 	void *icsk_ulp_data;
@@ -136,6 +165,7 @@ struct task_struct {
 	int pid, tgid;
 	struct task_struct *real_parent;
 	struct mm_struct *mm;
+	struct files_struct *files;
 	struct signal_struct *signal;
 };
 

@@ -6,6 +6,7 @@
  */
 #include "calls.h"
 #include "pieces.h"
+#include "socket.h"
 #include "wanted.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -136,49 +137,6 @@ static __always_inline void remember_above(const struct kcall *k, const struct c
 
 	if (k->slot)
 		bpf_map_update_elem(&socks, &k->sk, &above, BPF_ANY);
-}
-
-/* --- what the socket tells */
-
-static __always_inline void fill_addresses(struct ts_conn_info *i, const struct sock_common *sk)
-{
-	i->family = BPF_CORE_READ(sk, skc_family);
-	i->lport = BPF_CORE_READ(sk, skc_num);
-	i->rport = __builtin_bswap16(BPF_CORE_READ(sk, skc_dport));
-	if (i->family == AF_INET) {
-		bpf_core_read(i->laddr, 4, &sk->skc_rcv_saddr);
-		bpf_core_read(i->raddr, 4, &sk->skc_daddr);
-	} else if (i->family == AF_INET6) {
-		bpf_core_read(i->laddr, 16, &sk->skc_v6_rcv_saddr);
-		bpf_core_read(i->raddr, 16, &sk->skc_v6_daddr);
-	}
-}
-
-static __always_inline void send_conn(const struct kcall *k, struct conn *c)
-{
-	const struct inet_connection_sock *icsk = (void *)k->sk;
-	const struct sock *sk = (void *)k->sk;
-	struct ts_conn_info *i;
-	struct tls_context *tls;
-
-	if (c->told)
-		return;
-	i = bpf_ringbuf_reserve(&ring, sizeof(*i), 0);
-	if (!i)
-		return;
-	__builtin_memset(i, 0, sizeof(*i));
-	i->record.type = TS_REC_CONN;
-	i->record.size = sizeof(*i);
-	i->nsecs = bpf_ktime_get_ns();
-	i->conn = k->call.conn;
-	i->conn_opened = c->opened;
-	i->pid = owner();
-	fill_addresses(i, &sk->__sk_common);
-	tls = BPF_CORE_READ(icsk, icsk_ulp_data);
-	i->version = BPF_CORE_READ(tls, prot_info.version);
-	i->cipher = BPF_CORE_READ(tls, prot_info.cipher_type);
-	bpf_ringbuf_submit(i, BPF_RB_NO_WAKEUP);
-	c->told = 1;
 }
 
 /* --- control messages: what kind of record it is */
@@ -368,7 +326,8 @@ static __always_inline bool prepare(struct kcall *k, struct ts_control *ctl, __s
 	c = k->call.subs || k->slot ? get_conn(rule, &k->call, true) : 0;
 	if (c) {
 		remember_above(k, c);
-		send_conn(k, c);
+		if (!c->told)
+			c->told = send_conn(k->call.conn, c, k->sk, true);
 	}
 	if (!k->call.subs)
 		return false;

@@ -32,14 +32,20 @@ struct goroutine_key {
 /* A connection's descriptor: a number, or one of these. */
 enum { FD_UNREAD = -1, FD_NONE = -2 };
 
+/* A socket: the kernel's, and its file's inode number, which no two have one after the other. */
+struct ts_socket {
+	__u64 sk, inode;
+};
+
 struct conn {
+	struct ts_socket socket; /* whose struct ts_conn_info was sent */
 	__u64 opened;
 	__u64 closed; /* with calls in flight; else 0 */
 	__u64 pos[2];
 	__s32 fd;
 	__u32 calls; /* of goroutines, in flight */
 	__u8 ktls;   /* bits by direction: the kernel makes the records */
-	__u8 told;   /* its struct ts_conn_info was sent */
+	__u8 told;   /* what the kernel's TLS knows of it was sent */
 	__u8 zero[6];
 };
 

@@ -3,7 +3,7 @@
 #ifndef TLSSCOPE_SEND_H
 #define TLSSCOPE_SEND_H
 
-#include "conns.h"
+#include "socket.h"
 
 /* Where bytes are. */
 enum space { SPACE_USER, SPACE_KERNEL, SPACE_NONE /* nowhere that can be read */ };
@@ -194,6 +194,7 @@ static __always_inline void prepare_call(struct sending *s, struct ts_control *c
 					 __s64 ret, __u64 len)
 {
 	struct ts_data *d = &s->head;
+	struct conn *conn;
 
 	fill_call(d, rule, c, ret, len);
 	if (rule->flags & TS_RULE_PEEK)
@@ -203,7 +204,10 @@ static __always_inline void prepare_call(struct sending *s, struct ts_control *c
 	if (rule->flags & TS_RULE_EARLY)
 		d->flags |= TS_DATA_EARLY;
 	d->goid = get_goid(rule, g);
-	set_conn(d, c, get_conn(rule, c, true));
+	conn = get_conn(rule, c, true);
+	if (conn && len)
+		tell_fd(rule, c, conn);
+	set_conn(d, c, conn);
 	s->buf = c->buf;
 	s->want = to_capture(rule, len);
 	if (!c->buf || rule->flags & TS_RULE_NODATA)

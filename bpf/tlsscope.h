@@ -67,11 +67,12 @@ struct ts_walk {
 /*
  * Where a connection's descriptor is found. `number` walks to it (the last step's load is of 4
  * bytes), if what `type` walks to is the address of one of `types`: code of the file, 0 is none.
+ * `closed` walks to 8 bytes whose lowest bit is set before the program closes the descriptor.
  */
 #define TS_FD_TYPES 2
 struct ts_fd {
 	__u64 types[TS_FD_TYPES];
-	struct ts_walk type, number;
+	struct ts_walk type, number, closed;
 };
 
 enum ts_rule_flags {
@@ -222,18 +223,22 @@ struct ts_data {
 	__u8 payload[];
 };
 
-/* What a socket tells of its connection. Numbers are the host's; 0 is not known. */
+/*
+ * What a socket tells of its connection. Numbers are the host's; 0 is not known. An address has its
+ * length: of AF_INET 4, of AF_INET6 16, of AF_UNIX a path's, or a name's that begins with NUL.
+ */
+#define TS_ADDRESS 108
 struct ts_conn_info {
 	struct ts_record record;
 	__u64 nsecs;
 	__u64 conn, conn_opened; /* with pid: as in struct ts_data */
 	__u32 pid;
-	__u16 family;  /* AF_INET: addresses are their first 4 bytes; AF_INET6 */
+	__u16 family;
 	__u16 version; /* 0x0303: TLS 1.2 */
 	__u16 cipher;  /* linux/tls.h: TLS_CIPHER_* */
 	__u16 lport, rport;
-	__u16 zero;
-	__u8 laddr[16], raddr[16];
+	__u8 llen, rlen;
+	__u8 laddr[TS_ADDRESS], raddr[TS_ADDRESS];
 };
 
 /* Each says what was not shown, or why. */
@@ -258,11 +263,11 @@ struct ts_counts {
 };
 
 _Static_assert(sizeof(struct ts_value) == 8, "layout");
-_Static_assert(sizeof(struct ts_rule) == 24 + 9 * 8 + 16 + 56 + 8, "layout");
+_Static_assert(sizeof(struct ts_rule) == 24 + 9 * 8 + 16 + 80 + 8, "layout");
 _Static_assert(sizeof(struct ts_filter_id) == 24, "layout");
 _Static_assert(sizeof(struct ts_record) == 8, "layout");
 _Static_assert(sizeof(struct ts_data) == 168, "layout");
-_Static_assert(sizeof(struct ts_conn_info) == 80, "layout");
+_Static_assert(sizeof(struct ts_conn_info) == 264, "layout");
 _Static_assert(TS_CNT_COUNT <= 16, "layout");
 _Static_assert(sizeof(struct ts_hook) == 40, "layout");
 

@@ -7,6 +7,7 @@
 #include <arpa/inet.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "api.h"
 #include "lua_host.h"
@@ -52,26 +53,58 @@ void host_conn_closed(lua_State *L, struct stream_conn *c)
 	c->user = 0;
 }
 
-/* An address as text; what came by IPv6 from an IPv4 host is shown as that. false: not known. */
-static bool address_text(const struct ts_conn_info *i, const __u8 *address, char text[64])
+/* "any" is not an address of a connection. */
+static bool known(const __u8 *address, size_t len)
+{
+	while (len && !address[len - 1])
+		len--;
+	return len;
+}
+
+/*
+ * An address as text; what came by IPv6 from an IPv4 host is shown as that, and a Unix socket's
+ * name that is no path begins with an "@". False: not known.
+ */
+static bool address_text(const struct ts_conn_info *i, const __u8 *address, size_t len,
+			 char text[TS_ADDRESS + 1])
 {
 	static const __u8 mapped[12] = {[10] = 0xff, [11] = 0xff};
 
-	if (i->family == AF_INET6 && memcmp(address, mapped, sizeof(mapped)))
-		return inet_ntop(AF_INET6, address, text, 64);
-	if (i->family != AF_INET && i->family != AF_INET6)
+	if (i->family == AF_UNIX && len && len <= TS_ADDRESS) {
+		memcpy(text, address, len);
+		text[len] = 0;
+		if (!text[0])
+			text[0] = '@';
+		return true;
+	}
+	if (i->family == AF_INET && len == 4 && known(address, len))
+		return inet_ntop(AF_INET, address, text, TS_ADDRESS);
+	if (i->family != AF_INET6 || len != 16 || !known(address, len))
 		return false;
-	return inet_ntop(AF_INET, i->family == AF_INET ? address : address + 12, text, 64);
+	if (memcmp(address, mapped, sizeof(mapped)))
+		return inet_ntop(AF_INET6, address, text, TS_ADDRESS);
+	return known(address + 12, 4) && inet_ntop(AF_INET, address + 12, text, TS_ADDRESS);
 }
 
-static void push_address(lua_State *L, const struct ts_conn_info *i, const __u8 *address)
+static void push_address(lua_State *L, const struct ts_conn_info *i, const __u8 *address,
+			 size_t len)
 {
-	char text[64];
+	char text[TS_ADDRESS + 1];
 
-	if (address_text(i, address, text))
+	if (address_text(i, address, len, text))
 		lua_pushstring(L, text);
 	else
 		lua_pushnil(L);
+}
+
+static void push_family(lua_State *L, unsigned int family)
+{
+	const char *name = family == AF_INET	? "inet"
+			   : family == AF_INET6 ? "inet6"
+			   : family == AF_UNIX	? "unix"
+						: NULL;
+
+	lua_pushstring(L, name); /* NULL: nil */
 }
 
 static void push_number(lua_State *L, unsigned int number)
@@ -84,10 +117,12 @@ static void push_number(lua_State *L, unsigned int number)
 
 void host_push_peer(lua_State *L, const struct stream_conn *c)
 {
-	char text[64];
+	char text[TS_ADDRESS + 1];
 
-	if (!address_text(&c->info, c->info.raddr, text))
+	if (!address_text(&c->info, c->info.raddr, c->info.rlen, text))
 		lua_pushnil(L);
+	else if (c->info.family == AF_UNIX)
+		lua_pushstring(L, text);
 	else if (strchr(text, ':'))
 		lua_pushfstring(L, "[%s]:%d", text, (int)c->info.rport);
 	else
@@ -124,13 +159,15 @@ static bool push_info(lua_State *L, const struct stream_conn *c, const char *nam
 	const struct ts_conn_info *i = &c->info;
 
 	if (!strcmp(name, "laddr"))
-		push_address(L, i, i->laddr);
+		push_address(L, i, i->laddr, i->llen);
 	else if (!strcmp(name, "raddr"))
-		push_address(L, i, i->raddr);
+		push_address(L, i, i->raddr, i->rlen);
 	else if (!strcmp(name, "lport"))
 		push_number(L, i->lport);
 	else if (!strcmp(name, "rport"))
 		push_number(L, i->rport);
+	else if (!strcmp(name, "family"))
+		push_family(L, i->family);
 	else if (!strcmp(name, "peer"))
 		host_push_peer(L, c);
 	else if (!strcmp(name, "version"))

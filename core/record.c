@@ -82,6 +82,11 @@ static bool data_valid(const struct ts_data *d)
 	return !d->captured || (d->record.type == TS_REC_DATA && !(d->flags & TS_DATA_NODATA));
 }
 
+static bool conn_valid(const struct ts_conn_info *i)
+{
+	return i->llen <= TS_ADDRESS && i->rlen <= TS_ADDRESS;
+}
+
 static bool strings_valid(const char *s, size_t size, unsigned int most)
 {
 	unsigned int n = 0;
@@ -105,6 +110,8 @@ bool record_valid(const struct ts_record *r, size_t available)
 	if (!form->body || r->size < form->body ||
 	    !strings_valid((const char *)r + form->body, r->size - form->body, form->strings))
 		return false;
+	if (r->type == TS_REC_CONN)
+		return conn_valid((const struct ts_conn_info *)r);
 	return r->type != TS_REC_SOURCE || ((const struct rec_source *)r)->probe < TS_P_COUNT;
 }
 

@@ -44,9 +44,11 @@ static const char *const fd_types[TS_FD_TYPES] = {"net.(*TCPConn).Read", "net.(*
  * crypto/tls.Conn begins with the interface net.Conn: its table, then its value. Tables (type itab
  * in internal/abi, before it in runtime) have the methods from byte 24 on, in the order of their
  * names: Read is net.Conn's third. The value of a net.TCPConn is its *netFD, which begins with a
- * poll.FD: after 16 bytes of locks comes the descriptor. So it is from Go 1.9 on.
+ * poll.FD: after 16 bytes of locks, of which the lowest bit says that it is closed, comes the
+ * descriptor. So it is from Go 1.9 on.
  */
-static const struct ts_walk type_of_conn = {2, {0, 40}}, number_of_conn = {3, {8, 0, 16}};
+static const struct ts_walk type_of_conn = {2, {0, 40}}, number_of_conn = {3, {8, 0, 16}},
+			    closed_of_conn = {3, {8, 0, 0}};
 
 /* Where runtime.g has goid, by the last Go 1.N that has it there. */
 static const struct {
@@ -347,7 +349,8 @@ int resolve_go(struct resolve_work *common)
 		return -ENOMEM;
 	w->common = common;
 	w->im = common->im;
-	w->fd = (struct ts_fd){.type = type_of_conn, .number = number_of_conn};
+	w->fd = (struct ts_fd){
+		.type = type_of_conn, .number = number_of_conn, .closed = closed_of_conn};
 	ret = gobin_open(&w->go, w->im, &err);
 	if (!ret) {
 		find_functions(w);

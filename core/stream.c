@@ -376,10 +376,17 @@ static int feed_conn(struct stream *s, const struct ts_conn_info *i)
 {
 	struct name name = {i->pid, i->conn, i->conn_opened};
 	struct conn *c = conn_get(s, &name, i->nsecs);
+	struct ts_conn_info was;
 
 	if (!c)
 		return -ENOMEM;
+	was = c->is.info;
 	c->is.info = *i;
+	/* Only the kernel's TLS knows these. */
+	if (!i->version) {
+		c->is.info.version = was.version;
+		c->is.info.cipher = was.cipher;
+	}
 	return 0;
 }
 

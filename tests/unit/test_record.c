@@ -116,7 +116,7 @@ static void every_type_that_is_built_is_valid(void **state)
 		{TS_REC_ATTACH, sizeof(struct rec_attach), 3},
 	};
 	const char *strings[6] = {NULL};
-	const unsigned char body[256] = {0};
+	const unsigned char body[512] = {0};
 	const struct ts_record *r;
 	struct ts_buf buf = {0};
 	unsigned int n;
@@ -391,7 +391,7 @@ static void other_files_are_told_apart(void **state)
 	write_records(1);
 	overwrite(8, &version, 4);
 	assert_int_equal(replay(&got, &err), -EBADMSG);
-	assert_non_null(strstr(err.text, "reads version 3"));
+	assert_non_null(strstr(err.text, "reads version 4"));
 	overwrite(12, &swapped, 4);
 	assert_int_equal(replay(&got, &err), -EBADMSG);
 	assert_non_null(strstr(err.text, "byte order"));

@@ -30,6 +30,44 @@ static void all_fields(void **state)
 	       "");
 }
 
+/* A name is no address where it is missing, "any", or of the wrong length. */
+static void addresses(void **state)
+{
+	static const struct {
+		unsigned short family;
+		unsigned char len;
+		const char *address;
+	} given[] = {
+		{AF_INET, 4, "\x7f\0\0\1"},
+		{AF_INET, 4, "\0\0\0\0"},
+		{AF_INET, 5, "\x7f\0\0\1\1"},
+		{AF_UNIX, 6, "/run/x"},
+		{AF_UNIX, 4, "\0abc"},
+		{AF_UNIX, 0, "x"},
+		{17, 4, "\x7f\0\0\1"},
+		{AF_INET6, 16, "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"},
+		{AF_INET6, 16, "\0\0\0\0\0\0\0\0\0\0\xff\xff\0\0\0"},
+	};
+	struct run r = {0};
+	size_t i;
+
+	(void)state;
+	start(&r, "on.tls_data(function(e) print(e.conn.family, e.conn.laddr, e.conn.peer) end)");
+	for (i = 0; i < TS_ARRAY_SIZE(given); i++) {
+		r.conn.info = (struct ts_conn_info){
+			.family = given[i].family, .llen = given[i].len, .rlen = given[i].len};
+		memcpy(r.conn.info.laddr, given[i].address, given[i].len);
+		memcpy(r.conn.info.raddr, given[i].address, given[i].len);
+		r.conn.info.rport = given[i].family == AF_UNIX ? 0 : 443;
+		message(&r, "x");
+	}
+	expect(&r,
+	       "inet\t127.0.0.1\t127.0.0.1:443\ninet\tnil\tnil\ninet\tnil\tnil\n"
+	       "unix\t/run/x\t/run/x\nunix\t@abc\t@abc\nunix\tnil\tnil\nnil\tnil\tnil\n"
+	       "inet6\tnil\tnil\ninet6\tnil\tnil\n",
+	       "");
+}
+
 static void what_the_kernel_tells(void **state)
 {
 	struct run r = {0};
@@ -46,6 +84,8 @@ static void what_the_kernel_tells(void **state)
 		.family = AF_INET,
 		.version = 0x0304,
 		.cipher = 52,
+		.llen = 4,
+		.rlen = 4,
 		.laddr = {192, 0, 2, 7},
 		.raddr = {192, 0, 2, 1},
 		.lport = 50000,
@@ -54,6 +94,7 @@ static void what_the_kernel_tells(void **state)
 	message(&r, "x");
 	r.head.content = 99;
 	r.conn.info.family = AF_INET6;
+	r.conn.info.llen = r.conn.info.rlen = 16;
 	r.conn.info.version = 0x0303;
 	r.conn.info.cipher = 54;
 	memcpy(r.conn.info.laddr, "\0\0\0\0\0\0\0\0\0\0\xff\xff\x7f\0\0\1", 16);
@@ -272,12 +313,12 @@ static void many_processes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(all_fields),	   cmocka_unit_test(what_the_kernel_tells),
-		cmocka_unit_test(all_fields),	   cmocka_unit_test(documented_fields),
-		cmocka_unit_test(wrong_fields),	   cmocka_unit_test(kept_events),
-		cmocka_unit_test(copies_hold_all), cmocka_unit_test(data_and_its_size),
-		cmocka_unit_test(connections),	   cmocka_unit_test(processes),
-		cmocka_unit_test(many_processes),
+		cmocka_unit_test(all_fields),	     cmocka_unit_test(what_the_kernel_tells),
+		cmocka_unit_test(addresses),	     cmocka_unit_test(all_fields),
+		cmocka_unit_test(documented_fields), cmocka_unit_test(wrong_fields),
+		cmocka_unit_test(kept_events),	     cmocka_unit_test(copies_hold_all),
+		cmocka_unit_test(data_and_its_size), cmocka_unit_test(connections),
+		cmocka_unit_test(processes),	     cmocka_unit_test(many_processes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

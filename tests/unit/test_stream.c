@@ -345,7 +345,8 @@ static void bytes_of_another_layer_have_no_position(void **state)
 	EXPECT("1 closed 8 0\n");
 }
 
-static void feed_info(struct fixture *f, unsigned int opened, unsigned int port)
+static void feed_info(struct fixture *f, unsigned int opened, unsigned int port,
+		      unsigned int version)
 {
 	struct ts_conn_info i = {
 		.record = {sizeof(i), TS_REC_CONN, 0},
@@ -353,6 +354,7 @@ static void feed_info(struct fixture *f, unsigned int opened, unsigned int port)
 		.conn = 0x1000,
 		.conn_opened = 1 + opened,
 		.rport = (__u16)port,
+		.version = (__u16)version,
 	};
 
 	assert_int_equal(stream_feed(f->stream, &i.record), 0);
@@ -362,18 +364,20 @@ static void a_socket_tells_of_its_connection(void **state)
 {
 	struct fixture *f = *state;
 
-	feed_info(f, 0, 443);
+	feed_info(f, 0, 443, 0x0304);
 	FEED("one", .call = 1);
 	assert_int_equal(f->conn->info.rport, 443);
-	feed_info(f, 0, 444);
+	feed_info(f, 0, 444, 0);
 	FEED("two", .call = 2, .pos = 3);
 	assert_int_equal(f->conn->info.rport, 444);
+	assert_int_equal(f->conn->info.version, 0x0304);
 	/* The address serves another connection, of which nothing is known. */
 	FEED("new", .call = 3, .opened = 7);
 	assert_int_equal(f->conn->info.rport, 0);
-	feed_info(f, 9, 445);
+	feed_info(f, 9, 445, 0);
 	FEED("last", .call = 4, .opened = 9);
 	assert_int_equal(f->conn->info.rport, 445);
+	assert_int_equal(f->conn->info.version, 0);
 	EXPECT("1 in 'one' len=3\n1 in 'two' len=3\n1 closed 6 0\n2 in 'new' len=3\n"
 	       "2 closed 3 0\n3 in 'last' len=4\n");
 }

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* From a descriptor to its socket, and from a socket to what it tells of its connection. */
+#ifndef TLSSCOPE_SOCKET_H
+#define TLSSCOPE_SOCKET_H
+
+#include "conns.h"
+
+/*
+ * The socket of descriptor fd of the current process; false: it is none. Only a socket's file has a
+ * struct socket that points back to it.
+ */
+static __always_inline bool get_socket(__s32 fd, struct ts_socket *out)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
+	struct file **files = BPF_CORE_READ(table, fd), *file = 0;
+	struct inode *inode;
+	struct socket *socket;
+
+	if (fd < 0 || (__u32)fd >= BPF_CORE_READ(table, max_fds) ||
+	    bpf_probe_read_kernel(&file, sizeof(file), files + fd) || !file)
+		return false;
+	inode = BPF_CORE_READ(file, f_inode);
+	if ((BPF_CORE_READ(inode, i_mode) & S_IFMT) != S_IFSOCK)
+		return false;
+	socket = BPF_CORE_READ(file, private_data);
+	if (BPF_CORE_READ(socket, file) != file)
+		return false;
+	out->inode = BPF_CORE_READ(inode, i_ino);
+	out->sk = (__u64)BPF_CORE_READ(socket, sk);
+	return out->sk != 0;
+}
+
+/* --- what the socket tells */
+
+/* A path, or a name that begins with NUL; most have none. Returns its length. */
+static __always_inline __u8 get_unix_name(const struct unix_sock *sk, __u8 name[TS_ADDRESS])
+{
+	const __u32 head = 2; /* struct sockaddr_un: sun_family, then sun_path */
+	const struct unix_address *address = BPF_CORE_READ(sk, addr);
+	__u64 len;
+
+	if (!address)
+		return 0;
+	len = (__u32)BPF_CORE_READ(address, len) - head;
+	if (len > TS_ADDRESS)
+		return 0;
+	/* As in take_record. */
+	asm volatile("if %0 <= %1 goto +1\n\t%0 = %1" : "+r"(len) : "i"(TS_ADDRESS));
+	return bpf_probe_read_kernel(name, len, (void *)&address->name[0] + head) ? 0 : len;
+}
+
+static __always_inline void fill_addresses(struct ts_conn_info *i, const struct sock *s)
+{
+	const struct sock_common *sk = &s->__sk_common;
+	const struct unix_sock *us = (void *)s, *peer;
+
+	i->family = BPF_CORE_READ(sk, skc_family);
+	if (i->family == AF_UNIX && bpf_core_type_exists(struct unix_sock)) {
+		i->llen = get_unix_name(us, i->laddr);
+		peer = (void *)BPF_CORE_READ(us, peer);
+		if (peer)
+			i->rlen = get_unix_name(peer, i->raddr);
+		return;
+	}
+	if (i->family == AF_INET) {
+		i->llen = i->rlen = 4;
+		bpf_core_read(i->laddr, 4, &sk->skc_rcv_saddr);
+		bpf_core_read(i->raddr, 4, &sk->skc_daddr);
+	} else if (i->family == AF_INET6) {
+		i->llen = i->rlen = 16;
+		bpf_core_read(i->laddr, 16, &sk->skc_v6_rcv_saddr);
+		bpf_core_read(i->raddr, 16, &sk->skc_v6_daddr);
+	} else {
+		return;
+	}
+	i->lport = BPF_CORE_READ(sk, skc_num);
+	i->rport = __builtin_bswap16(BPF_CORE_READ(sk, skc_dport));
+}
+
+/* tls: whether the socket has the kernel's TLS. False: there was no room, it is to be told again.
+ */
+static __always_inline bool send_conn(__u64 conn, const struct conn *c, __u64 sk, bool tls)
+{
+	const struct inet_connection_sock *icsk = (void *)sk;
+	struct ts_conn_info *i = bpf_ringbuf_reserve(&ring, sizeof(*i), 0);
+	struct tls_context *context;
+
+	if (!i)
+		return false;
+	__builtin_memset(i, 0, sizeof(*i));
+	i->record.type = TS_REC_CONN;
+	i->record.size = sizeof(*i);
+	i->nsecs = bpf_ktime_get_ns();
+	i->conn = conn;
+	i->conn_opened = c->opened;
+	i->pid = owner();
+	if (sk)
+		fill_addresses(i, (void *)sk);
+	if (tls) {
+		context = BPF_CORE_READ(icsk, icsk_ulp_data);
+		i->version = BPF_CORE_READ(context, prot_info.version);
+		i->cipher = BPF_CORE_READ(context, prot_info.cipher_type);
+	}
+	bpf_ringbuf_submit(i, BPF_RB_NO_WAKEUP);
+	return true;
+}
+
+/* Tells the connection's addresses, unless they are known. */
+static __always_inline void tell_socket(__u64 conn, struct conn *c, const struct ts_socket *s)
+{
+	if (c->socket.inode == s->inode && c->socket.sk == s->sk)
+		return;
+	if (send_conn(conn, c, s->sk, false))
+		c->socket = *s;
+}
+
+/*
+ * Tells what the descriptor of a call that transferred something leads to. A descriptor that its
+ * program has closed may be another connection's by now: where the program says so itself, after
+ * the socket was found, that one is not believed.
+ */
+static __always_inline void tell_fd(const struct ts_rule *rule, const struct call *call,
+				    struct conn *c)
+{
+	__u64 state = call->conn;
+	struct ts_socket s;
+
+	if (c->fd < 0 || c->socket.sk || !get_socket(c->fd, &s))
+		return;
+	if (rule->fd.closed.steps && (!walk(&rule->fd.closed, &state, 8) || state & 1))
+		return;
+	tell_socket(call->conn, c, &s);
+}
+
+#endif
