@@ -242,6 +242,7 @@ static __always_inline void send_close(struct ts_control *ctl, const struct ts_r
 		d->conn_opened = c->opened;
 		d->fd = c->fd;
 		d->source = rule->source;
+		d->how = rule->how;
 		fill_task(d);
 		bpf_ringbuf_submit(d, wake_flags(ctl));
 	}

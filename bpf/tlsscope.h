@@ -40,6 +40,16 @@ enum ts_role {
 	TS_ROLE_CLOSE, /* ends a connection: an enter site only */
 };
 
+/* How a connection ended; what is not known for certain is NONE. */
+enum ts_how {
+	TS_HOW_NONE,
+	TS_HOW_FREED,	/* its program gave its memory back */
+	TS_HOW_CLEARED, /* its memory serves another connection from now on */
+	TS_HOW_CLOSED,	/* its program, or the kernel, closed it */
+	TS_HOW_EXITED,	/* its process ended */
+	TS_HOW_COUNT
+};
+
 /* How a return tells how many bytes were transferred. */
 enum ts_ret_mode {
 	TS_RET_LEN, /* the return value, when above 0 */
@@ -106,7 +116,7 @@ struct ts_rule {
 	 * (a __u32 and another), by which the offset is checked at each use.
 	 */
 	__u32 goid;
-	__u32 zero;
+	__u32 how; /* TS_ROLE_CLOSE: enum ts_how */
 };
 
 /*
@@ -218,7 +228,8 @@ struct ts_data {
 	__u32 flags;  /* enum ts_data_flags */
 	__u8 dir;     /* enum ts_dir */
 	__u8 content; /* kTLS: the TLS record's ContentType; 0: not known */
-	__u8 zero[6];
+	__u8 how;     /* TS_REC_CLOSE: enum ts_how */
+	__u8 zero[5];
 	char comm[TS_COMM_LEN]; /* the thread's name, NUL-padded */
 	__u8 payload[];
 };

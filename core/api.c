@@ -27,7 +27,8 @@ const struct api_entry api_table[] = {
 	 "a file was probed at that many sites, or refused: then problem says why"},
 	{API_EVENT, "exec", "nsecs time pid comm", "a process started another program"},
 	{API_EVENT, "exit", "nsecs time pid comm", "a process ended"},
-	{API_EVENT, "tls_close", "nsecs time pid conn", "a connection ended"},
+	{API_EVENT, "tls_close", "nsecs time pid comm conn how duration_ns duration_us duration_ms",
+	 "a connection ended; how: freed, cleared, closed, process ended"},
 	{API_EVENT, "signal_usr1", "nsecs time", "tlsscope got SIGUSR1"},
 
 	{API_FIELD, "nsecs", "integer", "when the call returned: ns of the monotonic clock"},

@@ -55,8 +55,9 @@ static const struct lib_func openssl_funcs[] = {
 	{"ssl_write_internal", WRITE, EX_FORM, .out_alt = 5, .alt_symbol = "SSL_write_ex2",
 	 .inside = {"SSL_write", "SSL_write_ex", "SSL_write_ex2"}},
 	/* SSL_new calls SSL_clear too, before anything is known of the connection: no harm. */
-	{"SSL_free", .role = TS_ROLE_CLOSE, .conn = 1, .refs_of = "SSL_up_ref"},
-	{"SSL_clear", .role = TS_ROLE_CLOSE, .conn = 1},
+	{"SSL_free", .role = TS_ROLE_CLOSE, .conn = 1, .refs_of = "SSL_up_ref",
+	 .how = TS_HOW_FREED},
+	{"SSL_clear", .role = TS_ROLE_CLOSE, .conn = 1, .how = TS_HOW_CLEARED},
 };
 
 #define GO_READ                                                                                    \
@@ -65,7 +66,7 @@ static const struct lib_func openssl_funcs[] = {
 #define GO_WRITE                                                                                   \
 	.probe = TS_P_GOTLS_WRITE, .dir = TS_OUT, .conn = 1, .buf = 2, .len = 3, .words = 4,       \
 	.ret_mode = TS_RET_LEN
-#define GO_CLOSE .role = TS_ROLE_CLOSE, .conn = 1, .words = 1
+#define GO_CLOSE .role = TS_ROLE_CLOSE, .conn = 1, .words = 1, .how = TS_HOW_CLOSED
 
 /* func (c *Conn) Read(b []byte) (n int, err error), and what forks of crypto/tls made of it. */
 static const struct lib_func go_funcs[] = {
@@ -117,7 +118,7 @@ static const struct lib_func kernel_funcs[] = {
 	{"tls_sw_recvmsg", RECV, .program = "recv"},
 	{"tls_sw_splice_read", RECV, .program = "splice"},
 	{"tls_sw_read_sock", RECV, .program = "reader"},
-	{"tls_sk_proto_close", .role = TS_ROLE_CLOSE, .program = "close"},
+	{"tls_sk_proto_close", .role = TS_ROLE_CLOSE, .program = "close", .how = TS_HOW_CLOSED},
 };
 
 const struct lib_row lib_kernel = {

@@ -66,6 +66,7 @@ struct lib_func {
 	const char *inside[LIB_MAX_INSIDE];
 	const char *alt_symbol;
 	const char *refs_of; /* TS_ROLE_CLOSE: the function that counts one reference more */
+	enum ts_how how;     /* TS_ROLE_CLOSE */
 	const char *program; /* of the kernel's row: what of bpf/ktls.bpf.c enters it */
 };
 

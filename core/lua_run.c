@@ -168,7 +168,8 @@ static void run_handler(struct script *s, struct host_handler *h, const struct s
 /* Its bit is set; but records that were on their way when it changed still carry the old bit. */
 static bool wants(const struct host_handler *h, const struct stream_message *m)
 {
-	if (!h->used || !h->own.enabled || !(h->own.probes & TS_PROBE(m->source->probe)))
+	if (!h->used || h->fn == LUA_NOREF || !h->own.enabled ||
+	    !(h->own.probes & TS_PROBE(m->source->probe)))
 		return false;
 	if (h->no_peeks && m->head->flags & TS_DATA_PEEK)
 		return false;
@@ -181,6 +182,7 @@ void script_message(struct script *s, const struct stream_message *m)
 	struct host_handler *h;
 
 	host_clock(s, m->head->nsecs);
+	m->conn->subs |= mask;
 	for (; mask && !s->exited && !s->stopped; mask &= mask - 1) {
 		h = &s->handlers[__builtin_ctzll(mask)];
 		if (wants(h, m))
@@ -420,17 +422,38 @@ struct closed {
 	uint64_t nsecs;
 };
 
+static void set_duration(lua_State *L, uint64_t ns)
+{
+	set_integer(L, "duration_ns", ns);
+	lua_pushnumber(L, (double)ns / 1e3);
+	lua_setfield(L, -2, "duration_us");
+	lua_pushnumber(L, (double)ns / 1e6);
+	lua_setfield(L, -2, "duration_ms");
+}
+
 static int fire_close(lua_State *L)
 {
+	static const char *const hows[TS_HOW_COUNT] = {
+		[TS_HOW_FREED] = "freed",
+		[TS_HOW_CLEARED] = "cleared",
+		[TS_HOW_CLOSED] = "closed",
+		[TS_HOW_EXITED] = "process ended",
+	};
 	const struct closed *c = lua_touserdata(L, 1);
 
 	if (!begin_event(L, "tls_close"))
 		return 0;
 	set_time(L, c->nsecs);
 	set_integer(L, "pid", c->conn->pid);
+	lua_pushlstring(L, c->conn->comm, strnlen(c->conn->comm, sizeof(c->conn->comm)));
+	lua_setfield(L, -2, "comm");
+	set_string(L, "how", hows[c->conn->how]);
+	set_duration(L, c->nsecs > c->conn->opened ? c->nsecs - c->conn->opened : 0);
 	host_push_conn(L, c->conn);
 	lua_setfield(L, -2, "conn");
-	lua_call(L, 2, 0);
+	/* Handlers of this event are subscriptions too: only of what they saw they are told. */
+	lua_pushinteger(L, (lua_Integer)c->conn->subs);
+	lua_call(L, 3, 0);
 	return 0;
 }
 

@@ -72,7 +72,9 @@ static int ref_at(lua_State *L, int index)
 	return luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
-/* subscribe(handle, probes, filter, capture or nil, errors, no_peeks, fn, where or nil) -> number
+/*
+ * subscribe(handle, probes, filter, capture or nil, errors, no_peeks, fn or nil, where or nil) ->
+ * number
  */
 static int core_subscribe(lua_State *L)
 {

@@ -77,7 +77,8 @@ static bool data_valid(const struct ts_data *d)
 	if (d->len > LENGTH_MAX || d->pos > LENGTH_MAX || d->off > d->len ||
 	    d->captured > d->len - d->off)
 		return false;
-	if (d->dir > TS_OUT || (d->flags & ~flags) || d->comm[TS_COMM_LEN - 1])
+	if (d->dir > TS_OUT || d->how >= TS_HOW_COUNT || (d->flags & ~flags) ||
+	    d->comm[TS_COMM_LEN - 1])
 		return false;
 	return !d->captured || (d->record.type == TS_REC_DATA && !(d->flags & TS_DATA_NODATA));
 }

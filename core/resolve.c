@@ -60,6 +60,7 @@ struct ts_rule resolve_rule(const struct resolve_work *w, const struct lib_func 
 		.dir = (uint8_t)func->dir,
 		.ret_mode = (uint8_t)func->ret_mode,
 		.flags = func->flags,
+		.how = func->how,
 		.sp = {.reg = w->arch->sp, .kind = TS_VAL_REG, .size = 8},
 		.ip = {.reg = w->arch->ip, .kind = TS_VAL_REG, .size = 8},
 		.entry = addr,

@@ -105,6 +105,7 @@ static void deliver(struct stream *s, struct conn *c, const struct ts_data *head
 		is->next[head->dir] = head->pos + head->len;
 		is->bytes[head->dir] += head->len;
 	}
+	memcpy(is->comm, head->comm, sizeof(is->comm));
 	s->ops.message(s->ctx, &m);
 }
 
@@ -212,7 +213,7 @@ static void finish_conn(struct stream *s, struct conn *c)
 	}
 }
 
-static void conn_close(struct stream *s, struct conn *c, uint64_t nsecs)
+static void conn_close(struct stream *s, struct conn *c, uint64_t nsecs, enum ts_how how)
 {
 	struct process *p;
 
@@ -225,6 +226,7 @@ static void conn_close(struct stream *s, struct conn *c, uint64_t nsecs)
 	p = ts_map_get(&s->processes, c->is.pid, 0);
 	if (!p->conns)
 		free(ts_map_remove(&s->processes, c->is.pid, 0));
+	c->is.how = how;
 	s->ops.closed(s->ctx, &c->is, nsecs);
 	free(c);
 }
@@ -286,10 +288,10 @@ static struct conn *conn_get(struct stream *s, const struct name *name, uint64_t
 	}
 	/* The address serves a new connection, and the end of the old one was not seen. */
 	if (c)
-		conn_close(s, c, nsecs);
+		conn_close(s, c, nsecs, TS_HOW_NONE);
 	if (s->conns.count >= CONNS) {
 		s->evicted++;
-		conn_close(s, OF(struct conn, lru, s->lru.next), nsecs);
+		conn_close(s, OF(struct conn, lru, s->lru.next), nsecs, TS_HOW_NONE);
 	}
 	return conn_open(s, name);
 }
@@ -395,7 +397,7 @@ static void feed_exit(struct stream *s, const struct rec_exec *r)
 	struct process *p;
 
 	while ((p = ts_map_get(&s->processes, r->pid, 0)))
-		conn_close(s, p->conns, r->nsecs);
+		conn_close(s, p->conns, r->nsecs, TS_HOW_EXITED);
 }
 
 int stream_feed(struct stream *s, const struct ts_record *r)
@@ -414,7 +416,7 @@ int stream_feed(struct stream *s, const struct ts_record *r)
 	case TS_REC_CLOSE:
 		c = ts_map_get(&s->conns, d->pid, d->conn);
 		if (c)
-			conn_close(s, c, d->nsecs);
+			conn_close(s, c, d->nsecs, (enum ts_how)d->how);
 		return 0;
 	case TS_REC_CONN:
 		return feed_conn(s, (const struct ts_conn_info *)r);
@@ -466,7 +468,7 @@ void stream_close(struct stream *s)
 		return;
 	stream_flush(s, UINT64_MAX);
 	while (s->lru.next != &s->lru)
-		conn_close(s, OF(struct conn, lru, s->lru.next), s->now);
+		conn_close(s, OF(struct conn, lru, s->lru.next), s->now, TS_HOW_NONE);
 	while ((call = s->spare)) {
 		s->spare = call->spare;
 		ts_buf_free(&call->data);

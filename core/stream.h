@@ -25,7 +25,10 @@ struct stream_conn {
 	uint64_t missing[2];	  /* bytes of gaps so far */
 	int32_t fd;		  /* descriptor in its process; below 0: unknown */
 	struct ts_conn_info info; /* what its socket told; all 0: nothing */
+	uint64_t subs;		  /* the script's: subscriptions that saw something of it */
 	int user;		  /* the script's: a Lua reference. 0 at first */
+	enum ts_how how;	  /* how it ended */
+	char comm[TS_COMM_LEN];	  /* of the thread that was last at work on it; "": not known */
 };
 
 /* One call's plaintext. Valid during the callback only. */

@@ -28,7 +28,7 @@ return function(core, check)
 			core.fail(nil, ("the handler of %s was detached; attach a new one"):format(state.name))
 		end
 		state.enabled = enabled
-		if state.what == "plaintext" then
+		if state.id then
 			core.enable(state.id, enabled)
 		end
 		return h
@@ -56,9 +56,10 @@ return function(core, check)
 		end
 		count(state)
 		state.detached, state.enabled = true, false
-		if state.what == "plaintext" then
+		if state.id then
 			core.detach(state.id)
-		elseif state.list then
+		end
+		if state.list then
 			for i, other in ipairs(state.list) do
 				if other == h then
 					table.remove(state.list, i)
@@ -112,6 +113,13 @@ return function(core, check)
 		state.where = opts.where
 		state.list = lists[name]
 		table.insert(state.list, h)
+		return h
+	end
+
+	-- A handler of the ends of connections: subscribed to what passes on them, without its bytes.
+	function M.closing(name, probes, filter, opts, fn)
+		local h = M.event(name, opts, fn)
+		private[h].id = core.subscribe(h, probes, filter, 0)
 		return h
 	end
 
@@ -182,11 +190,15 @@ return function(core, check)
 		}
 	end
 
-	-- Runs all handlers of an own event. A handler may attach and detach others meanwhile.
-	function M.fire(name, event)
+	-- Runs all handlers of an own event; subs: of those that are subscriptions, only these. A handler
+	-- may attach and detach others meanwhile.
+	function M.fire(name, event, subs)
 		setmetatable(event, fields[name])
 		for _, h in ipairs(table.move(lists[name], 1, #lists[name], 1, {})) do
-			run(h, event)
+			local id = private[h].id
+			if not id or subs & 1 << id ~= 0 then
+				run(h, event)
+			end
 		end
 	end
 

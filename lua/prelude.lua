@@ -108,10 +108,15 @@ local function attach(name, opts, fn)
 	if mask then
 		return handles.plaintext(name, mask, read_filter(opts, where), opts, fn)
 	end
+	local filtered = name == "tls_close"
 	for key in pairs(opts) do
-		if key ~= "where" then
-			core.fail(key, ("%s takes no option but `where`"):format(where))
+		if key ~= "where" and not (filtered and check.names("target")[key]) then
+			core.fail(key, ("%s takes no option but `where`%s"):format(where,
+				filtered and " and those of target" or ""))
 		end
+	end
+	if filtered then
+		return handles.closing(name, probes.tls_data, read_filter(opts, where), opts, fn)
 	end
 	return handles.event(name, opts, fn)
 end
@@ -253,7 +258,7 @@ else
 end
 
 local host = {
-	on = on, every = handles.every, after = handles.after, write = core.write, emit = out.emit,
+	on = on, event = handles.event, every = handles.every, after = handles.after, write = core.write, emit = out.emit,
 	warn = out.warn, format = core.format, terminal = core.terminal, width = core.width,
 	text = core.text, now = core.now, check = check.check, fail = core.fail,
 }
@@ -277,7 +282,8 @@ set_global("stream", require("stream")(host))
 _G.args = {}
 check.guard_globals()
 
-local function fire(name, event)
+-- subs: of tls_close, the handlers that it concerns.
+local function fire(name, event, subs)
 	if name == "stop" and #handles.lists.stop == 0 then
 		local ok, err = core.protect(aggregate.print_all)
 		if not ok then
@@ -285,7 +291,7 @@ local function fire(name, event)
 			core.tell("error while printing the aggregations: ", err)
 		end
 	else
-		handles.fire(name, event)
+		handles.fire(name, event, subs)
 	end
 end
 

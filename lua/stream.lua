@@ -206,7 +206,7 @@ return function(host)
 			sides = {}, name = opts.name or "stream", max = opts.max or MAX,
 			data = opts.data, gap = opts.gap, close = opts.close, after = host.after, warn = host.warn,
 		}, Stream)
-		host.on("tls_close", {}, function(e)
+		host.event("tls_close", {}, function(e)
 			self:closed(e.conn)
 		end)
 		return host.on(opts.from or "tls_data", rest, function(e)

@@ -170,4 +170,28 @@ callers
 		.. "callers\n  none: nothing was read or written\n")
 end)
 
+test("conns", function()
+	local host = stub.new()
+	host:recipe("scripts/conns.lua", {min = 100})
+	equal(host.handlers[1].opts.capture, 0)
+	local conns = {}
+	for id = 1, 3 do
+		conns[id] = {id = id, pid = 10, bytes_in = id * 50, bytes_out = 9, opened_ns = 5, version = "TLSv1.3"}
+		host:fire("tls_data", event {data = "x", conn = conns[id]})
+	end
+	conns[2].peer = "192.0.2.7:443"
+	for id = 1, 2 do
+		host:fire("tls_close", {
+			time = "12:00:01.000", pid = 10, comm = "cu\27rl", duration_ns = 1500, how = "freed",
+			conn = conns[id],
+		})
+	end
+	host:fire("stop", {time = "12:00:02.000", nsecs = 1000000005})
+	equal(host:text_out(), [[
+time          process                 peer                      version       in     out        for  how
+12:00:01.000  cu\x1brl[10]            192.0.2.7:443             TLSv1.3      100       9     1.50us  freed
+12:00:02.000  cu\x1brl[10]            -                         TLSv1.3      150       9      1.00s  open
+]])
+end)
+
 return tests

@@ -110,6 +110,7 @@ function stub.new(format)
 		table.insert(self.handlers, handle)
 		return handle
 	end
+	self.event = self.on
 	function self.after(interval, fn)
 		table.insert(self.timers, {interval = interval, fn = fn})
 	end
@@ -126,7 +127,9 @@ end
 -- Runs a recipe with the globals that scripts have; options: what differs from its defaults. Its
 -- timers are host.timers, its warnings host.warnings.
 function Stub:recipe(path, options)
-	local env = setmetatable({escape = text.escape, human = text.human, json = text.json}, {__index = _G})
+	local env = setmetatable({
+		escape = text.escape, human = text.human, duration = text.duration, json = text.json,
+	}, {__index = _G})
 	env.on = setmetatable({}, {__index = function(_, name)
 		return function(opts, fn)
 			return self.on(name, fn and opts or {}, fn or opts)
