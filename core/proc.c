@@ -103,14 +103,14 @@ int proc_maps(uint32_t pid, int (*fn)(void *ctx, const struct proc_map *map), vo
 }
 
 /* Looks before it opens: opening a device or a pipe may block or do something. */
-static int reopen(int at, struct stat *st)
+static int reopen(int at, struct stat *st, bool folders)
 {
 	char self[64];
 	int fd, ret;
 
 	if (fstat(at, st)) {
 		ret = -errno;
-	} else if (!S_ISREG(st->st_mode) && !S_ISDIR(st->st_mode)) {
+	} else if (!S_ISREG(st->st_mode) && !(folders && S_ISDIR(st->st_mode))) {
 		ret = -ENODEV;
 	} else {
 		snprintf(self, sizeof(self), "/proc/self/fd/%d", at);
@@ -125,7 +125,7 @@ static int open_regular(const char *path, struct stat *st)
 {
 	int at = open(path, O_PATH | O_CLOEXEC);
 
-	return at < 0 ? -errno : reopen(at, st);
+	return at < 0 ? -errno : reopen(at, st, false);
 }
 
 int proc_open_path(uint32_t pid, const char *path)
@@ -143,7 +143,7 @@ int proc_open_path(uint32_t pid, const char *path)
 	at = (int)syscall(SYS_openat2, dir, path, &how, sizeof(how));
 	at = at < 0 ? -errno : at;
 	close(dir);
-	return at < 0 ? at : reopen(at, &st);
+	return at < 0 ? at : reopen(at, &st, true);
 }
 
 int proc_root(uint32_t pid, uint64_t *dev, uint64_t *inode)

@@ -113,6 +113,36 @@ static void test_by_path(void **state)
 	assert_int_equal(proc_open_map((uint32_t)getpid(), &s.found), -ENODEV);
 }
 
+/* Files and folders as a process sees them; no link leads out of its root. */
+static void test_open_path(void **state)
+{
+	char dir[] = "/tmp/test_procXXXXXX", path[64];
+	struct stat own, seen;
+	uint64_t dev, inode;
+	int fd;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/link", dir);
+	assert_int_equal(symlink("/../../../etc/passwd", path), 0);
+	fd = proc_open_path(0, path);
+	assert_true(fd >= 0);
+	assert_int_equal(fstat(fd, &seen), 0);
+	assert_int_equal(stat("/etc/passwd", &own), 0);
+	assert_int_equal(own.st_ino, seen.st_ino);
+	close(fd);
+	unlink(path);
+	fd = proc_open_path((uint32_t)getpid(), dir);
+	assert_true(fd >= 0);
+	close(fd);
+	rmdir(dir);
+	assert_int_equal(proc_open_path(0, dir), -ENOENT);
+	assert_int_equal(proc_open_path(0, "/dev/null"), -ENODEV);
+	assert_int_equal(proc_root((uint32_t)getpid(), &dev, &inode), 0);
+	assert_int_equal(stat("/", &own), 0);
+	assert_true(dev == own.st_dev && inode == own.st_ino);
+}
+
 /* A pipe in the file's place must not hold us up. */
 static void test_pipe(void **state)
 {
@@ -275,10 +305,11 @@ static void test_each(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_own_maps), cmocka_unit_test(test_by_path),
-		cmocka_unit_test(test_pipe),	 cmocka_unit_test(test_odd_name),
-		cmocka_unit_test(test_info),	 cmocka_unit_test(test_arguments),
-		cmocka_unit_test(test_gone),	 cmocka_unit_test(test_each),
+		cmocka_unit_test(test_own_maps),  cmocka_unit_test(test_by_path),
+		cmocka_unit_test(test_open_path), cmocka_unit_test(test_pipe),
+		cmocka_unit_test(test_odd_name),  cmocka_unit_test(test_info),
+		cmocka_unit_test(test_arguments), cmocka_unit_test(test_gone),
+		cmocka_unit_test(test_each),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
