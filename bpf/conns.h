@@ -42,6 +42,44 @@ static __always_inline __s32 get_fd(const struct ts_fd *fd, __u64 conn, __u64 ba
 	return (__s32)number < 0 ? FD_NONE : (__s32)number;
 }
 
+/* openssl/bio.h: descriptors are those that num holds in these. */
+enum {
+	BIO_TYPE_FILTER = 0x200,
+	BIO_TYPE_FD = 0x504,
+	BIO_TYPE_SOCKET = 0x505,
+	BIO_TYPE_CONNECT = 0x50c,
+	BIO_TYPE_DGRAM = 0x515,
+};
+#define BIO_STEPS 3 /* BIOs that are looked at, one behind the other */
+
+static __always_inline __s32 get_bio_fd(const struct ts_bio *b, __u64 conn)
+{
+	__u64 at = conn, type, number = 0;
+	int i;
+
+	if (b->zero.steps && (!walk(&b->zero, &at, 4) || at))
+		return FD_NONE;
+	at = conn;
+	if (!walk(&b->read, &at, 8))
+		return FD_NONE;
+#pragma unroll
+	for (i = 0; i < BIO_STEPS; i++) {
+		type = at;
+		if (!at || !walk(&b->type, &type, 4))
+			return FD_NONE;
+		if (type == BIO_TYPE_SOCKET || type == BIO_TYPE_CONNECT || type == BIO_TYPE_FD ||
+		    type == BIO_TYPE_DGRAM) {
+			if (bpf_probe_read_user(&number, 4, (void *)(at + b->number)))
+				return FD_NONE;
+			return (__s32)number < 0 ? FD_NONE : (__s32)number;
+		}
+		if (!(type & BIO_TYPE_FILTER) ||
+		    bpf_probe_read_user(&at, sizeof(at), (void *)(at + b->next)))
+			return FD_NONE;
+	}
+	return FD_NONE;
+}
+
 /* 0 where the kernel itself is at work: its threads are no process, and take turns. */
 static __always_inline __u32 owner(void)
 {

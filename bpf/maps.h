@@ -46,7 +46,8 @@ struct conn {
 	__u32 calls; /* of goroutines, in flight */
 	__u8 ktls;   /* bits by direction: the kernel makes the records */
 	__u8 told;   /* what the kernel's TLS knows of it was sent */
-	__u8 zero[6];
+	__u8 doubt;  /* its socket is another one than before, and nothing proved that yet */
+	__u8 zero[5];
 };
 
 /* mm tells a process from one that had its number before, and from itself before an exec. */

@@ -106,19 +106,31 @@ static __always_inline bool send_conn(__u64 conn, const struct conn *c, __u64 sk
 	return true;
 }
 
-/* Tells the connection's addresses, unless they are known. */
 static __always_inline void tell_socket(__u64 conn, struct conn *c, const struct ts_socket *s)
 {
-	if (c->socket.inode == s->inode && c->socket.sk == s->sk)
-		return;
-	if (send_conn(conn, c, s->sk, false))
+	if (send_conn(conn, c, s->sk, false)) {
 		c->socket = *s;
+		c->doubt = 0;
+	}
 }
 
 /*
- * Tells what the descriptor of a call that transferred something leads to. A descriptor that its
- * program has closed may be another connection's by now: where the program says so itself, after
- * the socket was found, that one is not believed.
+ * Where another socket has the descriptor now, the program may have given it to the connection, or
+ * closed the old one while the library still had bytes of it: only what was written went there for
+ * certain.
+ */
+static __always_inline void doubt_socket(__u64 conn, struct conn *c)
+{
+	if (!c->doubt && send_conn(conn, c, 0, false)) {
+		c->socket.sk = c->socket.inode = 0;
+		c->doubt = 1;
+	}
+}
+
+/*
+ * Tells what the descriptor of a call that transferred something leads to, unless that is known. A
+ * Go program's descriptor is its connection's for good, but may be closed by now, and another one:
+ * the program says so itself, and where it has not after the socket was found, this is the one.
  */
 static __always_inline void tell_fd(const struct ts_rule *rule, const struct call *call,
 				    struct conn *c)
@@ -126,11 +138,19 @@ static __always_inline void tell_fd(const struct ts_rule *rule, const struct cal
 	__u64 state = call->conn;
 	struct ts_socket s;
 
-	if (c->fd < 0 || c->socket.sk || !get_socket(c->fd, &s))
+	if (rule->bio.number)
+		c->fd = get_bio_fd(&rule->bio, call->conn);
+	else if (c->socket.sk)
+		return;
+	if (c->fd < 0 || !get_socket(c->fd, &s) ||
+	    (c->socket.inode == s.inode && c->socket.sk == s.sk))
 		return;
 	if (rule->fd.closed.steps && (!walk(&rule->fd.closed, &state, 8) || state & 1))
 		return;
-	tell_socket(call->conn, c, &s);
+	if (call->dir == TS_IN && (c->socket.sk || c->doubt))
+		doubt_socket(call->conn, c);
+	else
+		tell_socket(call->conn, c, &s);
 }
 
 #endif

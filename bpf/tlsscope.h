@@ -85,6 +85,16 @@ struct ts_fd {
 	struct ts_walk type, number, closed;
 };
 
+/*
+ * The same for OpenSSL: a connection has BIOs, to read from and to write to, and these a type, a
+ * number that for some types is a descriptor, and another BIO behind them. All is so only where
+ * the 4 bytes that `zero` walks to are 0.
+ */
+struct ts_bio {
+	struct ts_walk zero, read, write, type;
+	__s32 number, next; /* offsets in a BIO; number 0: not known */
+};
+
 enum ts_rule_flags {
 	TS_RULE_PEEK = 1 << 0,	 /* what it reads will be read again */
 	TS_RULE_NODATA = 1 << 1, /* transfers bytes that never are in the caller's memory */
@@ -111,6 +121,7 @@ struct ts_rule {
 	struct ts_value ip; /* at the enter site; less `entry` it tells where the file is loaded */
 	__u64 entry;	    /* the enter site's address in the file */
 	struct ts_fd fd;    /* number.steps 0: not known */
+	struct ts_bio bio;  /* number 0: not known */
 	/*
 	 * TS_FLOW_GO: where in g the goroutine's number is; 0: not known. Before it lies g's status
 	 * (a __u32 and another), by which the offset is checked at each use.
@@ -274,7 +285,7 @@ struct ts_counts {
 };
 
 _Static_assert(sizeof(struct ts_value) == 8, "layout");
-_Static_assert(sizeof(struct ts_rule) == 24 + 9 * 8 + 16 + 80 + 8, "layout");
+_Static_assert(sizeof(struct ts_rule) == 24 + 9 * 8 + 16 + 80 + 88 + 8, "layout");
 _Static_assert(sizeof(struct ts_filter_id) == 24, "layout");
 _Static_assert(sizeof(struct ts_record) == 8, "layout");
 _Static_assert(sizeof(struct ts_data) == 168, "layout");

@@ -74,7 +74,7 @@ const struct api_entry api_table[] = {
 
 	{API_CONN, "id", "integer", "number of the connection: 1, 2, ... as they are first seen"},
 	{API_CONN, "pid", "integer", "process that has it"},
-	{API_CONN, "fd", "integer|nil", "its descriptor in the process (Go programs only, yet)"},
+	{API_CONN, "fd", "integer|nil", "its descriptor in the process (Go, OpenSSL)"},
 	{API_CONN, "laddr", "string|nil", "its own address or a Unix socket's path"},
 	{API_CONN, "family", "string|nil", "inet, inet6 or unix"},
 	{API_CONN, "lport", "integer|nil", "its own port"},

@@ -63,6 +63,11 @@ int resolve_image(struct image *im, const struct lib_row *row, struct resolve_pl
 /* The same for any architecture: what would be attached on a machine of the image's own. */
 int resolve_any(struct image *im, const struct lib_row *row, struct resolve_plan *out,
 		struct ts_err *err);
+/*
+ * Adds where OpenSSL's connections have their descriptors, to a plan of the file `ssl`; crypto: the
+ * libcrypto beside it, or NULL. A note says how, or why not. 0 or -ENOMEM.
+ */
+int resolve_bio(struct resolve_plan *plan, struct image *ssl, struct image *crypto);
 void resolve_free(struct resolve_plan *plan);
 
 /* Whether the running kernel's own TLS is there: built in, or its module is loaded. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <fnmatch.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,15 +65,64 @@ static int nothing_to_probe(const char *path, const struct resolve_plan *plan, s
 		       plan->row->kind, (int)line, (const char *)why->data);
 }
 
+/* Whether the process has the image's file under this path. */
+static bool is_at(uint32_t pid, const char *path, const struct image *im)
+{
+	int fd = proc_open_path(pid, path);
+	struct stat a, b;
+	bool same = fd >= 0 && !fstat(fd, &a) && !fstat(image_fd(im), &b) && a.st_dev == b.st_dev &&
+		    a.st_ino == b.st_ino;
+
+	if (fd >= 0)
+		close(fd);
+	return same;
+}
+
+/*
+ * OpenSSL's other library has the same name but for its first part, and lies beside it. The path of
+ * a mapping is the process', or, of one in another root of the same mounts, ours. Below 0: none.
+ */
+static int open_crypto(uint32_t pid, const char *path, const struct image *im)
+{
+	static const char name[] = "libssl";
+	const char *base = strrchr(path, '/');
+	char beside[PATH_MAX];
+
+	base = base ? base + 1 : path;
+	if (strncmp(base, name, sizeof(name) - 1) ||
+	    (size_t)snprintf(beside, sizeof(beside), "%.*slibcrypto%s", (int)(base - path), path,
+			     base + sizeof(name) - 1) >= sizeof(beside))
+		return -ENOENT;
+	if (!is_at(pid, path, im))
+		pid = 0;
+	return is_at(pid, path, im) ? proc_open_path(pid, beside) : -ENOENT;
+}
+
+static int find_bio(uint32_t pid, struct image *im, const char *path, struct resolve_plan *plan)
+{
+	int fd = open_crypto(pid, path, im), ret;
+	struct image *crypto = NULL;
+
+	if (fd >= 0 && image_open(&crypto, fd, "libcrypto", NULL))
+		crypto = NULL;
+	ret = resolve_bio(plan, im, crypto);
+	image_close(crypto);
+	if (fd >= 0)
+		close(fd);
+	return ret;
+}
+
 /* Plans and attaches an image that has TLS functions; -ENOENT: it has none after all. */
-static int attach_image(struct targets *t, struct image *im, const struct lib_row *row,
-			const char *path, struct ts_err *err)
+static int attach_image(struct targets *t, uint32_t pid, struct image *im,
+			const struct lib_row *row, const char *path, struct ts_err *err)
 {
 	struct resolve_plan plan = {0};
 	int ret = resolve_cached(t->plans, im, row, &plan, err);
 
 	if (!ret && !plan.sites_count)
 		ret = nothing_to_probe(path, &plan, err);
+	if (!ret && !row->go && find_bio(pid, im, path, &plan))
+		ret = ts_fail(err, ENOMEM, "out of memory");
 	if (!ret && t->tracer)
 		ret = tracer_attach(t->tracer, image_fd(im), path, &plan, err);
 	if (!ret) {
@@ -84,7 +134,8 @@ static int attach_image(struct targets *t, struct image *im, const struct lib_ro
 }
 
 /* A file may be of several kinds: a Go program with OpenSSL linked in. Results as below. */
-static int look_at_image(struct targets *t, struct image *im, const char *path, struct ts_err *err)
+static int look_at_image(struct targets *t, uint32_t pid, struct image *im, const char *path,
+			 struct ts_err *err)
 {
 	int ret = -ENOENT, one;
 	size_t i;
@@ -94,7 +145,7 @@ static int look_at_image(struct targets *t, struct image *im, const char *path, 
 		if (one == -ENOENT)
 			continue;
 		if (!one)
-			one = attach_image(t, im, &lib_rows[i], path, err);
+			one = attach_image(t, pid, im, &lib_rows[i], path, err);
 		if (one == -ENOENT)
 			continue;
 		if (one) {
@@ -130,7 +181,7 @@ static bool is_known(struct targets *t, int fd, const struct stat *st)
 	return false;
 }
 
-int targets_look(struct targets *t, int fd, const char *path, struct ts_err *err)
+int targets_look(struct targets *t, uint32_t pid, int fd, const char *path, struct ts_err *err)
 {
 	struct image *im;
 	struct stat st;
@@ -143,7 +194,7 @@ int targets_look(struct targets *t, int fd, const char *path, struct ts_err *err
 	ret = image_open(&im, fd, path, err);
 	if (ret)
 		return ret;
-	ret = look_at_image(t, im, path, err);
+	ret = look_at_image(t, pid, im, path, err);
 	image_close(im);
 	if (ret != -ENOENT && ts_map_set(&t->files, st.st_dev, st.st_ino, t))
 		ts_warn("out of memory");
@@ -182,7 +233,7 @@ static void look_at_mapping(struct targets *t, uint32_t pid, const struct proc_m
 		ts_verbose("targets", "%s (process %u): %s", map->path, pid, strerror(-fd));
 		return;
 	}
-	ret = targets_look(t, fd, map->path, &err);
+	ret = targets_look(t, pid, fd, map->path, &err);
 	close(fd);
 	if (ts_map_set(&t->seen, device, map->inode, (void *)mark))
 		ts_warn("out of memory");

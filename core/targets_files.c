@@ -24,13 +24,13 @@ int targets_look_at_path(struct targets *t, const char *path, struct ts_err *err
 	if (!fstat(fd, &st) && !S_ISREG(st.st_mode))
 		ret = ts_fail(err, EINVAL, "%s is not a file", path);
 	else
-		ret = targets_look(t, fd, path, err);
+		ret = targets_look(t, 0, fd, path, err);
 	close(fd);
 	return ret;
 }
 
 /* Under the name that mappings of it will have, not a link's. */
-static void look_at_library(struct targets *t, int fd)
+static void look_at_library(struct targets *t, uint32_t pid, int fd)
 {
 	char self[64], path[PATH_MAX];
 	struct ts_err err = {""};
@@ -42,7 +42,7 @@ static void look_at_library(struct targets *t, int fd)
 		return;
 	path[n] = 0;
 	if (ts_filter_lib_passes(t->narrow, path) &&
-	    targets_look(t, fd, path, &err) != -ECANCELED && err.text[0])
+	    targets_look(t, pid, fd, path, &err) != -ECANCELED && err.text[0])
 		ts_verbose("targets", "%s", err.text);
 }
 
@@ -52,7 +52,7 @@ static void look_at_entry(struct targets *t, uint32_t pid, const char *path)
 
 	if (fd < 0)
 		return;
-	look_at_library(t, fd);
+	look_at_library(t, pid, fd);
 	close(fd);
 }
 
@@ -111,7 +111,7 @@ static bool look_at_program(struct targets *t, const char *path)
 		return false;
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (fd >= 0) {
-		look_at_library(t, fd);
+		look_at_library(t, 0, fd);
 		close(fd);
 	}
 	return true;

@@ -32,10 +32,11 @@ struct targets {
 };
 
 /*
- * Looks at an open file. 0: probed, or was before. -ENOENT: has no TLS functions. -ECANCELED: has,
- * but they cannot be probed; that was told. Others: what is wrong with it.
+ * Looks at an open file, which process pid calls path (0: we do). 0: probed, or was before.
+ * -ENOENT: has no TLS functions. -ECANCELED: has, but they cannot be probed; that was told. Others:
+ * what is wrong with it.
  */
-int targets_look(struct targets *t, int fd, const char *path, struct ts_err *err);
+int targets_look(struct targets *t, uint32_t pid, int fd, const char *path, struct ts_err *err);
 bool targets_is_library(const char *path); /* by its name */
 
 /* A file that the user named: here whatever is wrong with it is an error. As targets_look. */

@@ -3,10 +3,15 @@
 import json
 import os
 import shutil
+import signal
+import socket
+import ssl
+import subprocess
 
 import golang
+import suites
 from cases_go import ENV, go_case
-from harness import check
+from harness import PYTHON, case, check
 
 
 def shown(text):
@@ -44,3 +49,126 @@ def of_go(lab):
         seen = addresses(tracer.stop())
         check(seen == told, f"{listen}: seen {sorted(seen - told, key=str)[:4]}, not "
               f"{sorted(told - seen)[:4]}")
+
+
+# --- OpenSSL
+
+def asks(host, port, family):
+    """One request by Python; its own two addresses."""
+    context = ssl._create_unverified_context()
+    with socket.socket(family) as s:
+        s.connect((host, port))
+        with context.wrap_socket(s) as t:
+            t.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            ends = t.getsockname()[:2], t.getpeername()[:2]
+            while t.recv(65536):
+                pass
+    return ends
+
+
+def of_server(lab, server, port, host, family):
+    """A server that runs already shows the one connection as its client does."""
+    tracer = lab.tracer("-p", str(server.pid))
+    local, remote = asks(host, port, family)
+    found = addresses(tracer.stop())
+    check(found == {(*remote, *local)}, f"seen {found}, not {remote}, {local}")
+
+
+@case(needs=["openssl"])
+def addresses_openssl(lab):
+    """s_server, over IPv6 and v4-mapped."""
+    port = lab.port()
+    server = lab.spawn(["openssl", "s_server", "-accept", str(port), "-cert", lab.cert,
+                        "-key", lab.key, "-www", "-quiet"], port=port)
+    of_server(lab, server, port, "127.0.0.1", socket.AF_INET)
+    of_server(lab, server, port, "::1", socket.AF_INET6)
+
+
+def of_suite(suite):
+    def run(lab):
+        root, name = suites.unpacked(lab, suite), f"/tmp/addresses{os.getpid()}.pem"
+        shutil.copy(lab.both, root + name)
+        port = lab.port()
+        server = lab.spawn(["chroot", root, "openssl", "s_server", "-accept", str(port),
+                            "-cert", name, "-key", name, "-www", "-quiet"], port=port)
+        os.unlink(root + name)
+        of_server(lab, server, port, "127.0.0.1", socket.AF_INET)
+    run.__name__ = f"addresses_openssl_of_{suite}"
+    run.__doc__ = "Whatever the version, and where its libraries lie."
+    case(timeout=300)(run)
+
+
+for _suite in ("bullseye", "trixie", "sid"):
+    of_suite(_suite)
+
+
+OTHER_SOCKETS = """
+import os, socket, ssl, sys
+context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+context.load_cert_chain(sys.argv[1])
+client = ssl._create_unverified_context()
+
+def talk(a, b, word):
+    if os.fork() == 0:
+        a.close()
+        with context.wrap_socket(b, server_side=True) as t:
+            t.sendall(t.recv(100))
+            t.recv(100)
+        os._exit(0)
+    b.close()
+    with client.wrap_socket(a) as t:
+        print(word, t.fileno(), t.getsockname(), t.getpeername(), flush=True)
+        t.sendall(word.encode())
+        t.recv(100)
+    os.wait()
+
+print("ready", flush=True)
+sys.stdin.readline()
+listener = socket.create_server(("127.0.0.1", 0))
+os.close(0)
+a = socket.create_connection(listener.getsockname())
+assert a.fileno() == 0, a
+talk(a, listener.accept()[0], "zero")
+path = sys.argv[2]
+for word, name in (("path", path), ("abstract", "\\0" + os.path.basename(path))):
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(name)
+    listener.listen()
+    a = socket.socket(socket.AF_UNIX)
+    a.connect(name)
+    talk(a, listener.accept()[0], word)
+talk(*socket.socketpair(), "pair")
+"""
+
+
+@case()
+def addresses_of_other_sockets(lab):
+    """Descriptor 0; Unix sockets with a path, with an abstract name, and without any."""
+    path = lab.path(f"sock{os.getpid()}")
+    program = lab.spawn([PYTHON, "-u", "-c", OTHER_SOCKETS, lab.both, path], ready=b"ready",
+                        stdin=subprocess.PIPE)
+    script = """on.start(function() emit{type = "ready"} end)
+        on.tls_data(function(e) local c = e.conn
+            emit{type = "saw", dir = e.dir, data = e.data, fd = c.fd, family = c.family,
+                laddr = c.laddr, raddr = c.raddr, peer = e.peer, pid = e.pid} end)"""
+    tracer = lab.tracer("--comm", "python3", script=script)
+    program.say()
+    program.finish()
+    tracer.process.stop(signal.SIGINT)
+    saw = [r for r in tracer.records() if r["type"] == "saw" and r["data"] in
+           ("zero", "path", "abstract", "pair")]
+
+    def one(word, own):
+        found = {(r.get("family"), r.get("laddr"), r.get("raddr")) for r in saw
+                 if r["data"] == word and (r["pid"] == program.pid) == own}
+        check(len(found) == 1, f"{word}: {found}")
+        return found.pop()
+    check({r["fd"] for r in saw if r["data"] == "zero" and r["pid"] == program.pid} == {0},
+          "not descriptor 0")
+    check(one("zero", True)[:2] == ("inet", "127.0.0.1"), f"{one('zero', True)}")
+    name = "@" + os.path.basename(path)
+    check(one("path", True) == ("unix", None, path), f"client: {one('path', True)}")
+    check(one("path", False) == ("unix", path, None), f"server: {one('path', False)}")
+    check(one("abstract", True) == ("unix", None, name), f"{one('abstract', True)}")
+    check(one("abstract", False) == ("unix", name, None), f"{one('abstract', False)}")
+    check(one("pair", True) == ("unix", None, None), f"{one('pair', True)}")

@@ -392,6 +392,35 @@ static void test_no_memory(void **state)
 	end(l);
 }
 
+/* Where connections have their descriptors takes both libraries of OpenSSL. */
+static void descriptors_of(const char *path, struct image *ssl, struct resolve_plan *p)
+{
+	const struct ts_bio *bio = &p->funcs[0].rule.bio;
+	struct image *crypto;
+	char beside[300];
+	int fd;
+
+	assert_int_equal(resolve_bio(p, ssl, NULL), 0);
+	assert_int_equal(bio->number, 0);
+	snprintf(beside, sizeof(beside), "%.*slibcrypto.so.3", (int)(strrchr(path, '/') + 1 - path),
+		 path);
+	fd = open(beside, O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(image_open(&crypto, fd, beside, NULL), 0);
+	assert_int_equal(resolve_bio(p, ssl, crypto), 0);
+	assert_int_equal(bio->read.steps, 1);
+	assert_int_equal(bio->write.steps, 1);
+	assert_int_equal(bio->type.steps, 2);
+	assert_int_equal(bio->number % 4, 0);
+	assert_true(bio->number > bio->type.offsets[0] && bio->number < bio->next);
+	/* A file that has none of these functions. */
+	assert_int_equal(resolve_bio(p, crypto, crypto), 0);
+	assert_non_null(
+		memmem(p->notes.data, p->notes.len, "SSL_get_rbio and SSL_get_wbio do", 32));
+	image_close(crypto);
+	close(fd);
+}
+
 /* The system's own libssl, where there is one: the internals of the real thing are found. */
 static void test_system(void **state)
 {
@@ -414,6 +443,7 @@ static void test_system(void **state)
 		internals += p.funcs[i].func->inside[0] != NULL;
 	assert_int_equal(internals, 2);
 	assert_true(strlen(image_build_id(im)) >= 16);
+	descriptors_of(found.gl_pathv[0], im, &p);
 	resolve_free(&p);
 	image_close(im);
 	close(fd);
