@@ -19,7 +19,6 @@ const volatile __u32 fixed_rule SEC(".rodata.rule") = 0;
 
 /* A call that leave_no_loop sends. */
 struct rest {
-	struct call call;
 	__u64 off; /* bytes sent so far */
 	struct sending sending;
 };
@@ -30,6 +29,8 @@ struct {
 	__type(key, __u64); /* as bpf_get_current_pid_tgid says it */
 	__type(value, struct rest);
 } rests SEC(".maps");
+
+static const struct rest no_rest;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
@@ -213,20 +214,20 @@ int leave_no_loop(void *ctx)
 	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
 	__u64 thread = bpf_get_current_pid_tgid(), g = 0;
 	struct ts_control *ctl = get_control();
-	struct rest rest = {};
+	struct call c = {};
+	struct rest *rest;
 
-	if (!rule || !ctl || !take_call(ctx, rule, id, &rest.call, &g))
+	if (!rule || !ctl || !take_call(ctx, rule, id, &c, &g))
 		return 0;
-	if (prepare(ctx, ctl, rule, &rest.call, g, &rest.sending)) {
-		if (bpf_map_update_elem(&rests, &thread, &rest, BPF_ANY)) {
-			count(TS_CNT_LOST_EVENTS, 1);
-			count(TS_CNT_LOST_BYTES, rest.sending.want);
-		} else if (!SEND_STEPS(thread)) {
-			count(TS_CNT_LOST_BYTES, rest.sending.want - MOST_STEPS * TS_CHUNK);
-		}
-		bpf_map_delete_elem(&rests, &thread);
-	}
-	return end_call(ctl, rule, &rest.call);
+	/* There is no room for it on the stack. */
+	bpf_map_update_elem(&rests, &thread, &no_rest, BPF_ANY);
+	rest = bpf_map_lookup_elem(&rests, &thread);
+	if (!rest)
+		count(TS_CNT_FLOWS_FULL, 1);
+	else if (prepare(ctx, ctl, rule, &c, g, &rest->sending) && !SEND_STEPS(thread))
+		count(TS_CNT_LOST_BYTES, rest->sending.want - MOST_STEPS * TS_CHUNK);
+	bpf_map_delete_elem(&rests, &thread);
+	return end_call(ctl, rule, &c);
 }
 
 /* A thread's calls in flight, and a process' place in the filters, end with it. */
