@@ -161,7 +161,25 @@ struct tls_prot_info {
 struct tls_context {
 	struct tls_prot_info prot_info;
 };
+struct kernfs_node {
+	__u64 id;
+};
+struct cgroup;
+struct cgroup_subsys_state {
+	struct cgroup *cgroup;
+	struct cgroup_subsys_state *parent;
+};
+struct cgroup {
+	struct cgroup_subsys_state self;
+	struct kernfs_node *kn;
+};
+/* The cgroups of a task: that of v2, and one a controller. */
+struct css_set {
+	struct cgroup_subsys_state *subsys[1];
+	struct cgroup *dfl_cgrp;
+};
 struct task_struct {
+	struct css_set *cgroups;
 	int pid, tgid;
 	struct task_struct *real_parent;
 	struct mm_struct *mm;

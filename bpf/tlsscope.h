@@ -135,7 +135,23 @@ struct ts_rule {
  * goes from {key, value} to the subscriptions that name this value; control.wants[key] has the
  * subscriptions that name any value. A subscription that names none is not constrained.
  */
-enum ts_filter_key { TS_KEY_PID, TS_KEY_COMM, TS_KEY_UID, TS_KEY_COUNT };
+enum ts_filter_key {
+	TS_KEY_PID,
+	TS_KEY_COMM,
+	TS_KEY_UID,
+	TS_KEY_CGROUP,	  /* a struct ts_cgroup, and what is below it */
+	TS_KEY_CONTAINER, /* the same: a container's cgroup */
+	TS_KEY_COUNT
+};
+
+/* A cgroup as a filter's value. */
+#define TS_CGROUP_V2 (~0u)
+#define TS_HIERARCHIES 4 /* of cgroups, that filters name at the same time */
+struct ts_cgroup {
+	__u64 id;     /* its folder's inode number */
+	__u32 subsys; /* of v1: the controller's number in this kernel; else TS_CGROUP_V2 */
+	__u32 zero;
+};
 
 struct ts_filter_id {
 	__u32 key;  /* enum ts_filter_key */
@@ -158,6 +174,10 @@ struct ts_control {
 	__u64 rejects[TS_KEY_COUNT]; /* subscriptions that exclude values of this key */
 	__u64 follows;		     /* subscriptions that follow children */
 	__u64 control;		     /* subscriptions that want kTLS' control records */
+	__u64 generation;	     /* of the filters by cgroup: another when they changed */
+	__u32 hierarchies[TS_HIERARCHIES]; /* ts_cgroup.subsys of those that filters name */
+	__u32 hierarchies_count;
+	__u32 zero;
 };
 
 /* What a copy of the programs of bpf/ktls.bpf.c serves: constants, set before it is loaded. */
@@ -287,6 +307,7 @@ struct ts_counts {
 _Static_assert(sizeof(struct ts_value) == 8, "layout");
 _Static_assert(sizeof(struct ts_rule) == 24 + 9 * 8 + 16 + 80 + 88 + 8, "layout");
 _Static_assert(sizeof(struct ts_filter_id) == 24, "layout");
+_Static_assert(sizeof(struct ts_cgroup) == TS_FILTER_VALUE, "layout");
 _Static_assert(sizeof(struct ts_record) == 8, "layout");
 _Static_assert(sizeof(struct ts_data) == 168, "layout");
 _Static_assert(sizeof(struct ts_conn_info) == 264, "layout");

@@ -3,7 +3,7 @@
 #ifndef TLSSCOPE_WANTED_H
 #define TLSSCOPE_WANTED_H
 
-#include "maps.h"
+#include "cgroup.h"
 
 /* Takes from subs those that this key of the current process does not let pass. */
 static __always_inline __u64 filter_key(struct ts_control *c, struct ts_filter_id *id, __u64 subs)
@@ -33,7 +33,8 @@ static __always_inline __u64 wanted(struct ts_control *c, const struct ts_rule *
 	subs = filter_key(c, &id, subs);
 	id.key = TS_KEY_COMM;
 	bpf_get_current_comm(id.value, sizeof(id.value));
-	return filter_key(c, &id, subs);
+	subs = filter_key(c, &id, subs);
+	return filter_cgroup(c, subs);
 }
 
 #endif

@@ -9,17 +9,17 @@
 
 #include "filter.h"
 
-const char *const ts_filter_keys[] = {"pid", "comm", "uid", "lib", NULL};
-
 void ts_filter_free(struct ts_filter *f)
 {
-	size_t i;
+	size_t i, j;
 
 	for (i = 0; i < TS_KEY_COUNT; i++)
 		free(f->keys[i].items);
-	for (i = 0; i < f->libs_count; i++)
-		free(f->libs[i].text);
-	free(f->libs);
+	for (i = 0; i < TS_NAMES_COUNT; i++) {
+		for (j = 0; j < f->names[i].count; j++)
+			free(f->names[i].items[j].text);
+		free(f->names[i].items);
+	}
 	*f = (struct ts_filter){0};
 }
 
@@ -35,19 +35,17 @@ static int add_item(struct ts_filter_list *list, const struct ts_filter_item *it
 	return 0;
 }
 
-static int add_lib(struct ts_filter *f, const char *text, bool exclude, unsigned int set)
+static int add_name(struct ts_filter_names *n, const char *text, bool exclude, unsigned int set)
 {
-	struct ts_filter_lib *libs = realloc(f->libs, (f->libs_count + 1) * sizeof(*libs));
+	struct ts_filter_name *items = realloc(n->items, (n->count + 1) * sizeof(*items));
 
-	if (!libs)
+	if (!items)
 		return -ENOMEM;
-	f->libs = libs;
-	libs[f->libs_count].text = strdup(text);
-	libs[f->libs_count].exclude = exclude;
-	libs[f->libs_count].set = set;
-	if (!libs[f->libs_count].text)
+	n->items = items;
+	items[n->count] = (struct ts_filter_name){strdup(text), exclude, set};
+	if (!items[n->count].text)
 		return -ENOMEM;
-	f->libs_count++;
+	n->count++;
 	return 0;
 }
 
@@ -97,7 +95,9 @@ int ts_filter_add(struct ts_filter *f, const char *key, const char *value, bool 
 		if (!ret)
 			ret = add_item(&f->keys[TS_KEY_UID], &item);
 	} else if (!strcmp(key, "lib")) {
-		ret = add_lib(f, value, exclude, 0);
+		ret = add_name(&f->names[TS_NAMES_LIB], value, exclude, 0);
+	} else if (!strcmp(key, "cgroup")) {
+		ret = add_name(&f->names[TS_NAMES_CGROUP], value, exclude, 0);
 	} else {
 		return ts_fail(err, EINVAL, "'%s' is not a key to filter by", key);
 	}
@@ -167,27 +167,36 @@ static int intersect_list(struct ts_filter_list *a, const struct ts_filter_list 
 	return 0;
 }
 
-int ts_filter_intersect(struct ts_filter *f, const struct ts_filter *other)
+static int intersect_names(struct ts_filter_names *a, const struct ts_filter_names *b)
 {
 	unsigned int sets = 0;
 	size_t i;
 
-	for (i = 0; i < f->libs_count; i++)
-		if (f->libs[i].set >= sets)
-			sets = f->libs[i].set + 1;
-	for (i = 0; i < TS_KEY_COUNT; i++)
-		if (intersect_list(&f->keys[i], &other->keys[i]))
-			return -ENOMEM;
-	for (i = 0; i < other->libs_count; i++)
-		if (add_lib(f, other->libs[i].text, other->libs[i].exclude,
-			    sets + other->libs[i].set))
+	for (i = 0; i < a->count; i++)
+		if (a->items[i].set >= sets)
+			sets = a->items[i].set + 1;
+	for (i = 0; i < b->count; i++)
+		if (add_name(a, b->items[i].text, b->items[i].exclude, sets + b->items[i].set))
 			return -ENOMEM;
 	return 0;
 }
 
-static bool lib_matches(const char *value, const char *path)
+int ts_filter_intersect(struct ts_filter *f, const struct ts_filter *other)
 {
-	const char *base = strrchr(path, '/');
+	size_t i;
+
+	for (i = 0; i < TS_KEY_COUNT; i++)
+		if (intersect_list(&f->keys[i], &other->keys[i]))
+			return -ENOMEM;
+	for (i = 0; i < TS_NAMES_COUNT; i++)
+		if (intersect_names(&f->names[i], &other->names[i]))
+			return -ENOMEM;
+	return 0;
+}
+
+static bool lib_matches(void *ctx, const char *value)
+{
+	const char *path = ctx, *base = strrchr(path, '/');
 	const char *subject = strchr(value, '/') || !base ? path : base + 1;
 	size_t len = strlen(value);
 
@@ -222,24 +231,31 @@ bool ts_filter_passes(const struct ts_filter *f, uint32_t pid, const char *comm,
 }
 
 /* Whether the set that item i belongs to has a name that matches. */
-static bool set_matches(const struct ts_filter *f, size_t i, const char *path)
+static bool set_matches(const struct ts_filter_names *n, size_t i,
+			bool (*matches)(void *ctx, const char *value), void *ctx)
 {
 	size_t j;
 
-	for (j = 0; j < f->libs_count; j++)
-		if (f->libs[j].set == f->libs[i].set && !f->libs[j].exclude &&
-		    lib_matches(f->libs[j].text, path))
+	for (j = 0; j < n->count; j++)
+		if (n->items[j].set == n->items[i].set && !n->items[j].exclude &&
+		    matches(ctx, n->items[j].text))
 			return true;
 	return false;
 }
 
-bool ts_filter_lib_passes(const struct ts_filter *f, const char *path)
+bool ts_filter_names_pass(const struct ts_filter_names *n,
+			  bool (*matches)(void *ctx, const char *value), void *ctx)
 {
 	size_t i;
 
-	for (i = 0; i < f->libs_count; i++)
-		if (f->libs[i].exclude ? lib_matches(f->libs[i].text, path)
-				       : !set_matches(f, i, path))
+	for (i = 0; i < n->count; i++)
+		if (n->items[i].exclude ? matches(ctx, n->items[i].text)
+					: !set_matches(n, i, matches, ctx))
 			return false;
 	return true;
+}
+
+bool ts_filter_lib_passes(const struct ts_filter *f, const char *path)
+{
+	return ts_filter_names_pass(&f->names[TS_NAMES_LIB], lib_matches, (void *)path);
 }

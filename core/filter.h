@@ -8,7 +8,9 @@
 
 #include "base.h"
 
-/* Accepted and excluded values of one key. Owned by the filter. */
+/*
+ * Accepted and excluded values of a key that the kernel compares as they are. Owned by the filter.
+ */
 struct ts_filter_list {
 	struct ts_filter_item {
 		char text[TS_COMM_LEN]; /* comm; cut to 15 bytes, as the kernel does */
@@ -20,28 +22,33 @@ struct ts_filter_list {
 	bool nothing; /* the intersection of lists with nothing in common: nobody passes */
 };
 
-struct ts_filter {
-	struct ts_filter_list keys[TS_KEY_COUNT];
-	/* Library names, globs or paths; decided in user space when a file is attached. */
-	struct ts_filter_lib {
+/*
+ * The same of a key whose values user space must find out about: library names, globs or paths when
+ * a file is attached; which cgroups are meant, whenever there are new ones.
+ */
+struct ts_filter_names {
+	struct ts_filter_name {
 		char *text;
 		bool exclude;
 		unsigned int set; /* of each set with accepted names, one must match */
-	} * libs;
-	size_t libs_count;
+	} * items;
+	size_t count;
+};
+enum ts_names { TS_NAMES_LIB, TS_NAMES_CGROUP, TS_NAMES_COUNT };
+
+struct ts_filter {
+	struct ts_filter_list keys[TS_KEY_COUNT]; /* those of cgroups stay empty */
+	struct ts_filter_names names[TS_NAMES_COUNT];
 };
 
 void ts_filter_free(struct ts_filter *f); /* and empties it */
 
 /*
- * Adds one value to a key: "pid", "comm", "uid", "lib". A uid may be a user's name, a pid a number
- * above 0. Returns 0, -EINVAL with err set for a bad value or key, -ENOMEM.
+ * Adds one value to a key: "pid", "comm", "uid", "lib", "cgroup". A uid may be a user's name, a pid
+ * a number above 0. Returns 0, -EINVAL with err set for a bad value or key, -ENOMEM.
  */
 int ts_filter_add(struct ts_filter *f, const char *key, const char *value, bool exclude,
 		  struct ts_err *err);
-
-/* The names of all keys, in order, NULL at the end. */
-extern const char *const ts_filter_keys[];
 
 /* Adds a process whose children are traced too (-c). */
 int ts_filter_follow(struct ts_filter *f, uint32_t pid);
@@ -49,7 +56,7 @@ int ts_filter_follow(struct ts_filter *f, uint32_t pid);
 /* Narrows f to what passes f and other. 0 or -ENOMEM. */
 int ts_filter_intersect(struct ts_filter *f, const struct ts_filter *other);
 
-/* Whether a process and thread pass the keys but lib: what BPF decides, for replays. */
+/* Whether a process and thread pass these keys: what BPF decides, for replays. */
 bool ts_filter_passes(const struct ts_filter *f, uint32_t pid, const char *comm, uint32_t uid);
 
 /*
@@ -59,6 +66,10 @@ bool ts_filter_passes(const struct ts_filter *f, uint32_t pid, const char *comm,
  * libssl.so.3).
  */
 bool ts_filter_lib_passes(const struct ts_filter *f, const char *path);
+
+/* Whether what `matches` knows passes a list of names. */
+bool ts_filter_names_pass(const struct ts_filter_names *n,
+			  bool (*matches)(void *ctx, const char *value), void *ctx);
 
 /*
  * A subscription: one handler or aggregation, with what it wants. Its index in the array handed to

@@ -92,10 +92,12 @@ static void print_fields(void)
 
 bool list_filters_anything(const struct ts_filter *f)
 {
-	size_t i, n = f->libs_count;
+	size_t i, n = 0;
 
 	for (i = 0; i < TS_KEY_COUNT; i++)
 		n += f->keys[i].count;
+	for (i = 0; i < TS_NAMES_COUNT; i++)
+		n += f->names[i].count;
 	return n;
 }
 

@@ -50,9 +50,10 @@ static void on_exec(void *ctx, uint32_t pid, const char *comm, uint64_t nsecs)
 
 	run_send(r, TS_REC_EXEC, &body, sizeof(body), strings);
 	ts_map_remove(&r->told, pid, 0);
+	r->regroup |= groups_note(r->groups, pid);
 	/* It may be gone before its first message is handled. */
 	if (r->writer || r->wants_processes)
-		run_tell_process(r, pid);
+		run_tell_process(r, pid, 0);
 }
 
 /* Kept until everything that the process said was handed over. */
@@ -219,8 +220,9 @@ static void apply_changes(struct run *r)
 	struct ts_err err;
 	size_t count;
 
-	if (!script_changed(r->script))
+	if (!script_changed(r->script) && !r->regroup)
 		return;
+	r->regroup = false;
 	subs = script_subs(r->script, &count);
 	if (tracer_set_subs(r->tracer, subs, count, &err))
 		run_fail(r, &err);
@@ -310,6 +312,7 @@ static int open_tracer(struct run *r, struct ts_err *err)
 	struct tracer_options options = {
 		.ring_bytes = config->buffer,
 		.attach = attach_mode(config->attach),
+		.groups = r->groups,
 	};
 	uint32_t *pids = only_pids(script_target(r->script), &options.pids_count);
 	int ret;
@@ -340,9 +343,10 @@ static int attach(struct run *r, struct ts_err *err)
 {
 	const struct ts_sub *subs;
 	size_t count;
-	int ret;
+	int ret = groups_open(&r->groups, err);
 
-	ret = open_tracer(r, err);
+	if (!ret)
+		ret = open_tracer(r, err);
 	if (ret)
 		return ret;
 	script_changed(r->script);

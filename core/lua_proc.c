@@ -91,7 +91,7 @@ static const struct host_proc *find(struct script *s, uint32_t pid, uint64_t nse
 	}
 	if (p || !ask || !s->o.want_process)
 		return p;
-	s->o.want_process(s->o.ctx, pid);
+	s->o.want_process(s->o.ctx, pid, s->message ? s->message->head->cgroup : 0);
 	if (!ts_map_get(&s->procs.by_pid, pid, 0))
 		remember(&s->procs, pid, NULL); /* do not ask again for every event */
 	return ts_map_get(&s->procs.by_pid, pid, 0);

@@ -21,37 +21,39 @@ void run_fail(struct run *r, const struct ts_err *err)
 	r->failed = true;
 }
 
-void run_tell_process(struct run *r, uint32_t pid)
+static void send_process(struct run *r, const struct proc_info *info, const char *cgroups)
 {
-	struct rec_process body = {.nsecs = ts_now(), .pid = pid};
-	const char *strings[5] = {0};
+	struct rec_process body = {
+		.nsecs = ts_now(), .pid = info->pid, .ppid = info->ppid, .uid = info->uid};
+	struct passwd *pw = info->uid == (uint32_t)-1 ? NULL : getpwuid(info->uid);
+	const char *strings[] = {info->comm, info->exe, info->cmdline, pw ? pw->pw_name : "",
+				 cgroups,    NULL};
+
+	run_send(r, TS_REC_PROCESS, &body, sizeof(body), strings);
+}
+
+void run_tell_process(struct run *r, uint32_t pid, uint64_t cgroup)
+{
+	char cgroups[CGROUP_TEXT];
 	struct proc_info *info;
-	struct passwd *pw;
 
 	if (r->o->replay || ts_map_get(&r->told, pid, 0))
 		return;
 	info = malloc(sizeof(*info));
-	if (!info || ts_map_set(&r->told, pid, 0, r) || proc_read(pid, info)) {
-		free(info);
-		return;
+	if (info && !ts_map_set(&r->told, pid, 0, r)) {
+		groups_read(r->groups, pid, cgroup, cgroups, sizeof(cgroups));
+		if (!proc_read(pid, info) || *cgroups)
+			send_process(r, info, cgroups);
 	}
-	body.ppid = info->ppid;
-	body.uid = info->uid;
-	pw = getpwuid(info->uid);
-	strings[0] = info->comm;
-	strings[1] = info->exe;
-	strings[2] = info->cmdline;
-	strings[3] = pw ? pw->pw_name : "";
-	run_send(r, TS_REC_PROCESS, &body, sizeof(body), strings);
 	free(info);
 }
 
-static void want_process(void *ctx, uint32_t pid)
+static void want_process(void *ctx, uint32_t pid, uint64_t cgroup)
 {
 	struct run *r = ctx;
 
 	r->wants_processes = true;
-	run_tell_process(r, pid);
+	run_tell_process(r, pid, cgroup);
 }
 
 static void hand_attach(struct run *r, const struct ts_record *rec)
@@ -97,6 +99,11 @@ static int hand_on(struct run *r, const struct ts_record *rec)
 			stream_flush(r->stream, ((const struct rec_tick *)rec)->nsecs);
 		script_record(r->script, rec);
 		break;
+	case TS_REC_PROCESS:
+		if (r->o->replay)
+			replay_process(r, rec);
+		script_record(r->script, rec);
+		break;
 	case TS_REC_STOP:
 		r->stopped = true;
 		r->child_status = ((const struct rec_stop *)rec)->status;
@@ -114,12 +121,13 @@ static int hand_on(struct run *r, const struct ts_record *rec)
 /* The one way of every record. */
 int run_record(void *ctx, const struct ts_record *rec)
 {
+	const struct ts_data *data = (const void *)rec;
 	struct run *r = ctx;
 	struct ts_err err;
 
 	if (r->writer) {
 		if (rec->type == TS_REC_DATA)
-			run_tell_process(r, ((const struct ts_data *)rec)->pid);
+			run_tell_process(r, data->pid, data->cgroup);
 		if (record_write(r->writer, rec, &err)) {
 			run_fail(r, &err);
 			record_writer_close(r->writer, NULL);
@@ -141,26 +149,6 @@ int run_send(struct run *r, uint16_t type, const void *body, size_t size,
 	return ret;
 }
 
-/* The subscriptions that want a recorded message: the bits in it are the recording script's. */
-static uint64_t wanted_by(const struct run *r, const struct stream_message *m)
-{
-	const struct ts_data *d = m->head;
-	const struct ts_sub *subs;
-	uint64_t mask = 0;
-	size_t count, i;
-
-	subs = script_subs(r->script, &count);
-	for (i = 0; i < count; i++)
-		if (!subs[i].removed && subs[i].probes & TS_PROBE(m->source->probe) &&
-		    (!(d->flags & (TS_DATA_CONTROL | TS_DATA_BELOW)) ||
-		     lib_kernel_only(subs[i].probes)) &&
-		    (m->len || subs[i].errors) &&
-		    ts_filter_passes(&subs[i].filter, d->pid, d->comm, d->uid) &&
-		    ts_filter_lib_passes(&subs[i].filter, m->source->path))
-			mask |= 1ull << i;
-	return mask;
-}
-
 static void on_message(void *ctx, const struct stream_message *m)
 {
 	struct stream_message replayed = *m;
@@ -169,7 +157,7 @@ static void on_message(void *ctx, const struct stream_message *m)
 
 	if (r->o->replay) {
 		head = *m->head;
-		head.subs = wanted_by(r, m);
+		head.subs = replay_wanted(r, m);
 		replayed.head = &head;
 	}
 	script_message(r->script, &replayed);
@@ -247,21 +235,6 @@ static void tell_child(const struct run *r)
 			strsignal(WTERMSIG(s)));
 	else
 		ts_warn("'%s' exited with status %d", r->o->command, WEXITSTATUS(s));
-}
-
-static bool replay_ended(void *ctx)
-{
-	return run_ended(ctx);
-}
-
-static void replay(struct run *r)
-{
-	struct record_sink sink = {run_record, r};
-	struct ts_err err = {""};
-	int ret = record_replay(r->o->replay, &sink, replay_ended, r, &err);
-
-	if (ret && ret != -ECANCELED)
-		run_fail(r, &err);
 }
 
 static void finish(struct run *r)
@@ -381,6 +354,7 @@ static void close_run(struct run *r)
 	child_stop(&r->child);
 	targets_close(r->targets);
 	tracer_close(r->tracer);
+	groups_close(r->groups);
 	if (r->stream)
 		stream_close(r->stream);
 	signals_set_script(NULL);
@@ -395,6 +369,7 @@ static void close_run(struct run *r)
 	free(r->fds);
 	free(r->exits);
 	ts_map_free(&r->told);
+	replay_free(r);
 	ts_filter_free(&r->filter);
 }
 
@@ -428,7 +403,7 @@ int run_script(const struct options *o)
 		if (o->mode == OPTIONS_DRY_RUN)
 			dry_run(&r);
 		else if (o->mode == OPTIONS_RUN)
-			o->replay ? replay(&r) : live_run(&r);
+			o->replay ? replay_run(&r) : live_run(&r);
 	}
 	if (o->mode == OPTIONS_RUN && r.stream)
 		finish(&r);

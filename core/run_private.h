@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What the two halves of a run share: run.c (records, scripts, replay) and live.c (the event loop).
+/*
+ * What the files of a run share: run.c (records, scripts), live.c (the event loop) and replay.c.
  */
 #ifndef TLSSCOPE_RUN_PRIVATE_H
 #define TLSSCOPE_RUN_PRIVATE_H
@@ -19,12 +20,15 @@ struct run {
 	struct stream *stream;
 	struct tracer *tracer;
 	struct targets *targets;
+	struct groups *groups;
 	struct record_writer *writer;
 	struct child child;
 	int child_status;	/* as waitpid gives it; -1: no command, or it has not ended */
 	struct ts_map told;	/* processes that a record told of, by pid */
+	struct ts_map cgroups;	/* replay: what the records say of their /proc/PID/cgroup */
 	struct rec_exec *exits; /* that wait until the ring's older records were handed over */
 	size_t exits_count;
+	bool regroup;		     /* there are new cgroups, which filters may name */
 	bool sweep;		     /* processes ended since their calls were last looked for */
 	uint64_t lost[TS_CNT_COUNT]; /* the counters as they were told */
 	uint64_t last_tick, last_nsecs;
@@ -45,8 +49,11 @@ int run_record(void *ctx, const struct ts_record *rec);
 /* Builds a record of body and strings, and sends it. */
 int run_send(struct run *r, uint16_t type, const void *body, size_t size,
 	     const char *const *strings);
-/* Sends a TS_REC_PROCESS of what /proc says, once a process. */
-void run_tell_process(struct run *r, uint32_t pid);
+/*
+ * Sends a TS_REC_PROCESS of what /proc says, once a process. cgroup: its cgroup of v2, which tells
+ * something of a process that is gone; 0: unknown.
+ */
+void run_tell_process(struct run *r, uint32_t pid, uint64_t cgroup);
 /* Tells an error; the exit status will be 1. */
 void run_fail(struct run *r, const struct ts_err *err);
 /* Whether handlers should run no more. */
@@ -56,5 +63,12 @@ void run_send_start(struct run *r);
 
 /* From the first probe to the last record; TS_REC_STOP is not among them. */
 void live_run(struct run *r);
+
+/* All records of a file. */
+void replay_run(struct run *r);
+void replay_process(struct run *r, const struct ts_record *rec); /* a TS_REC_PROCESS */
+/* The subscriptions that want a recorded message: the bits in it are the recording script's. */
+uint64_t replay_wanted(const struct run *r, const struct stream_message *m);
+void replay_free(struct run *r);
 
 #endif

@@ -19,8 +19,8 @@ struct script_options {
 	size_t include_count;
 	const struct ts_filter *narrow; /* the command line's filter */
 	bool unsafe, strict;
-	/* Asks for a TS_REC_PROCESS of pid, now; may be NULL. */
-	void (*want_process)(void *ctx, uint32_t pid);
+	/* Asks for a TS_REC_PROCESS of pid, of this cgroup of v2, now; may be NULL. */
+	void (*want_process)(void *ctx, uint32_t pid, uint64_t cgroup);
 	void *ctx;
 };
 

@@ -363,7 +363,8 @@ void targets_close(struct targets *t)
 static int scan_named(struct targets *t, struct ts_err *err)
 {
 	const struct ts_filter_list *pids = &t->narrow->keys[TS_KEY_PID];
-	const struct ts_filter_lib *lib;
+	const struct ts_filter_names *libs = &t->narrow->names[TS_NAMES_LIB];
+	const struct ts_filter_name *lib;
 	size_t i;
 	int ret;
 
@@ -371,8 +372,8 @@ static int scan_named(struct targets *t, struct ts_err *err)
 		if (!pids->items[i].exclude && !proc_exists((uint32_t)pids->items[i].number))
 			return ts_fail(err, ENOENT, "there is no process %llu",
 				       (unsigned long long)pids->items[i].number);
-	for (i = 0; i < t->narrow->libs_count; i++) {
-		lib = &t->narrow->libs[i];
+	for (i = 0; i < libs->count; i++) {
+		lib = &libs->items[i];
 		if (lib->exclude || !strchr(lib->text, '/') || strpbrk(lib->text, "*?["))
 			continue;
 		ret = targets_look_at_path(t, lib->text, err);

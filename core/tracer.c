@@ -219,6 +219,7 @@ int tracer_open(struct tracer **out, const struct tracer_options *options,
 		return ts_fail(err, ENOMEM, "out of memory");
 	}
 	t->sink = *sink;
+	t->groups = options->groups;
 	libbpf_set_print(print_libbpf);
 	ret = choose_attach(t, options, err);
 	if (!ret)

@@ -7,6 +7,7 @@
 #define TLSSCOPE_TRACER_H
 
 #include "filter.h"
+#include "groups.h"
 #include "record.h"
 #include "resolve.h"
 
@@ -18,7 +19,8 @@ struct tracer_options {
 	enum tracer_attach attach;
 	/* Where only these processes can ever be wanted, nobody else pays for the probes. */
 	const uint32_t *pids;
-	size_t pids_count; /* 0: probes for the whole system */
+	size_t pids_count;     /* 0: probes for the whole system */
+	struct groups *groups; /* finds the cgroups that filters name; outlives the tracer */
 };
 
 struct tracer;
@@ -30,7 +32,8 @@ void tracer_close(struct tracer *t); /* detaches; what is in the ring is dropped
 
 /*
  * What the tracer should want from now on: files attached before follow too. subs is the caller's
- * and must stay until the next call. A subscription's bit is its index.
+ * and must stay until the next call. A subscription's bit is its index. Call it again when there
+ * are new cgroups.
  */
 int tracer_set_subs(struct tracer *t, const struct ts_sub *subs, size_t count, struct ts_err *err);
 

@@ -54,6 +54,7 @@ struct tracer {
 	struct traced_file *files;
 	size_t files_count;
 	uint32_t last_rule;
+	struct groups *groups;
 	const struct ts_sub *subs;
 	size_t subs_count;
 	uint32_t *pids; /* ours; at least one: 0 is the whole system */
@@ -63,6 +64,11 @@ struct tracer {
 	int sink_error;
 };
 
+/*
+ * The number of a controller of cgroup v1 in this kernel; TS_CGROUP_V2 for "". -ENOENT: it has
+ * none.
+ */
+int tracer_subsys(const char *controller, __u32 *subsys);
 /* Opens the embedded BPF object; NULL and errno when it cannot be. */
 struct bpf_object *tracer_open_object(const struct tracer *t);
 int tracer_map_fd(const struct tracer *t, const char *name);

@@ -13,7 +13,7 @@ struct desired {
 		struct ts_filter_subs subs;
 	} * entries;
 	size_t count;
-	struct ts_control control; /* wants, rejects, follows, enabled, errors */
+	struct ts_control control; /* wants, rejects, follows, enabled, errors, hierarchies */
 };
 
 static struct ts_filter_id filter_id(enum ts_filter_key key, const struct ts_filter_item *item)
@@ -38,11 +38,11 @@ static struct ts_filter_subs *find_entry(const struct desired *d, const struct t
 	return NULL;
 }
 
-static int add_item(struct desired *d, enum ts_filter_key key, const struct ts_filter_item *item,
-		    uint64_t bit)
+/* item: how the subscription names the value. */
+static int add_value(struct desired *d, const struct ts_filter_id *id,
+		     const struct ts_filter_item *item, uint64_t bit)
 {
-	struct ts_filter_id id = filter_id(key, item);
-	struct ts_filter_subs *subs = find_entry(d, &id);
+	struct ts_filter_subs *subs = find_entry(d, id);
 	struct desired_entry *entries;
 
 	if (!subs) {
@@ -50,16 +50,16 @@ static int add_item(struct desired *d, enum ts_filter_key key, const struct ts_f
 		if (!entries)
 			return -ENOMEM;
 		d->entries = entries;
-		entries[d->count] = (struct desired_entry){.id = id};
+		entries[d->count] = (struct desired_entry){.id = *id};
 		subs = &entries[d->count++].subs;
 	}
 	if (item->exclude) {
 		subs->reject |= bit;
-		d->control.rejects[key] |= bit;
+		d->control.rejects[id->key] |= bit;
 		return 0;
 	}
 	subs->accept |= bit;
-	d->control.wants[key] |= bit;
+	d->control.wants[id->key] |= bit;
 	if (item->follow) {
 		subs->follow |= bit;
 		d->control.follows |= bit;
@@ -67,9 +67,62 @@ static int add_item(struct desired *d, enum ts_filter_key key, const struct ts_f
 	return 0;
 }
 
-static int add_sub(struct desired *d, const struct ts_sub *sub, uint64_t bit)
+/* Lets the kernel's filter look at the hierarchy, and says how. */
+static int add_hierarchy(struct desired *d, const struct cgroup *c, __u32 *subsys,
+			 struct ts_err *err)
+{
+	__u32 *list = d->control.hierarchies, i;
+
+	if (tracer_subsys(c->controller, subsys))
+		return ts_fail(
+			err, ENOENT,
+			"cannot filter by cgroup '%s' of '%s': that is no controller of this "
+			"kernel; name its cgroup of v2, or of a controller such as memory",
+			c->path, c->controller);
+	for (i = 0; i < d->control.hierarchies_count; i++)
+		if (list[i] == *subsys)
+			return 0;
+	if (i == TS_HIERARCHIES)
+		return ts_fail(err, ENOSPC,
+			       "cannot filter by cgroup '%s' of '%s': cgroups of more than %d "
+			       "controllers are named",
+			       c->path, c->controller, TS_HIERARCHIES);
+	list[d->control.hierarchies_count++] = *subsys;
+	return 0;
+}
+
+static int add_cgroup(struct desired *d, enum ts_filter_key key, const struct groups_item *group,
+		      uint64_t bit, struct ts_err *err)
+{
+	struct ts_filter_item item = {.exclude = group->exclude};
+	struct ts_cgroup value = {.id = group->cgroup.id};
+	struct ts_filter_id id = {.key = key};
+	int ret = add_hierarchy(d, &group->cgroup, &value.subsys, err);
+
+	memcpy(id.value, &value, sizeof(value));
+	return ret ? ret : add_value(d, &id, &item, bit);
+}
+
+static int add_cgroups(struct tracer *t, struct desired *d, enum ts_filter_key key,
+		       const struct ts_filter_names *names, uint64_t bit, struct ts_err *err)
+{
+	struct groups_list list;
+	int ret = groups_resolve(t->groups, names, &list);
+	size_t i;
+
+	if (list.accepts)
+		d->control.wants[key] |= bit;
+	for (i = 0; !ret && i < list.count; i++)
+		ret = add_cgroup(d, key, &list.items[i], bit, err);
+	groups_list_free(&list);
+	return ret;
+}
+
+static int add_sub(struct tracer *t, struct desired *d, const struct ts_sub *sub, uint64_t bit,
+		   struct ts_err *err)
 {
 	const struct ts_filter_list *list;
+	struct ts_filter_id id;
 	size_t key, i;
 
 	if (sub->removed)
@@ -84,11 +137,13 @@ static int add_sub(struct desired *d, const struct ts_sub *sub, uint64_t bit)
 		list = &sub->filter.keys[key];
 		if (list->nothing)
 			d->control.wants[key] |= bit;
-		for (i = 0; i < list->count; i++)
-			if (add_item(d, (enum ts_filter_key)key, &list->items[i], bit))
+		for (i = 0; i < list->count; i++) {
+			id = filter_id((enum ts_filter_key)key, &list->items[i]);
+			if (add_value(d, &id, &list->items[i], bit))
 				return -ENOMEM;
+		}
 	}
-	return 0;
+	return add_cgroups(t, d, TS_KEY_CGROUP, &sub->filter.names[TS_NAMES_CGROUP], bit, err);
 }
 
 /*
@@ -140,11 +195,15 @@ int tracer_set_subs(struct tracer *t, const struct ts_sub *subs, size_t count, s
 
 	if (count > TS_MAX_SUBS)
 		return ts_fail(err, E2BIG, "more than %d handlers", TS_MAX_SUBS);
+	ts_fail(err, ENOMEM, "out of memory");
+	/* None goes again: who is let pass by it must not be missed for a moment. */
+	d.control.hierarchies_count = t->control->hierarchies_count;
+	memcpy(d.control.hierarchies, t->control->hierarchies, sizeof(d.control.hierarchies));
 	for (i = 0; !ret && i < count; i++)
-		ret = add_sub(&d, &subs[i], 1ull << i);
+		ret = add_sub(t, &d, &subs[i], 1ull << i, err);
 	if (ret) {
 		free(d.entries);
-		return ts_fail(err, -ret, "out of memory");
+		return ret;
 	}
 	t->subs = subs;
 	t->subs_count = count;
@@ -152,6 +211,10 @@ int tracer_set_subs(struct tracer *t, const struct ts_sub *subs, size_t count, s
 	t->control->enabled &= d.control.enabled;
 	memcpy(t->control->wants, d.control.wants, sizeof(d.control.wants));
 	ret = write_filters(t, &d, err);
+	memcpy(t->control->hierarchies, d.control.hierarchies, sizeof(d.control.hierarchies));
+	t->control->hierarchies_count = d.control.hierarchies_count;
+	/* What the kernel remembers of cgroups is looked up anew. */
+	__atomic_add_fetch(&t->control->generation, 1, __ATOMIC_SEQ_CST);
 	memcpy(t->control->rejects, d.control.rejects, sizeof(d.control.rejects));
 	t->control->follows = d.control.follows;
 	t->control->errors = d.control.errors;

@@ -106,7 +106,7 @@ static void every_type_that_is_built_is_valid(void **state)
 		{TS_REC_CONN, sizeof(struct ts_conn_info), 0},
 		{TS_REC_START, sizeof(struct rec_start), 2},
 		{TS_REC_SOURCE, sizeof(struct rec_source), 3},
-		{TS_REC_PROCESS, sizeof(struct rec_process), 4},
+		{TS_REC_PROCESS, sizeof(struct rec_process), 5},
 		{TS_REC_EXEC, sizeof(struct rec_exec), 1},
 		{TS_REC_EXIT, sizeof(struct rec_exec), 1},
 		{TS_REC_LOST, sizeof(struct rec_lost), 0},
@@ -115,7 +115,7 @@ static void every_type_that_is_built_is_valid(void **state)
 		{TS_REC_STOP, sizeof(struct rec_stop), 0},
 		{TS_REC_ATTACH, sizeof(struct rec_attach), 3},
 	};
-	const char *strings[6] = {NULL};
+	const char *strings[12] = {NULL};
 	const unsigned char body[512] = {0};
 	const struct ts_record *r;
 	struct ts_buf buf = {0};

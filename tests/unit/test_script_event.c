@@ -249,13 +249,14 @@ static void connections(void **state)
 static struct script *asked_script;
 static int asked;
 
-static void answer(void *ctx, uint32_t pid)
+static void answer(void *ctx, uint32_t pid, uint64_t cgroup)
 {
 	static const char *const strings[] = {"curl", "/usr/bin/curl", "curl -k", "me", NULL};
 	struct rec_process body = {.pid = pid};
 	struct ts_buf buf = {0};
 
 	(void)ctx;
+	(void)cgroup;
 	asked++;
 	if (pid != 42)
 		return;

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Filters by cgroup: one that is named stands for everything below it. */
+#ifndef TLSSCOPE_CGROUP_H
+#define TLSSCOPE_CGROUP_H
+
+#include "maps.h"
+
+#define CGROUP_LEVELS 32
+
+/* What the filters say of a cgroup, by the two keys; good while its generation is the control's. */
+struct cgroup_filter {
+	__u64 generation;
+	struct {
+		__u64 accept, reject;
+	} keys[2];
+};
+
+/* A cgroup never gets other ancestors. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct ts_cgroup);
+	__type(value, struct cgroup_filter);
+} cgroups SEC(".maps");
+
+/* The current task's cgroup in a hierarchy. */
+static __always_inline struct cgroup *current_cgroup(__u32 subsys)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct cgroup_subsys_state *css = 0;
+	struct css_set *set;
+
+	set = BPF_CORE_READ(task, cgroups);
+	if (subsys == TS_CGROUP_V2)
+		return BPF_CORE_READ(set, dfl_cgrp);
+	bpf_probe_read_kernel(&css, sizeof(css), (void *)&set->subsys + subsys * sizeof(css));
+	return BPF_CORE_READ(css, cgroup);
+}
+
+static __always_inline void add_filter(struct cgroup_filter *f, const struct ts_cgroup *cgroup,
+				       const __u32 key)
+{
+	struct ts_filter_subs *subs;
+	struct ts_filter_id id = {};
+
+	id.key = key;
+	__builtin_memcpy(id.value, cgroup, sizeof(*cgroup));
+	subs = bpf_map_lookup_elem(&filters, &id);
+	if (!subs)
+		return;
+	f->keys[key - TS_KEY_CGROUP].accept |= subs->accept;
+	f->keys[key - TS_KEY_CGROUP].reject |= subs->reject;
+}
+
+/*
+ * Finds what the filters say of the current task's cgroup in a hierarchy, from there up to the
+ * root. Not static: the verifier looks at it once.
+ */
+__noinline int find_cgroup(__u32 subsys)
+{
+	struct cgroup *at = current_cgroup(subsys);
+	struct ts_control *ctl = get_control();
+	struct cgroup_filter f = {};
+	struct ts_cgroup id = {}, own = {};
+	int i;
+
+	if (!ctl)
+		return 0;
+	f.generation = ctl->generation;
+	id.subsys = own.subsys = subsys;
+	own.id = BPF_CORE_READ(at, kn, id);
+	for (i = 0; i < CGROUP_LEVELS && at; i++) {
+		id.id = BPF_CORE_READ(at, kn, id);
+		add_filter(&f, &id, TS_KEY_CGROUP);
+		add_filter(&f, &id, TS_KEY_CONTAINER);
+		at = BPF_CORE_READ(at, self.parent, cgroup);
+	}
+	bpf_map_update_elem(&cgroups, &own, &f, BPF_ANY);
+	return 0;
+}
+
+static __always_inline struct cgroup_filter *get_cgroup(struct ts_control *c, __u32 subsys)
+{
+	struct cgroup_filter *f;
+	struct ts_cgroup id = {};
+
+	id.subsys = subsys;
+	id.id = subsys == TS_CGROUP_V2 ? bpf_get_current_cgroup_id()
+				       : BPF_CORE_READ(current_cgroup(subsys), kn, id);
+	f = bpf_map_lookup_elem(&cgroups, &id);
+	if (f && f->generation == c->generation)
+		return f;
+	find_cgroup(subsys);
+	return bpf_map_lookup_elem(&cgroups, &id);
+}
+
+/* Takes from subs those that the current task's cgroups do not let pass. */
+static __always_inline __u64 filter_cgroup(struct ts_control *c, __u64 subs)
+{
+	const __u64 cgroup = c->wants[TS_KEY_CGROUP], container = c->wants[TS_KEY_CONTAINER];
+	__u64 found = 0, contained = 0, reject = 0;
+	struct cgroup_filter *f;
+	__u32 i;
+
+	if (!(subs &
+	      (cgroup | container | c->rejects[TS_KEY_CGROUP] | c->rejects[TS_KEY_CONTAINER])))
+		return subs;
+#pragma unroll
+	for (i = 0; i < TS_HIERARCHIES; i++) {
+		f = i < c->hierarchies_count ? get_cgroup(c, c->hierarchies[i]) : 0;
+		if (!f)
+			continue;
+		found |= f->keys[0].accept;
+		contained |= f->keys[1].accept;
+		reject |= f->keys[0].reject | f->keys[1].reject;
+	}
+	return subs & (~cgroup | found) & (~container | contained) & ~reject;
+}
+
+#endif

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "groups.h"
+#include "proc.h"
+
+#define KNOWN_MAX 4096
+
+/* What /proc/PID/cgroup says of some processes. */
+struct group {
+	char *text;
+	uint64_t mark; /* of the folders: a cgroup can be made anew under its name */
+};
+
+struct groups {
+	struct cgroup_mounts mounts;
+	struct group *known;
+	size_t count;
+	struct ts_map places; /* hash of a text, to its place in `known` and one more */
+	struct ts_map told;   /* hash of a name that stands for nothing */
+	bool used;
+};
+
+static uint64_t hash(const char *text)
+{
+	uint64_t h = 0xcbf29ce484222325u;
+
+	for (; *text; text++)
+		h = (h ^ (unsigned char)*text) * 0x100000001b3u;
+	return h;
+}
+
+static void forget_known(struct groups *g)
+{
+	size_t i;
+
+	for (i = 0; i < g->count; i++)
+		free(g->known[i].text);
+	free(g->known);
+	g->known = NULL;
+	g->count = 0;
+	ts_map_free(&g->places);
+}
+
+int groups_open(struct groups **out, struct ts_err *err)
+{
+	struct groups *g = calloc(1, sizeof(*g));
+	int ret = g ? cgroup_mounts_read(&g->mounts) : -ENOMEM;
+
+	if (ret) {
+		free(g);
+		return ts_fail(err, -ret, "cannot see where cgroups are mounted: %s",
+			       strerror(-ret));
+	}
+	*out = g;
+	return 0;
+}
+
+void groups_close(struct groups *g)
+{
+	if (!g)
+		return;
+	cgroup_mounts_free(&g->mounts);
+	forget_known(g);
+	ts_map_free(&g->told);
+	free(g);
+}
+
+/* The inode numbers of the folders in v2 and in the first hierarchy with a controller. */
+static uint64_t mark_of(const struct groups *g, const char *text)
+{
+	struct cgroup_line lines[CGROUP_LINES];
+	size_t count = cgroup_lines(text, lines), i;
+	uint64_t mark = 0, seen = 0;
+	struct cgroup c;
+
+	for (i = 0; i < count && seen < 2; i++) {
+		if (!strncmp(lines[i].controllers, "name=", 5) ||
+		    cgroup_of_line(&lines[i], lines[i].path_len, &c))
+			continue;
+		cgroup_find(&g->mounts, &c);
+		mark = mark * 31 + c.id;
+		free(c.path);
+		seen++;
+	}
+	return mark;
+}
+
+/* Whether something is new. Where there is no memory, nothing is. */
+static bool note_text(struct groups *g, const char *text)
+{
+	uint64_t h = hash(text), mark = mark_of(g, text);
+	uintptr_t place = (uintptr_t)ts_map_get(&g->places, h, 0);
+	struct group *known;
+
+	if (place && g->known[place - 1].mark == mark)
+		return false;
+	if (place) {
+		g->known[place - 1].mark = mark;
+		return true;
+	}
+	/* Most of them are gone: what runs is found again when it starts something. */
+	if (g->count >= KNOWN_MAX)
+		forget_known(g);
+	known = realloc(g->known, (g->count + 1) * sizeof(*known));
+	if (!known)
+		return false;
+	g->known = known;
+	known[g->count] = (struct group){strdup(text), mark};
+	if (!known[g->count].text ||
+	    ts_map_set(&g->places, h, 0, (void *)(uintptr_t)(g->count + 1))) {
+		free(known[g->count].text);
+		return false;
+	}
+	g->count++;
+	return true;
+}
+
+bool groups_note(struct groups *g, uint32_t pid)
+{
+	char text[CGROUP_TEXT];
+
+	if (!g->used)
+		return false;
+	cgroup_read(pid, text, sizeof(text));
+	return *text && note_text(g, text);
+}
+
+void groups_read(const struct groups *g, uint32_t pid, uint64_t id, char *out, size_t size)
+{
+	struct cgroup c;
+
+	cgroup_read(pid, out, size);
+	if (*out || !id || cgroup_by_id(&g->mounts, id, &c))
+		return;
+	if (c.path && (size_t)snprintf(out, size, "0::%s\n", c.path) >= size)
+		out[0] = 0;
+	free(c.path);
+}
+
+static int note_process(void *ctx, uint32_t pid)
+{
+	groups_note(ctx, pid);
+	return 0;
+}
+
+static int add_item(struct groups_list *list, const struct cgroup *c, bool exclude)
+{
+	struct groups_item *items = realloc(list->items, (list->count + 1) * sizeof(*items)), *new;
+
+	if (!items)
+		return -ENOMEM;
+	list->items = items;
+	new = &items[list->count];
+	*new = (struct groups_item){*c, exclude};
+	new->cgroup.path = c->path ? strdup(c->path) : NULL;
+	if (c->path && !new->cgroup.path)
+		return -ENOMEM;
+	list->count++;
+	return 0;
+}
+
+void groups_list_free(struct groups_list *list)
+{
+	size_t i;
+
+	for (i = 0; i < list->count; i++)
+		free(list->items[i].cgroup.path);
+	free(list->items);
+	*list = (struct groups_list){0};
+}
+
+/* Takes c's path. What is not there is not added. */
+static int add_found(struct groups *g, struct groups_list *list, struct cgroup *c, bool exclude)
+{
+	int ret = 0;
+
+	cgroup_find(&g->mounts, c);
+	if (c->id)
+		ret = add_item(list, c, exclude);
+	free(c->path);
+	return ret;
+}
+
+static int add_named(struct groups *g, struct groups_list *list, const struct ts_filter_name *name)
+{
+	struct cgroup c;
+	int ret = cgroup_parse(&g->mounts, name->text, &c);
+	size_t i;
+
+	if (!ret)
+		return add_found(g, list, &c, name->exclude);
+	for (i = 0; ret == -ENOENT && i < g->count; i++) {
+		ret = cgroup_named(&g->mounts, name->text, g->known[i].text, &c);
+		if (!ret)
+			ret = add_found(g, list, &c, name->exclude);
+		ret = ret ? ret : -ENOENT;
+	}
+	return ret == -ENOENT ? 0 : ret;
+}
+
+static void tell_missing(struct groups *g, const char *name)
+{
+	uint64_t h = hash(name);
+
+	if (ts_map_get(&g->told, h, 0))
+		return;
+	ts_warn("cgroup '%s' is not there, or nobody is in it; waiting for it", name);
+	ts_map_set(&g->told, h, 0, g);
+}
+
+/* What is in both lists: of two, one within the other, the inner one. */
+static int intersect(struct groups_list *a, const struct groups_list *b)
+{
+	struct groups_list both = {.accepts = true};
+	const struct cgroup *x, *y;
+	size_t i, j;
+	int ret = 0;
+
+	for (i = 0; !ret && i < a->count; i++)
+		for (j = 0; !ret && j < b->count; j++) {
+			x = &a->items[i].cgroup;
+			y = &b->items[j].cgroup;
+			if (cgroup_within(x, y))
+				ret = add_item(&both, x, false);
+			else if (cgroup_within(y, x))
+				ret = add_item(&both, y, false);
+			else if (strcmp(x->controller, y->controller) != 0)
+				ts_warn("'%s' and '%s' are cgroups of different hierarchies: "
+					"nobody is looked for in both",
+					x->path, y->path);
+		}
+	groups_list_free(a);
+	*a = both;
+	return ret;
+}
+
+/* The accepted names of one set. */
+static int resolve_set(struct groups *g, const struct ts_filter_names *names, unsigned int set,
+		       struct groups_list *out, bool *any)
+{
+	size_t i, before;
+	int ret = 0;
+
+	*any = false;
+	for (i = 0; !ret && i < names->count; i++) {
+		if (names->items[i].exclude || names->items[i].set != set)
+			continue;
+		before = out->count;
+		ret = add_named(g, out, &names->items[i]);
+		if (out->count == before)
+			tell_missing(g, names->items[i].text);
+		*any = true;
+	}
+	return ret;
+}
+
+int groups_resolve(struct groups *g, const struct ts_filter_names *names, struct groups_list *out)
+{
+	struct groups_list set = {0};
+	unsigned int sets = 0, n;
+	int ret = 0;
+	size_t i;
+	bool any;
+
+	*out = (struct groups_list){0};
+	if (names->count && !g->used) {
+		g->used = true;
+		proc_each(note_process, g);
+	}
+	for (i = 0; i < names->count; i++)
+		sets = names->items[i].set >= sets ? names->items[i].set + 1 : sets;
+	for (n = 0; !ret && n < sets; n++) {
+		ret = resolve_set(g, names, n, &set, &any);
+		if (!ret && any && out->accepts) {
+			ret = intersect(out, &set);
+			groups_list_free(&set);
+		} else if (any) {
+			*out = set;
+			out->accepts = true;
+			set = (struct groups_list){0};
+		}
+	}
+	groups_list_free(&set);
+	for (i = 0; !ret && i < names->count; i++)
+		if (names->items[i].exclude)
+			ret = add_named(g, out, &names->items[i]);
+	return ret;
+}
+
+struct told_process {
+	const char *text;
+	uint64_t id;
+};
+
+static bool is_in_cgroup(void *ctx, const char *value)
+{
+	static const struct cgroup_mounts none;
+	const struct told_process *p = ctx;
+	struct cgroup c;
+	bool in;
+
+	if (cgroup_parse(&none, value, &c) == 0 && !c.path)
+		return c.id == p->id;
+	free(c.path);
+	in = !cgroup_named(&none, value, p->text, &c);
+	free(c.path);
+	return in;
+}
+
+bool groups_passes(const struct ts_filter *f, const char *text, uint64_t id)
+{
+	struct told_process p = {text, id};
+
+	return ts_filter_names_pass(&f->names[TS_NAMES_CGROUP], is_in_cgroup, &p);
+}

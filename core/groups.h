@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Which cgroups there are, as far as processes are in them, and which of them a filter names. What
+ * comes later is learnt when a process there starts a program.
+ */
+#ifndef TLSSCOPE_GROUPS_H
+#define TLSSCOPE_GROUPS_H
+
+#include "cgroup.h"
+#include "filter.h"
+
+struct groups;
+int groups_open(struct groups **out, struct ts_err *err);
+void groups_close(struct groups *g);
+
+/*
+ * A process started a program: looks at its cgroups. True when those were not known, and a filter
+ * that was resolved may name them. Costs nothing while no filter names any.
+ */
+bool groups_note(struct groups *g, uint32_t pid);
+
+/*
+ * A process' /proc/PID/cgroup; of one that is gone, what its cgroup of v2 tells, if that is there
+ * yet; else "".
+ */
+void groups_read(const struct groups *g, uint32_t pid, uint64_t id, char *out, size_t size);
+
+/* The cgroups that a key's names stand for now: each with what is below it. */
+struct groups_list {
+	struct groups_item {
+		struct cgroup cgroup;
+		bool exclude;
+	} * items;
+	size_t count;
+	bool accepts; /* only those pass that are not excluded, be there none */
+};
+/*
+ * 0 or -ENOMEM; the list is the caller's to free in any case. A name that stands for nothing yet is
+ * told once.
+ */
+int groups_resolve(struct groups *g, const struct ts_filter_names *names, struct groups_list *out);
+void groups_list_free(struct groups_list *list);
+
+/*
+ * Whether a process passes the keys of cgroups, for replays. text: its /proc/PID/cgroup, or "". id:
+ * its cgroup of v2.
+ */
+bool groups_passes(const struct ts_filter *f, const char *text, uint64_t id);
+
+#endif
