@@ -27,12 +27,14 @@ enum {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PROG_ARRAY = 3,
+	BPF_MAP_TYPE_PERF_EVENT_ARRAY = 4,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_RINGBUF = 27,
 };
 enum { BPF_ANY, BPF_NOEXIST, BPF_EXIST };
 enum { BPF_F_MMAPABLE = 1 << 10 };
+#define BPF_F_CURRENT_CPU 0xffffffffull
 enum { BPF_RB_NO_WAKEUP = 1, BPF_RB_FORCE_WAKEUP = 2 };
 
 /* Whether the running kernel has a helper: resolved when the object is loaded. */
@@ -43,6 +45,8 @@ enum bpf_func_id___local {
 
 enum { AF_UNIX = 1, AF_INET = 2, AF_INET6 = 10 };
 enum { S_IFMT = 0170000, S_IFSOCK = 0140000 };
+enum { IPPROTO_TCP = 6 };
+enum { TCP_TIME_WAIT = 6, TCP_LISTEN = 10, TCP_NEW_SYN_RECV = 12 }; /* net/tcp_states.h */
 enum { MSG_PEEK = 0x2, MSG_ERRQUEUE = 0x2000 };
 enum { SOL_TLS = 282, TLS_SET_RECORD_TYPE = 1, TLS_GET_RECORD_TYPE = 2 }; /* linux/tls.h */
 
@@ -114,12 +118,33 @@ struct in6_addr {
 };
 struct sock_common {
 	__u16 skc_family, skc_num;
+	__u8 skc_state;
 	__be16 skc_dport;
 	__be32 skc_daddr, skc_rcv_saddr;
 	struct in6_addr skc_v6_daddr, skc_v6_rcv_saddr;
 };
+typedef struct {
+	int owned; /* by a thread, which sleeps or works for it; else by nobody or an interrupt */
+} socket_lock_t;
 struct sock {
 	struct sock_common __sk_common;
+	socket_lock_t sk_lock;
+	__u16 sk_protocol;
+};
+struct tcp_sock {
+	__u32 rcv_nxt, snd_nxt;
+	__u64 bytes_received, bytes_sent, bytes_retrans;
+};
+struct sk_buff {
+	struct sock *sk;
+	__u32 len;
+	__u16 transport_header;
+	unsigned char *head, *data;
+	char cb[48];
+};
+/* What TCP keeps in sk_buff.cb. */
+struct tcp_skb_cb {
+	__u32 seq;
 };
 struct file;
 struct socket {

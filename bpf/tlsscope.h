@@ -174,6 +174,7 @@ struct ts_control {
 	__u64 rejects[TS_KEY_COUNT]; /* subscriptions that exclude values of this key */
 	__u64 follows;		     /* subscriptions that follow children */
 	__u64 control;		     /* subscriptions that want kTLS' control records */
+	__u64 hellos;		     /* subscriptions that want hellos */
 	__u64 generation;	     /* of the filters by cgroup: another when they changed */
 	__u32 hierarchies[TS_HIERARCHIES]; /* ts_cgroup.subsys of those that filters name */
 	__u32 hierarchies_count;
@@ -198,6 +199,7 @@ enum ts_record_type {
 	TS_REC_DATA = 1, /* struct ts_data: plaintext. From BPF, as are the next two */
 	TS_REC_CLOSE,	 /* struct ts_data: a connection's end; no payload */
 	TS_REC_CONN,	 /* struct ts_conn_info: what is known of a connection */
+	TS_REC_HELLO,	 /* struct ts_hello: how a TLS connection begins on the wire */
 	TS_REC_START,	 /* the types from here on are made by user space: core/record.h */
 	TS_REC_SOURCE,
 	TS_REC_PROCESS,
@@ -283,6 +285,39 @@ struct ts_conn_info {
 	__u8 laddr[TS_ADDRESS], raddr[TS_ADDRESS];
 };
 
+enum ts_hello_flags {
+	TS_HELLO_RETRY = 1 << 0, /* the client's second, after a HelloRetryRequest */
+	TS_HELLO_SSL2 = 1 << 1,	 /* in the form of SSL 2.0 */
+	TS_HELLO_CUT = 1 << 2,	 /* it goes on behind the bytes that are looked at */
+};
+#define TS_HELLO_WINDOW 16384 /* bytes of a direction that are looked at */
+
+/*
+ * A record of this type holds a whole ClientHello or ServerHello, from its type on; pos and skip
+ * are 0. From bpf/hello.bpf.c come, by a channel of their own, pieces of what a TCP connection
+ * begins with: `skip` bytes of headers, then those from `pos` on of a direction.
+ */
+struct ts_hello {
+	struct ts_record record;
+	__u64 nsecs;
+	__u64 subs;
+	__u64 cgroup;
+	__u64 sock;  /* the socket's address in the kernel, and the number of its first byte in */
+	__u32 start; /* TCP: with dir they name a direction of a connection */
+	__u32 pos, len, skip;
+	__u32 pid, tid,
+		ppid; /* pid 0: who it was is not known, and the others are not, up to comm */
+	__u32 uid, gid;
+	__u32 cpu;
+	__u16 family; /* as in struct ts_conn_info */
+	__u16 lport, rport;
+	__u8 dir;   /* enum ts_dir */
+	__u8 flags; /* enum ts_hello_flags */
+	__u8 laddr[16], raddr[16];
+	char comm[TS_COMM_LEN];
+	__u8 payload[];
+};
+
 /* Each says what was not shown, or why. */
 enum ts_counter {
 	TS_CNT_EVENTS,	    /* calls delivered to the ring, whole or in part */
@@ -311,6 +346,7 @@ _Static_assert(sizeof(struct ts_cgroup) == TS_FILTER_VALUE, "layout");
 _Static_assert(sizeof(struct ts_record) == 8, "layout");
 _Static_assert(sizeof(struct ts_data) == 168, "layout");
 _Static_assert(sizeof(struct ts_conn_info) == 264, "layout");
+_Static_assert(sizeof(struct ts_hello) == 136, "layout");
 _Static_assert(TS_CNT_COUNT <= 16, "layout");
 _Static_assert(sizeof(struct ts_hook) == 40, "layout");
 

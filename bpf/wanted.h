@@ -19,12 +19,12 @@ static __always_inline __u64 filter_key(struct ts_control *c, struct ts_filter_i
 	return subs & (~c->wants[key] | f->accept) & ~f->reject;
 }
 
-/* The subscriptions that want what the current thread, of process pid, says through this rule. */
-static __always_inline __u64 wanted(struct ts_control *c, const struct ts_rule *rule, __u32 pid)
+/* Those of subs that want what the current thread, of process pid, does. */
+static __always_inline __u64 wanted_of(struct ts_control *c, __u64 subs, __u32 pid)
 {
 	struct ts_filter_id id = {};
-	__u64 subs = rule->subs & c->enabled;
 
+	subs &= c->enabled;
 	id.key = TS_KEY_PID;
 	*(__u64 *)id.value = pid;
 	subs = filter_key(c, &id, subs);
@@ -35,6 +35,12 @@ static __always_inline __u64 wanted(struct ts_control *c, const struct ts_rule *
 	bpf_get_current_comm(id.value, sizeof(id.value));
 	subs = filter_key(c, &id, subs);
 	return filter_cgroup(c, subs);
+}
+
+/* The subscriptions that want what the current thread, of process pid, says through this rule. */
+static __always_inline __u64 wanted(struct ts_control *c, const struct ts_rule *rule, __u32 pid)
+{
+	return wanted_of(c, rule->subs, pid);
 }
 
 #endif

@@ -11,6 +11,7 @@ const struct lib_probe lib_probes[] = {
 	{"gotls_write", TS_PROBE(TS_P_GOTLS_WRITE), "plaintext that a Go program wrote"},
 	{"ktls_recv", TS_PROBE(TS_P_KTLS_RECV), "plaintext that the kernel's own TLS received"},
 	{"ktls_send", TS_PROBE(TS_P_KTLS_SEND), "plaintext that the kernel's own TLS sent"},
+	{"tls_hello", TS_PROBE(TS_P_TLS_HELLO), "a TLS connection begins, seen at its socket"},
 	{"tls_read", READS, "plaintext read, whatever the library"},
 	{"tls_write", WRITES, "plaintext written, whatever the library"},
 	{"tls_data", READS | WRITES, "plaintext read or written, whatever the library"},

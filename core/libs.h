@@ -16,6 +16,7 @@ enum ts_probe {
 	TS_P_GOTLS_WRITE,
 	TS_P_KTLS_RECV,
 	TS_P_KTLS_SEND,
+	TS_P_TLS_HELLO, /* on the wire: of no library, and no source's */
 	TS_P_COUNT
 };
 #define TS_PROBE(p) (1ull << (p))

@@ -115,7 +115,7 @@ static void push_number(lua_State *L, unsigned int number)
 		lua_pushnil(L);
 }
 
-void host_push_peer(lua_State *L, const struct stream_conn *c)
+static void push_peer(lua_State *L, const struct stream_conn *c)
 {
 	char text[TS_ADDRESS + 1];
 
@@ -153,8 +153,7 @@ static void push_cipher(lua_State *L, unsigned int cipher)
 		lua_pushnil(L);
 }
 
-/* What a socket told; false: of no such name. */
-static bool push_info(lua_State *L, const struct stream_conn *c, const char *name)
+bool host_push_info(lua_State *L, const struct stream_conn *c, const char *name)
 {
 	const struct ts_conn_info *i = &c->info;
 
@@ -169,7 +168,7 @@ static bool push_info(lua_State *L, const struct stream_conn *c, const char *nam
 	else if (!strcmp(name, "family"))
 		push_family(L, i->family);
 	else if (!strcmp(name, "peer"))
-		host_push_peer(L, c);
+		push_peer(L, c);
 	else if (!strcmp(name, "version"))
 		push_version(L, i->version);
 	else if (!strcmp(name, "cipher"))
@@ -216,7 +215,7 @@ static int conn_index(lua_State *L)
 		lua_pushnumber(L, (double)c->opened / 1e6);
 	else if (!strcmp(name, "closed"))
 		lua_pushboolean(L, !conn->open);
-	else if (push_info(L, c, name))
+	else if (host_push_info(L, c, name))
 		return 1;
 	else if (api_find(API_CONN, name))
 		lua_pushnil(L);

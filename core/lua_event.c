@@ -39,6 +39,20 @@ enum field {
 	F_KTLS,
 	F_CONTAINER,
 	F_PEER,
+	F_LADDR,
+	F_LPORT,
+	F_RADDR,
+	F_RPORT,
+	F_HELLO,
+	F_RETRY,
+	F_SNI,
+	F_ALPN,
+	F_VERSIONS,
+	F_VERSION,
+	F_CIPHERS,
+	F_CIPHER,
+	F_GROUPS,
+	F_JA4,
 	F_CONN,
 	F_PROC,
 	F_SUB,
@@ -80,6 +94,20 @@ static const char *const field_names[F_COUNT] = {
 	[F_KTLS] = "ktls",
 	[F_CONTAINER] = "container",
 	[F_PEER] = "peer",
+	[F_LADDR] = "laddr",
+	[F_LPORT] = "lport",
+	[F_RADDR] = "raddr",
+	[F_RPORT] = "rport",
+	[F_HELLO] = "hello",
+	[F_RETRY] = "retry",
+	[F_SNI] = "sni",
+	[F_ALPN] = "alpn",
+	[F_VERSIONS] = "versions",
+	[F_VERSION] = "version",
+	[F_CIPHERS] = "ciphers",
+	[F_CIPHER] = "cipher",
+	[F_GROUPS] = "groups",
+	[F_JA4] = "ja4",
 	[F_CONN] = "conn",
 	[F_PROC] = "proc",
 	[F_SUB] = "sub",
@@ -201,7 +229,11 @@ static void push_other(lua_State *L, struct script *s, const struct stream_messa
 			lua_pushnil(L);
 		break;
 	case F_PEER:
-		host_push_peer(L, m->conn);
+	case F_LADDR:
+	case F_LPORT:
+	case F_RADDR:
+	case F_RPORT:
+		host_push_info(L, m->conn, field_names[field]);
 		break;
 	case F_PROC:
 		host_push_proc(L, s, d->pid, d->nsecs, true);
@@ -222,6 +254,8 @@ static void push_field(lua_State *L, struct script *s, const struct stream_messa
 {
 	const struct ts_data *d = m->head;
 
+	if (m->hello && host_push_hello(L, m, field_names[field]))
+		return;
 	switch (field) {
 	case F_NSECS:
 		lua_pushinteger(L, (lua_Integer)d->nsecs);

@@ -143,8 +143,12 @@ void host_open_events(lua_State *L); /* pushes HOST_EVENTS userdata */
 /* lua_conn.c */
 void host_open_conns(lua_State *L);
 void host_push_conn(lua_State *L, struct stream_conn *c);
-void host_push_peer(lua_State *L, const struct stream_conn *c); /* "192.0.2.1:443", or nil */
-void host_conn_closed(lua_State *L, struct stream_conn *c);	/* nothing where Lua never saw it */
+/* What its socket told: peer, laddr, ...; false, and nothing is pushed: of no such name. */
+bool host_push_info(lua_State *L, const struct stream_conn *c, const char *name);
+void host_conn_closed(lua_State *L, struct stream_conn *c); /* nothing where Lua never saw it */
+
+/* lua_hello.c: a field in which hellos differ from calls; false, and nothing is pushed: none. */
+bool host_push_hello(lua_State *L, const struct stream_message *m, const char *name);
 
 /* lua_proc.c */
 void host_open_procs(lua_State *L);

@@ -98,22 +98,33 @@ static bool strings_valid(const char *s, size_t size, unsigned int most)
 	return n <= most && (!size || !s[size - 1]);
 }
 
+static bool hello_valid(const struct ts_hello *h)
+{
+	return h->record.size >= sizeof(*h) && h->len == h->record.size - sizeof(*h) &&
+	       h->len <= TS_HELLO_WINDOW && !h->pos && !h->skip && h->dir <= TS_OUT &&
+	       !h->comm[TS_COMM_LEN - 1];
+}
+
 bool record_valid(const struct ts_record *r, size_t available)
 {
 	const struct form *form;
+	__u32 probe;
 
 	if (available < sizeof(*r) || r->size < sizeof(*r) || r->size > available ||
 	    r->size > RECORD_MAX || r->zero || r->type >= TS_REC_TYPES)
 		return false;
 	if (r->type == TS_REC_DATA || r->type == TS_REC_CLOSE)
 		return data_valid((const struct ts_data *)r);
+	if (r->type == TS_REC_HELLO)
+		return hello_valid((const struct ts_hello *)r);
 	form = &forms[r->type];
 	if (!form->body || r->size < form->body ||
 	    !strings_valid((const char *)r + form->body, r->size - form->body, form->strings))
 		return false;
 	if (r->type == TS_REC_CONN)
 		return conn_valid((const struct ts_conn_info *)r);
-	return r->type != TS_REC_SOURCE || ((const struct rec_source *)r)->probe < TS_P_COUNT;
+	probe = r->type == TS_REC_SOURCE ? ((const struct rec_source *)r)->probe : 0;
+	return probe < TS_P_COUNT && probe != TS_P_TLS_HELLO;
 }
 
 /* Invariant: once failed is set (an errno value), nothing more is written. */

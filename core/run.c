@@ -83,6 +83,10 @@ static int hand_on(struct run *r, const struct ts_record *rec)
 		r->last_nsecs = ((const struct ts_data *)rec)->nsecs;
 		ret = stream_feed(r->stream, rec);
 		break;
+	case TS_REC_HELLO:
+		r->last_nsecs = ((const struct ts_hello *)rec)->nsecs;
+		ret = stream_feed(r->stream, rec);
+		break;
 	case TS_REC_SOURCE:
 	case TS_REC_CONN:
 		ret = stream_feed(r->stream, rec);
@@ -122,12 +126,15 @@ static int hand_on(struct run *r, const struct ts_record *rec)
 int run_record(void *ctx, const struct ts_record *rec)
 {
 	const struct ts_data *data = (const void *)rec;
+	const struct ts_hello *hello = (const void *)rec;
 	struct run *r = ctx;
 	struct ts_err err;
 
 	if (r->writer) {
 		if (rec->type == TS_REC_DATA)
 			run_tell_process(r, data->pid, data->cgroup);
+		if (rec->type == TS_REC_HELLO)
+			run_tell_process(r, hello->pid, hello->cgroup);
 		if (record_write(r->writer, rec, &err)) {
 			run_fail(r, &err);
 			record_writer_close(r->writer, NULL);

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "stream.h"
+#include "stream_private.h"
 
 /* Bounds for what a record file, or a machine, can make us remember. */
 #define CALL_BYTES (64u << 20)	 /* of one joined call */
@@ -420,6 +420,9 @@ int stream_feed(struct stream *s, const struct ts_record *r)
 		return 0;
 	case TS_REC_CONN:
 		return feed_conn(s, (const struct ts_conn_info *)r);
+	case TS_REC_HELLO:
+		stream_hello(&s->ops, s->ctx, (const struct ts_hello *)r);
+		return 0;
 	case TS_REC_SOURCE:
 		return feed_source(s, (const struct rec_source *)r);
 	case TS_REC_EXIT:

@@ -6,6 +6,7 @@
 #ifndef TLSSCOPE_STREAM_H
 #define TLSSCOPE_STREAM_H
 
+#include "hello.h"
 #include "record.h"
 
 /* Told by TS_REC_SOURCE; owned by the stream for its whole life. */
@@ -41,6 +42,11 @@ struct stream_message {
 	uint64_t len;		   /* what the call transferred */
 	uint64_t gap;		   /* bytes of this connection and direction missing before it */
 	bool truncated;		   /* size < len */
+	/*
+	 * Not NULL: a hello, of which data is the message. Then conn has nothing but addresses, and
+	 * ends with the callback; the source has no names; head->pid 0 is nobody known.
+	 */
+	const struct hello *hello;
 };
 
 struct stream_ops {
@@ -53,9 +59,9 @@ int stream_open(struct stream **out, const struct stream_ops *ops, void *ctx);
 void stream_close(struct stream *s); /* hands over what is unfinished, closes every connection */
 
 /*
- * Takes TS_REC_DATA, TS_REC_CLOSE, TS_REC_CONN, TS_REC_SOURCE, and TS_REC_EXIT (closes the
- * connections of the process); ignores others. 0, -ENOMEM, or -EBADMSG for a record that is not
- * valid: nothing of it was used, and it was counted.
+ * Takes TS_REC_DATA, TS_REC_CLOSE, TS_REC_CONN, TS_REC_HELLO, TS_REC_SOURCE, and TS_REC_EXIT
+ * (closes the connections of the process); ignores others. 0, -ENOMEM, or -EBADMSG for a record
+ * that is not valid: nothing of it was used, and it was counted.
  */
 int stream_feed(struct stream *s, const struct ts_record *r);
 

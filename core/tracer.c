@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -242,6 +243,7 @@ void tracer_close(struct tracer *t)
 	if (!t)
 		return;
 	tracer_detach(t);
+	tracer_close_hello(t);
 	bpf_link__destroy(t->exit_link);
 	bpf_link__destroy(t->fork_link);
 	for (i = 0; i < t->files_count; i++)
@@ -266,12 +268,20 @@ int tracer_fd(const struct tracer *t)
 	return ring_buffer__epoll_fd(t->ring);
 }
 
+int tracer_wait_for(struct tracer *t, int fd)
+{
+	struct epoll_event event = {.events = EPOLLIN};
+
+	return epoll_ctl(tracer_fd(t), EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
+}
+
 int tracer_poll(struct tracer *t, unsigned int budget)
 {
 	t->polled = 0;
 	t->budget = budget;
 	t->sink_error = 0;
 	ring_buffer__consume(t->ring);
+	tracer_poll_hello(t);
 	return t->sink_error ? t->sink_error : (int)t->polled;
 }
 
@@ -334,7 +344,8 @@ void tracer_counters(const struct tracer *t, uint64_t counters[TS_CNT_COUNT])
 		for (i = 0; i < TS_CNT_COUNT; i++)
 			counters[i] += __atomic_load_n(&t->counters[cpu].n[i], __ATOMIC_RELAXED);
 	counters[TS_CNT_MISSED] = program_misses(t->enter) + program_misses(t->leave) +
-				  tracer_kernel_misses(t, program_misses);
+				  tracer_kernel_misses(t, program_misses) +
+				  tracer_hello_misses(t, program_misses);
 }
 
 const char *tracer_attach_name(const struct tracer *t)

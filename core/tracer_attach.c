@@ -60,6 +60,7 @@ void tracer_detach(struct tracer *t)
 {
 	size_t i;
 
+	tracer_detach_hello(t);
 	/* Those that came last are entries: no call is begun that could not end. */
 	for (i = t->links_count; i-- > 0;) {
 		if (t->links[i].link)

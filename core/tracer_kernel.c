@@ -66,19 +66,27 @@ static struct ts_hook hook_of(const struct tracer *t, const struct traced_func *
 	return hook;
 }
 
-/* All maps are shared: with the programs for user space, or among the copies. */
-static void share_maps(struct tracer *t, struct bpf_object *o, const struct ts_hook *hook)
+static void set_hook(struct bpf_object *o, const struct ts_hook *hook)
+{
+	struct bpf_map *m;
+	size_t size;
+
+	bpf_object__for_each_map(m, o)
+	{
+		if (strstr(bpf_map__name(m), ".rodata.hook"))
+			memcpy((void *)bpf_map__initial_value(m, &size), hook, sizeof(*hook));
+	}
+}
+
+void tracer_share_maps(struct tracer *t, struct bpf_object *o)
 {
 	struct bpf_map *m;
 	const char *name;
-	size_t size;
 	int fd;
 
 	bpf_object__for_each_map(m, o)
 	{
 		name = bpf_map__name(m);
-		if (strstr(name, ".rodata.hook"))
-			memcpy((void *)bpf_map__initial_value(m, &size), hook, sizeof(*hook));
 		if (strchr(name, '.'))
 			continue;
 		fd = tracer_map_fd(t, name);
@@ -148,7 +156,8 @@ static int hook_by(struct tracer *t, struct traced_func *f, const struct hook_wa
 	o = bpf_object__open_mem(file->data, (size_t)(file->end - file->data), &opts);
 	if (!o)
 		return -errno;
-	share_maps(t, o, &hook);
+	set_hook(o, &hook);
+	tracer_share_maps(t, o);
 	choose_programs(o, way, enter, calls ? leave : "", target);
 	ret = bpf_object__load(o);
 	/* The return first: no call is begun that could not end. */

@@ -48,6 +48,8 @@ struct tracer {
 	const struct ts_counts *counters; /* mapped: one a possible processor */
 	uint32_t cpus;
 	struct ring_buffer *ring;
+	struct tracer_hello *hello; /* NULL while nobody wants hellos */
+	bool hello_failed;	    /* and that was told */
 	struct bpf_link *exit_link, *fork_link;
 	struct probe_link *links;
 	size_t links_count;
@@ -79,6 +81,18 @@ int tracer_add_file(struct tracer *t, int fd, const char *path, const struct res
 int tracer_add_link(struct tracer *t, struct probe_link link);
 /* Hooks a function of the kernel that has a rule. Says how in func.how. 0 or -errno. */
 int tracer_hook(struct tracer *t, struct traced_func *func);
+/* All maps are one: those of the programs for user space, or of the first that hooks the kernel. */
+void tracer_share_maps(struct tracer *t, struct bpf_object *o);
+/* Another descriptor whose readiness makes that of tracer_fd. 0 or -errno. */
+int tracer_wait_for(struct tracer *t, int fd);
+
+/* tracer_hello.c: as control.hellos says; what fails is told. */
+void tracer_sync_hello(struct tracer *t);
+uint64_t tracer_hello_subs(const struct ts_sub *subs, size_t count);
+void tracer_poll_hello(struct tracer *t); /* as tracer_poll, to its end */
+void tracer_detach_hello(struct tracer *t);
+void tracer_close_hello(struct tracer *t);
+uint64_t tracer_hello_misses(const struct tracer *t, uint64_t (*misses)(int fd));
 /* What `misses` says of each program that hooks the kernel, summed. */
 uint64_t tracer_kernel_misses(const struct tracer *t, uint64_t (*misses)(int fd));
 /* Brings a file's rules up to date, and attaches the functions that were not wanted before. */

@@ -219,8 +219,10 @@ int tracer_set_subs(struct tracer *t, const struct ts_sub *subs, size_t count, s
 	t->control->follows = d.control.follows;
 	t->control->errors = d.control.errors;
 	t->control->control = d.control.control;
+	t->control->hellos = tracer_hello_subs(subs, count);
 	for (i = 0; !ret && i < t->files_count; i++)
 		ret = tracer_sync_file(t, &t->files[i], err);
+	tracer_sync_hello(t);
 	t->control->enabled = d.control.enabled;
 	free(d.entries);
 	return ret;

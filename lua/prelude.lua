@@ -70,12 +70,12 @@ local function check_types(opts, where)
 	end
 end
 
--- The probes that a name with wildcards stands for.
+-- The probes that a name with wildcards stands for: those of plaintext.
 local function match_probes(glob)
 	local pattern = glob:gsub("[%^%$%(%)%%%.%+%-]", "%%%0"):gsub("%*", ".*"):gsub("%?", ".")
 	local mask = 0
 	for name, bits in pairs(probes) do
-		if name:find("^" .. pattern .. "$") then
+		if name ~= "tls_hello" and name:find("^" .. pattern .. "$") then
 			mask = mask | bits
 		end
 	end

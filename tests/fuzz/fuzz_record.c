@@ -89,7 +89,7 @@ static const struct ts_record *describe(struct ts_buf *buf, const unsigned char 
 
 static int make_file(const unsigned char *data, size_t size)
 {
-	static const char header[] = "tlsscope\1\0\0\0\4\3\2\1";
+	const __u32 header[] = {RECORD_VERSION, 0x01020304};
 	int fd = memfd_create("fuzz", 0);
 	const struct ts_record *r;
 	struct ts_buf buf = {0};
@@ -99,7 +99,8 @@ static int make_file(const unsigned char *data, size_t size)
 	if (size && *data == 't') {
 		ok = ok && write(fd, data, size) == (ssize_t)size;
 	} else {
-		ok = ok && write(fd, header, sizeof(header) - 1) > 0;
+		ok = ok && write(fd, "tlsscope", 8) == 8 &&
+		     write(fd, header, sizeof(header)) == sizeof(header);
 		for (i = 0; ok && i + 8 <= size; i += 8) {
 			r = describe(&buf, data + i);
 			/* What is not valid would end the replay: those are for the other form. */

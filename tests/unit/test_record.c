@@ -104,6 +104,7 @@ static void every_type_that_is_built_is_valid(void **state)
 		unsigned int strings;
 	} types[] = {
 		{TS_REC_CONN, sizeof(struct ts_conn_info), 0},
+		{TS_REC_HELLO, sizeof(struct ts_hello), 0},
 		{TS_REC_START, sizeof(struct rec_start), 2},
 		{TS_REC_SOURCE, sizeof(struct rec_source), 3},
 		{TS_REC_PROCESS, sizeof(struct rec_process), 5},
@@ -220,15 +221,43 @@ static void data_of_every_kind_is_taken(void **state)
 	assert_true(valid(u));
 }
 
+static void hellos_that_contradict_themselves_are_refused(void **state)
+{
+	union {
+		struct ts_hello h;
+		unsigned char bytes[sizeof(struct ts_hello) + 8];
+	} good = {.h = {.record = {sizeof(good), TS_REC_HELLO, 0}, .len = 8}}, bad;
+
+	(void)state;
+	assert_true(record_valid(&good.h.record, sizeof(good)));
+#define BAD(change)                                                                                \
+	do {                                                                                       \
+		bad = good;                                                                        \
+		bad.change;                                                                        \
+		assert_false(record_valid(&bad.h.record, sizeof(bad)));                            \
+	} while (0)
+	BAD(h.len++);
+	BAD(h.len--);
+	BAD(h.record.size--);
+	BAD(h.record.size = sizeof(good.h) - 1);
+	BAD(h.pos = 1);
+	BAD(h.skip = 1);
+	BAD(h.dir = 2);
+	BAD(h.comm[TS_COMM_LEN - 1] = 'x');
+#undef BAD
+}
+
 static void sources_name_a_probe_that_there_is(void **state)
 {
 	struct rec_source body = {
-		.record = {sizeof(body), TS_REC_SOURCE, 0}, .id = 1, .probe = TS_P_COUNT - 1};
+		.record = {sizeof(body), TS_REC_SOURCE, 0}, .id = 1, .probe = TS_P_COUNT};
 
 	(void)state;
-	assert_true(record_valid(&body.record, sizeof(body)));
-	body.probe++;
 	assert_false(record_valid(&body.record, sizeof(body)));
+	/* Hellos are of no file. */
+	while (body.probe-- > 0)
+		assert_int_equal(record_valid(&body.record, sizeof(body)),
+				 body.probe != TS_P_TLS_HELLO);
 }
 
 /* What a replay handed over. */
@@ -521,6 +550,7 @@ int main(void)
 		cmocka_unit_test(strings_must_end),
 		cmocka_unit_test(data_that_contradicts_itself_is_refused),
 		cmocka_unit_test(data_of_every_kind_is_taken),
+		cmocka_unit_test(hellos_that_contradict_themselves_are_refused),
 		cmocka_unit_test(sources_name_a_probe_that_there_is),
 		WITH_FILE(what_was_written_is_read),
 		WITH_FILE(only_the_owner_can_read_it),

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: MIT */
+/* Names of what hellos say in numbers, as IANA's registry of TLS parameters has them. */
+#include <stdlib.h>
+
+#include "hello.h"
+
+struct name {
+	uint16_t number;
+	const char *name;
+};
+
+static const struct name versions[] = {
+	{0x0002, "SSLv2"},   {0x0300, "SSLv3"},	  {0x0301, "TLSv1"},
+	{0x0302, "TLSv1.1"}, {0x0303, "TLSv1.2"}, {0x0304, "TLSv1.3"},
+};
+
+/* Without those that nobody meets: PSK, SRP, anonymous, without encryption, ARIA. */
+static const struct name ciphers[] = {
+	{0x0003, "TLS_RSA_EXPORT_WITH_RC4_40_MD5"},
+	{0x0004, "TLS_RSA_WITH_RC4_128_MD5"},
+	{0x0005, "TLS_RSA_WITH_RC4_128_SHA"},
+	{0x0007, "TLS_RSA_WITH_IDEA_CBC_SHA"},
+	{0x0008, "TLS_RSA_EXPORT_WITH_DES40_CBC_SHA"},
+	{0x0009, "TLS_RSA_WITH_DES_CBC_SHA"},
+	{0x000a, "TLS_RSA_WITH_3DES_EDE_CBC_SHA"},
+	{0x0013, "TLS_DHE_DSS_WITH_3DES_EDE_CBC_SHA"},
+	{0x0015, "TLS_DHE_RSA_WITH_DES_CBC_SHA"},
+	{0x0016, "TLS_DHE_RSA_WITH_3DES_EDE_CBC_SHA"},
+	{0x002f, "TLS_RSA_WITH_AES_128_CBC_SHA"},
+	{0x0032, "TLS_DHE_DSS_WITH_AES_128_CBC_SHA"},
+	{0x0033, "TLS_DHE_RSA_WITH_AES_128_CBC_SHA"},
+	{0x0035, "TLS_RSA_WITH_AES_256_CBC_SHA"},
+	{0x0038, "TLS_DHE_DSS_WITH_AES_256_CBC_SHA"},
+	{0x0039, "TLS_DHE_RSA_WITH_AES_256_CBC_SHA"},
+	{0x003c, "TLS_RSA_WITH_AES_128_CBC_SHA256"},
+	{0x003d, "TLS_RSA_WITH_AES_256_CBC_SHA256"},
+	{0x0040, "TLS_DHE_DSS_WITH_AES_128_CBC_SHA256"},
+	{0x0041, "TLS_RSA_WITH_CAMELLIA_128_CBC_SHA"},
+	{0x0044, "TLS_DHE_DSS_WITH_CAMELLIA_128_CBC_SHA"},
+	{0x0045, "TLS_DHE_RSA_WITH_CAMELLIA_128_CBC_SHA"},
+	{0x0067, "TLS_DHE_RSA_WITH_AES_128_CBC_SHA256"},
+	{0x006a, "TLS_DHE_DSS_WITH_AES_256_CBC_SHA256"},
+	{0x006b, "TLS_DHE_RSA_WITH_AES_256_CBC_SHA256"},
+	{0x0084, "TLS_RSA_WITH_CAMELLIA_256_CBC_SHA"},
+	{0x0087, "TLS_DHE_DSS_WITH_CAMELLIA_256_CBC_SHA"},
+	{0x0088, "TLS_DHE_RSA_WITH_CAMELLIA_256_CBC_SHA"},
+	{0x0096, "TLS_RSA_WITH_SEED_CBC_SHA"},
+	{0x009a, "TLS_DHE_RSA_WITH_SEED_CBC_SHA"},
+	{0x009c, "TLS_RSA_WITH_AES_128_GCM_SHA256"},
+	{0x009d, "TLS_RSA_WITH_AES_256_GCM_SHA384"},
+	{0x009e, "TLS_DHE_RSA_WITH_AES_128_GCM_SHA256"},
+	{0x009f, "TLS_DHE_RSA_WITH_AES_256_GCM_SHA384"},
+	{0x00a2, "TLS_DHE_DSS_WITH_AES_128_GCM_SHA256"},
+	{0x00a3, "TLS_DHE_DSS_WITH_AES_256_GCM_SHA384"},
+	{0x00ba, "TLS_RSA_WITH_CAMELLIA_128_CBC_SHA256"},
+	{0x00bd, "TLS_DHE_DSS_WITH_CAMELLIA_128_CBC_SHA256"},
+	{0x00be, "TLS_DHE_RSA_WITH_CAMELLIA_128_CBC_SHA256"},
+	{0x00c0, "TLS_RSA_WITH_CAMELLIA_256_CBC_SHA256"},
+	{0x00c3, "TLS_DHE_DSS_WITH_CAMELLIA_256_CBC_SHA256"},
+	{0x00c4, "TLS_DHE_RSA_WITH_CAMELLIA_256_CBC_SHA256"},
+	{0x00ff, "TLS_EMPTY_RENEGOTIATION_INFO_SCSV"},
+	{0x1301, "TLS_AES_128_GCM_SHA256"},
+	{0x1302, "TLS_AES_256_GCM_SHA384"},
+	{0x1303, "TLS_CHACHA20_POLY1305_SHA256"},
+	{0x1304, "TLS_AES_128_CCM_SHA256"},
+	{0x1305, "TLS_AES_128_CCM_8_SHA256"},
+	{0x5600, "TLS_FALLBACK_SCSV"},
+	{0xc002, "TLS_ECDH_ECDSA_WITH_RC4_128_SHA"},
+	{0xc003, "TLS_ECDH_ECDSA_WITH_3DES_EDE_CBC_SHA"},
+	{0xc004, "TLS_ECDH_ECDSA_WITH_AES_128_CBC_SHA"},
+	{0xc005, "TLS_ECDH_ECDSA_WITH_AES_256_CBC_SHA"},
+	{0xc007, "TLS_ECDHE_ECDSA_WITH_RC4_128_SHA"},
+	{0xc008, "TLS_ECDHE_ECDSA_WITH_3DES_EDE_CBC_SHA"},
+	{0xc009, "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA"},
+	{0xc00a, "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA"},
+	{0xc00c, "TLS_ECDH_RSA_WITH_RC4_128_SHA"},
+	{0xc00d, "TLS_ECDH_RSA_WITH_3DES_EDE_CBC_SHA"},
+	{0xc00e, "TLS_ECDH_RSA_WITH_AES_128_CBC_SHA"},
+	{0xc00f, "TLS_ECDH_RSA_WITH_AES_256_CBC_SHA"},
+	{0xc011, "TLS_ECDHE_RSA_WITH_RC4_128_SHA"},
+	{0xc012, "TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA"},
+	{0xc013, "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA"},
+	{0xc014, "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA"},
+	{0xc023, "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256"},
+	{0xc024, "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA384"},
+	{0xc027, "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256"},
+	{0xc028, "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA384"},
+	{0xc02b, "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"},
+	{0xc02c, "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"},
+	{0xc02f, "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"},
+	{0xc030, "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"},
+	{0xc072, "TLS_ECDHE_ECDSA_WITH_CAMELLIA_128_CBC_SHA256"},
+	{0xc073, "TLS_ECDHE_ECDSA_WITH_CAMELLIA_256_CBC_SHA384"},
+	{0xc076, "TLS_ECDHE_RSA_WITH_CAMELLIA_128_CBC_SHA256"},
+	{0xc077, "TLS_ECDHE_RSA_WITH_CAMELLIA_256_CBC_SHA384"},
+	{0xc09c, "TLS_RSA_WITH_AES_128_CCM"},
+	{0xc09d, "TLS_RSA_WITH_AES_256_CCM"},
+	{0xc09e, "TLS_DHE_RSA_WITH_AES_128_CCM"},
+	{0xc09f, "TLS_DHE_RSA_WITH_AES_256_CCM"},
+	{0xc0a0, "TLS_RSA_WITH_AES_128_CCM_8"},
+	{0xc0a1, "TLS_RSA_WITH_AES_256_CCM_8"},
+	{0xc0a2, "TLS_DHE_RSA_WITH_AES_128_CCM_8"},
+	{0xc0a3, "TLS_DHE_RSA_WITH_AES_256_CCM_8"},
+	{0xc0ac, "TLS_ECDHE_ECDSA_WITH_AES_128_CCM"},
+	{0xc0ad, "TLS_ECDHE_ECDSA_WITH_AES_256_CCM"},
+	{0xc0ae, "TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8"},
+	{0xc0af, "TLS_ECDHE_ECDSA_WITH_AES_256_CCM_8"},
+	{0xc0b4, "TLS_SHA256_SHA256"},
+	{0xc0b5, "TLS_SHA384_SHA384"},
+	{0xcca8, "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256"},
+	{0xcca9, "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256"},
+	{0xccaa, "TLS_DHE_RSA_WITH_CHACHA20_POLY1305_SHA256"},
+};
+
+static const struct name groups[] = {
+	{0x0013, "secp192r1"},
+	{0x0015, "secp224r1"},
+	{0x0016, "secp256k1"},
+	{0x0017, "secp256r1"},
+	{0x0018, "secp384r1"},
+	{0x0019, "secp521r1"},
+	{0x001a, "brainpoolP256r1"},
+	{0x001b, "brainpoolP384r1"},
+	{0x001c, "brainpoolP512r1"},
+	{0x001d, "x25519"},
+	{0x001e, "x448"},
+	{0x001f, "brainpoolP256r1tls13"},
+	{0x0020, "brainpoolP384r1tls13"},
+	{0x0021, "brainpoolP512r1tls13"},
+	{0x0022, "GC256A"},
+	{0x0023, "GC256B"},
+	{0x0024, "GC256C"},
+	{0x0025, "GC256D"},
+	{0x0026, "GC512A"},
+	{0x0027, "GC512B"},
+	{0x0028, "GC512C"},
+	{0x0029, "curveSM2"},
+	{0x0100, "ffdhe2048"},
+	{0x0101, "ffdhe3072"},
+	{0x0102, "ffdhe4096"},
+	{0x0103, "ffdhe6144"},
+	{0x0104, "ffdhe8192"},
+	{0x0200, "MLKEM512"},
+	{0x0201, "MLKEM768"},
+	{0x0202, "MLKEM1024"},
+	{0x11eb, "SecP256r1MLKEM768"},
+	{0x11ec, "X25519MLKEM768"},
+	{0x11ed, "SecP384r1MLKEM1024"},
+	{0x6399, "X25519Kyber768Draft00"},
+	{0x639a, "SecP256r1Kyber768Draft00"},
+};
+
+static int compare(const void *key, const void *element)
+{
+	return (int)*(const unsigned int *)key - ((const struct name *)element)->number;
+}
+
+/* The tables are in the order of numbers. */
+static const char *find(const struct name *table, size_t count, unsigned int number)
+{
+	const struct name *found = bsearch(&number, table, count, sizeof(*table), compare);
+
+	return found ? found->name : NULL;
+}
+
+const char *hello_version_name(unsigned int version)
+{
+	return find(versions, TS_ARRAY_SIZE(versions), version);
+}
+
+const char *hello_cipher_name(unsigned int cipher)
+{
+	return find(ciphers, TS_ARRAY_SIZE(ciphers), cipher);
+}
+
+const char *hello_group_name(unsigned int group)
+{
+	return find(groups, TS_ARRAY_SIZE(groups), group);
+}

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: MIT */
+/* Hellos: bpf/hello.bpf.c is there while a subscription wants them. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "embed.h"
+#include "hello.h"
+#include "tracer_private.h"
+
+#define PAGES_LEAST 16 /* of a processor's buffer: a piece needs less */
+#define LINKS 2
+
+struct tracer_hello {
+	struct tracer *tracer;
+	struct bpf_object *object;
+	struct bpf_link *links[LINKS];
+	struct perf_buffer *buffer;
+	struct hello_finder *finder;
+	int looks;
+	struct ts_hello *piece; /* aligned, as what is in the buffer is not */
+};
+
+static int on_found(void *ctx, const struct ts_record *r)
+{
+	struct tracer_hello *h = ctx;
+
+	return record_send(&h->tracer->sink, r);
+}
+
+static void on_done(void *ctx, uint64_t sock, uint32_t start, uint8_t dir)
+{
+	/* struct look_key of bpf/hello.bpf.c */
+	struct {
+		__u64 sock;
+		__u32 start, dir;
+	} key = {sock, start, dir};
+	const struct tracer_hello *h = ctx;
+	__u32 all = ~0u;
+
+	bpf_map_update_elem(h->looks, &key, &all, BPF_EXIST);
+}
+
+static const struct hello_finder_ops ops = {on_found, on_done};
+
+static void on_piece(void *ctx, int cpu, void *data, __u32 size)
+{
+	struct tracer_hello *h = ctx;
+	struct tracer *t = h->tracer;
+	struct ts_hello *p = h->piece;
+
+	(void)cpu;
+	t->polled++;
+	if (t->sink_error || size < sizeof(*p))
+		return;
+	memcpy(p, data, sizeof(*p));
+	if (p->len > TS_HELLO_WINDOW || p->skip > size || p->len > size - p->skip ||
+	    sizeof(*p) > size - p->skip - p->len)
+		return;
+	memcpy(p->payload, (const char *)data + sizeof(*p) + p->skip, p->len);
+	t->sink_error = hello_finder_feed(h->finder, p);
+}
+
+/* All processors' buffers together are as large as the ring, in powers of two. */
+static size_t buffer_pages(const struct tracer *t)
+{
+	struct bpf_map *ring = bpf_object__find_map_by_name(t->object, "ring");
+	size_t size = (size_t)sysconf(_SC_PAGESIZE), pages = PAGES_LEAST;
+
+	while (2 * pages * size * t->cpus <= bpf_map__max_entries(ring))
+		pages *= 2;
+	return pages;
+}
+
+void tracer_detach_hello(struct tracer *t)
+{
+	size_t i;
+
+	for (i = 0; t->hello && i < LINKS; i++) {
+		bpf_link__destroy(t->hello->links[i]);
+		t->hello->links[i] = NULL;
+	}
+}
+
+void tracer_close_hello(struct tracer *t)
+{
+	struct tracer_hello *h = t->hello;
+
+	if (!h)
+		return;
+	tracer_detach_hello(t);
+	t->hello = NULL;
+	perf_buffer__free(h->buffer);
+	bpf_object__close(h->object);
+	hello_finder_close(h->finder);
+	free(h->piece);
+	free(h);
+}
+
+static int load(struct tracer_hello *h)
+{
+	const struct embed_file *file = embed_find("bpf/hello.bpf.o");
+	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = "tlsscope_hello");
+	int ret;
+
+	h->object = bpf_object__open_mem(file->data, (size_t)(file->end - file->data), &opts);
+	if (!h->object)
+		return -errno;
+	tracer_share_maps(h->tracer, h->object);
+	ret = bpf_object__load(h->object);
+	if (ret)
+		return ret;
+	h->looks = bpf_object__find_map_fd_by_name(h->object, "looks");
+	h->buffer = perf_buffer__new(bpf_object__find_map_fd_by_name(h->object, "pieces"),
+				     buffer_pages(h->tracer), on_piece, NULL, h, NULL);
+	return h->buffer ? 0 : -errno;
+}
+
+static int attach(struct tracer_hello *h)
+{
+	struct bpf_program *p;
+	size_t n = 0;
+
+	bpf_object__for_each_program(p, h->object)
+	{
+		h->links[n] = bpf_program__attach(p);
+		if (!h->links[n++])
+			return -errno;
+	}
+	return 0;
+}
+
+static int open_hello(struct tracer *t)
+{
+	struct tracer_hello *h = calloc(1, sizeof(*h));
+	int ret;
+
+	if (!h)
+		return -ENOMEM;
+	t->hello = h;
+	h->tracer = t;
+	h->piece = malloc(sizeof(*h->piece) + TS_HELLO_WINDOW);
+	ret = h->piece ? hello_finder_open(&h->finder, &ops, h) : -ENOMEM;
+	if (!ret)
+		ret = load(h);
+	if (!ret)
+		ret = attach(h);
+	/* Who waits for the ring is woken by pieces too. */
+	if (!ret)
+		ret = tracer_wait_for(t, perf_buffer__epoll_fd(h->buffer));
+	if (ret)
+		tracer_close_hello(t);
+	return ret;
+}
+
+uint64_t tracer_hello_subs(const struct ts_sub *subs, size_t count)
+{
+	uint64_t wanted = 0;
+	size_t i;
+
+	/* A hello is no file's: who names files gets none. */
+	for (i = 0; i < count; i++)
+		if (!subs[i].removed && subs[i].probes & TS_PROBE(TS_P_TLS_HELLO) &&
+		    ts_filter_lib_passes(&subs[i].filter, ""))
+			wanted |= 1ull << i;
+	return wanted;
+}
+
+void tracer_sync_hello(struct tracer *t)
+{
+	int ret;
+
+	if (!t->control->hellos) {
+		tracer_close_hello(t);
+		t->hello_failed = false;
+	} else if (!t->hello && !t->hello_failed) {
+		ret = open_hello(t);
+		if (!ret)
+			return;
+		/* The rest of a script can run without. */
+		t->hello_failed = true;
+		ts_warn("tls_hello: the kernel's net_dev_queue and skb_copy_datagram_iovec cannot "
+			"be hooked (%s): no hello is seen (-v shows the kernel's reasons)",
+			strerror(-ret));
+	}
+}
+
+void tracer_poll_hello(struct tracer *t)
+{
+	if (t->hello && !t->sink_error)
+		perf_buffer__consume(t->hello->buffer);
+}
+
+uint64_t tracer_hello_misses(const struct tracer *t, uint64_t (*misses)(int fd))
+{
+	struct bpf_program *p;
+	uint64_t sum = 0;
+
+	if (!t->hello)
+		return 0;
+	bpf_object__for_each_program(p, t->hello->object) sum += misses(bpf_program__fd(p));
+	return sum;
+}
