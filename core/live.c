@@ -177,18 +177,6 @@ static int sleep_ms(const struct run *r, int most)
 	return (next - now) / 1000000 < (uint64_t)most ? (int)((next - now) / 1000000) + 1 : most;
 }
 
-/* What was seen is in the file, whatever comes. */
-static void flush_recording(struct run *r)
-{
-	struct ts_err err;
-
-	if (!r->writer || !record_flush(r->writer, &err))
-		return;
-	run_fail(r, &err);
-	record_writer_close(r->writer, NULL);
-	r->writer = NULL;
-}
-
 /*
  * Waits for something to happen: a moment while records come, until woken when the ring has been
  * empty for some rounds.
@@ -197,8 +185,7 @@ static void wait_events(struct run *r, unsigned int *idle)
 {
 	int timeout = IDLE_SLEEP_MS;
 
-	output_flush(r->out);
-	flush_recording(r);
+	run_flush_outputs(r);
 	if (++*idle > IDLE_ROUNDS) {
 		tracer_arm(r->tracer, true);
 		/* What came before that wakes nobody. */

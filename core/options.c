@@ -7,6 +7,11 @@
 
 #include "options.h"
 
+#define ROTATE_MIN 4096
+#define ROTATE_KEEP 9
+#define ROTATE_KEEP_MAX 9999
+#define PCAP_RECIPE "pcap" /* what --pcap runs where no script is named */
+
 enum { /* long options without a letter */
        OPT_COMM = 256,
        OPT_UID,
@@ -17,6 +22,8 @@ enum { /* long options without a letter */
        OPT_INFO,
        OPT_UNSAFE,
        OPT_STRICT,
+       OPT_PCAP,
+       OPT_ROTATE,
 };
 
 static const struct option long_options[] = {
@@ -31,6 +38,8 @@ static const struct option long_options[] = {
 	{"recipes", no_argument, NULL, 'L'},
 	{"format", required_argument, NULL, 'f'},
 	{"output", required_argument, NULL, 'o'},
+	{"rotate", required_argument, NULL, OPT_ROTATE},
+	{"pcap", required_argument, NULL, OPT_PCAP},
 	{"write", required_argument, NULL, 'w'},
 	{"replay", required_argument, NULL, 'r'},
 	{"include", required_argument, NULL, 'I'},
@@ -51,6 +60,7 @@ void options_print_help(void)
 	fputs("Usage: tlsscope [options] SCRIPT.lua [args]   run a script (-: standard input)\n"
 	      "       tlsscope [options] RECIPE [args]       run a shipped one (-L lists them)\n"
 	      "       tlsscope [options] -e CODE [args]      run a line of Lua\n"
+	      "       tlsscope [options] --pcap FILE         capture everything for Wireshark\n"
 	      "\n"
 	      "Who is traced (repeatable: or; together: and; without any: everybody)\n"
 	      "  -p, --pid PID         this process\n"
@@ -62,6 +72,10 @@ void options_print_help(void)
 	      "Output\n"
 	      "  -f, --format text|json\n"
 	      "  -o, --output FILE     write there instead of standard output\n"
+	      "      --pcap FILE       the plaintext as packets, for Wireshark; -: standard "
+	      "output\n"
+	      "      --rotate SIZE[,N] begin a new FILE of -o and --pcap at that size (100M);\n"
+	      "                        N older ones stay (9)\n"
 	      "  -w, --write FILE      record all that is captured\n"
 	      "  -r, --replay FILE     run the script on a recording; needs no privileges\n"
 	      "  -q, --quiet           no warnings        -v, --verbose  say what is done, and "
@@ -116,6 +130,38 @@ static int set_format(struct options *o, const char *value, struct ts_err *err)
 	return 0;
 }
 
+/* "100M", "64K,20": bytes, and how many older files stay. */
+static int set_rotate(struct options *o, const char *value, struct ts_err *err)
+{
+	static const char units[] = "KMG";
+	unsigned long long size, keep = ROTATE_KEEP;
+	const char *unit;
+	char *end;
+
+	errno = 0;
+	size = strtoull(value, &end, 10);
+	unit = *end ? strchr(units, *end) : NULL;
+	if (unit) {
+		size = size < 1ull << 32 ? size << 10 * (unit - units + 1) : 0;
+		end++;
+	}
+	if (*end == ',' && end[1] >= '0' && end[1] <= '9')
+		keep = strtoull(end + 1, &end, 10);
+	if (*end || *value < '0' || *value > '9' || errno)
+		return ts_fail(err, EINVAL,
+			       "--rotate %s: give a size and how many older files stay, as in "
+			       "100M or 100M,20",
+			       value);
+	if (size < ROTATE_MIN || !keep || keep > ROTATE_KEEP_MAX)
+		return ts_fail(err, EINVAL,
+			       "--rotate %s: the size is 4K at least, and 1 to %d older files "
+			       "can stay",
+			       value, ROTATE_KEEP_MAX);
+	o->rotate = size;
+	o->rotate_keep = (unsigned int)keep;
+	return 0;
+}
+
 /* getopt's '?' and ':': says what was wrong with argv[optind - 1]. */
 static int bad_option(int code, char *const *argv, struct ts_err *err)
 {
@@ -157,6 +203,10 @@ static int set_option(struct options *o, int code, char *const *argv, struct ts_
 		return set_once(&o->output, optarg, "-o", err);
 	case 'w':
 		return set_once(&o->record, optarg, "-w", err);
+	case OPT_PCAP:
+		return set_once(&o->pcap, optarg, "--pcap", err);
+	case OPT_ROTATE:
+		return set_rotate(o, optarg, err);
 	case 'r':
 		return set_once(&o->replay, optarg, "-r", err);
 	case 'f':
@@ -210,6 +260,13 @@ static int check_combination(const struct options *o, struct ts_err *err)
 	if (!o->script && !o->code)
 		return ts_fail(err, EINVAL,
 			       "name a script, a recipe (-L lists them) or -e CODE; -h tells more");
+	if (!o->pcap && o->mode == OPTIONS_RUN && o->script && !strcmp(o->script, PCAP_RECIPE))
+		return ts_fail(err, EINVAL, "name the file: tlsscope --pcap FILE");
+	if (o->rotate && !o->output && !o->pcap)
+		return ts_fail(err, EINVAL, "--rotate needs -o FILE or --pcap FILE");
+	if (o->pcap && ((o->output && !strcmp(o->pcap, o->output)) ||
+			(o->record && !strcmp(o->pcap, o->record))))
+		return ts_fail(err, EINVAL, "--pcap %s: a file of its own is needed", o->pcap);
 	if (o->replay && (o->command || o->record))
 		return ts_fail(err, EINVAL, "-r does not go with -%c", o->command ? 'c' : 'w');
 	return 0;
@@ -243,6 +300,8 @@ int options_parse(struct options *o, int argc, char *const *argv, struct ts_err 
 	} else if (!o->code && optind < argc) {
 		o->script = argv[optind++];
 	}
+	if (!o->script && !o->code && o->pcap)
+		o->script = PCAP_RECIPE;
 	o->argc = argc - optind;
 	o->argv = argv + optind;
 	return ret ? ret : check_combination(o, err);

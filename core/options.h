@@ -23,7 +23,9 @@ struct options {
 	const char *script, *code; /* one of them when a script is to run */
 	const char *pattern;	   /* -l */
 	const char *command;	   /* -c */
-	const char *output, *record, *replay;
+	const char *output, *record, *replay, *pcap;
+	uint64_t rotate; /* bytes; 0: no */
+	unsigned int rotate_keep;
 	enum output_format format;
 	const char **include;
 	size_t include_count;

@@ -1,96 +1,49 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "output.h"
 
-#define OUTPUT_BUFFER 65536
 #define NOT_A_CHARACTER UINT32_MAX
 
-/* Invariant: once `failed` is set, nothing more is written or kept. */
 struct output {
-	int fd, failed;
+	struct output_file *file;
 	bool terminal;
+	bool mid_line; /* the last byte written ends no line */
 	enum output_format format;
-	size_t used;
-	char *path; /* NULL: standard output, which is not ours to close */
-	char buffer[OUTPUT_BUFFER];
 };
 
-/*
- * Whoever owns a symbolic link chooses what is overwritten: it is followed only if it belongs to us
- * or to root (/dev/stdout), whatever the sysctl fs.protected_symlinks says.
- */
-static bool foreign_link(const char *path)
+int output_open(struct output **out, const struct output_file_options *where,
+		enum output_format format, struct ts_err *err)
 {
-	struct stat st;
-
-	return !lstat(path, &st) && S_ISLNK(st.st_mode) && st.st_uid && st.st_uid != geteuid();
-}
-
-static int open_file(const char *path, struct ts_err *err)
-{
-	int fd;
-
-	if (foreign_link(path))
-		return ts_fail(err, EPERM,
-			       "cannot write to %s: it is a symbolic link of another user", path);
-	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0600);
-	if (fd < 0)
-		return ts_fail(err, errno, "cannot write to %s: %s", path, strerror(errno));
-	return fd;
-}
-
-int output_open(struct output **out, const char *path, enum output_format format,
-		struct ts_err *err)
-{
-	struct output *o;
-	int fd = STDOUT_FILENO;
+	struct output *o = calloc(1, sizeof(*o));
+	int ret;
 
 	*out = NULL;
-	if (!path && fcntl(fd, F_GETFD) < 0)
-		return ts_fail(err, errno, "standard output is closed; use -o FILE");
-	o = calloc(1, sizeof(*o));
 	if (!o)
-		return ts_fail(err, ENOMEM, "no memory for the output's buffer");
-	if (path) {
-		o->path = strdup(path);
-		fd = o->path ? open_file(path, err) : ts_fail(err, ENOMEM, "no memory");
-	}
-	if (fd < 0) {
-		free(o->path);
+		return ts_fail(err, ENOMEM, "out of memory");
+	ret = output_file_open(&o->file, where, err);
+	if (ret) {
 		free(o);
-		return fd;
+		return ret;
 	}
-	o->fd = fd;
 	o->format = format;
-	o->terminal = isatty(fd);
+	o->terminal = output_file_is_terminal(o->file);
 	*out = o;
 	return 0;
 }
 
 int output_close(struct output *o, struct ts_err *err)
 {
-	int failed;
+	int ret;
 
 	if (!o)
 		return 0;
-	output_flush(o);
-	if (o->path && close(o->fd) && !o->failed && errno != EINTR)
-		o->failed = errno;
-	failed = o->failed;
-	if (failed)
-		ts_fail(err, failed, "the output is incomplete: writing to %s failed: %s",
-			o->path ? o->path : "standard output", strerror(failed));
-	free(o->path);
+	ret = output_file_close(o->file, err);
 	free(o);
-	return -failed;
+	return ret;
 }
 
 enum output_format output_format(const struct output *o)
@@ -105,53 +58,30 @@ bool output_is_terminal(const struct output *o)
 
 int output_failed(const struct output *o)
 {
-	return o->failed;
-}
-
-/* A descriptor that was made non-blocking by someone who shares it is waited for. */
-static int write_some(struct output *o, const char *data, size_t len, size_t *done)
-{
-	struct pollfd p = {.fd = o->fd, .events = POLLOUT};
-	ssize_t n = write(o->fd, data, len);
-
-	*done = n > 0 ? (size_t)n : 0;
-	if (n > 0 || (n < 0 && errno == EINTR))
-		return 0;
-	if (!n)
-		return EIO;
-	if (errno != EAGAIN)
-		return errno;
-	return poll(&p, 1, -1) < 0 && errno != EINTR ? errno : 0;
-}
-
-static void write_all(struct output *o, const char *data, size_t len)
-{
-	size_t done;
-
-	while (len && !o->failed) {
-		o->failed = write_some(o, data, len, &done);
-		data += done;
-		len -= done;
-	}
+	return output_file_failed(o->file);
 }
 
 void output_flush(struct output *o)
 {
-	write_all(o, o->buffer, o->used);
-	o->used = 0;
+	output_file_flush(o->file);
 }
 
 void output_write(struct output *o, const void *data, size_t len)
 {
-	if (len > sizeof(o->buffer) - o->used)
-		output_flush(o);
-	if (o->failed)
-		return;
-	if (len > sizeof(o->buffer)) {
-		write_all(o, data, len);
-	} else if (len) {
-		memcpy(o->buffer + o->used, data, len);
-		o->used += len;
+	const char *line = data, *end = line + len, *next;
+
+	/* A file ends where a line does: each is looked at only where there are to be several. */
+	for (; line < end && (size_t)(end - line) > output_file_room(o->file); line = next) {
+		next = memchr(line, '\n', (size_t)(end - line));
+		next = next ? next + 1 : end;
+		if (!o->mid_line && (size_t)(next - line) > output_file_room(o->file))
+			output_file_next(o->file);
+		output_file_write(o->file, line, (size_t)(next - line));
+		o->mid_line = next[-1] != '\n';
+	}
+	if (line < end) {
+		output_file_write(o->file, line, (size_t)(end - line));
+		o->mid_line = end[-1] != '\n';
 	}
 }
 

@@ -6,14 +6,14 @@
 #ifndef TLSSCOPE_OUTPUT_H
 #define TLSSCOPE_OUTPUT_H
 
-#include "base.h"
+#include "output_file.h"
 
 enum output_format { OUTPUT_TEXT, OUTPUT_JSON };
 
 struct output;
-/* path NULL: standard output. An existing file is replaced; it is created with mode 0600. */
-int output_open(struct output **out, const char *path, enum output_format format,
-		struct ts_err *err);
+/* Where it is rotated, each file ends where a line does. */
+int output_open(struct output **out, const struct output_file_options *where,
+		enum output_format format, struct ts_err *err);
 int output_close(struct output *o, struct ts_err *err); /* 0, or what kept the last bytes from it */
 enum output_format output_format(const struct output *o);
 bool output_is_terminal(const struct output *o);

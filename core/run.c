@@ -76,6 +76,8 @@ static int hand_on(struct run *r, const struct ts_record *rec)
 	switch (rec->type) {
 	case TS_REC_START:
 		r->started = true;
+		if (r->pcap)
+			pcap_start(r->pcap, (const void *)rec);
 		script_record(r->script, rec);
 		break;
 	case TS_REC_DATA:
@@ -108,6 +110,12 @@ static int hand_on(struct run *r, const struct ts_record *rec)
 			replay_process(r, rec);
 		script_record(r->script, rec);
 		break;
+	case TS_REC_LOST:
+		if (r->pcap)
+			pcap_lost(r->pcap,
+				  ((const struct rec_lost *)rec)->counters[TS_CNT_LOST_EVENTS]);
+		script_record(r->script, rec);
+		break;
 	case TS_REC_STOP:
 		r->stopped = true;
 		r->child_status = ((const struct rec_stop *)rec)->status;
@@ -119,7 +127,7 @@ static int hand_on(struct run *r, const struct ts_record *rec)
 	}
 	if (ret == -ENOMEM)
 		return ret;
-	return script_exited(r->script, &status) || output_failed(r->out) ? -ECANCELED : 0;
+	return script_exited(r->script, &status) || run_unwritable(r) ? -ECANCELED : 0;
 }
 
 /* The one way of every record. */
@@ -136,9 +144,7 @@ int run_record(void *ctx, const struct ts_record *rec)
 		if (rec->type == TS_REC_HELLO)
 			run_tell_process(r, hello->pid, hello->cgroup);
 		if (record_write(r->writer, rec, &err)) {
-			run_fail(r, &err);
-			record_writer_close(r->writer, NULL);
-			r->writer = NULL;
+			run_drop_recording(r, &err);
 			return -ECANCELED;
 		}
 	}
@@ -167,6 +173,8 @@ static void on_message(void *ctx, const struct stream_message *m)
 		head.subs = replay_wanted(r, m);
 		replayed.head = &head;
 	}
+	if (r->pcap && replayed.head->subs)
+		pcap_message(r->pcap, &replayed);
 	script_message(r->script, &replayed);
 }
 
@@ -174,6 +182,8 @@ static void on_closed(void *ctx, struct stream_conn *c, uint64_t nsecs)
 {
 	struct run *r = ctx;
 
+	if (r->pcap)
+		pcap_closed(r->pcap, c, nsecs);
 	script_closed(r->script, c, nsecs);
 }
 
@@ -200,7 +210,7 @@ bool run_ended(const struct run *r)
 	int status;
 
 	return signals_stop() || r->failed || script_exited(r->script, &status) ||
-	       output_failed(r->out);
+	       run_unwritable(r);
 }
 
 static void tell_losses(const struct run *r)
@@ -297,7 +307,7 @@ static int open_script(struct run *r, struct ts_err *err)
 		.want_process = want_process,
 		.ctx = r,
 	};
-	int ret = output_open(&r->out, o->output, o->format, err);
+	int ret = run_open_output(r, err);
 
 	if (ret)
 		return ret;
@@ -348,28 +358,23 @@ static int open_run(struct run *r, struct ts_err *err)
 	ret = stream_open(&r->stream, &stream_ops, r);
 	if (ret)
 		return ts_fail(err, -ret, "out of memory");
-	if (o->record && o->mode == OPTIONS_RUN)
-		return record_writer_open(&r->writer, o->record, err);
-	return 0;
+	return o->mode == OPTIONS_RUN ? run_open_captures(r, err) : 0;
 }
 
 static void close_run(struct run *r)
 {
-	struct ts_err err;
 	size_t i;
 
 	child_stop(&r->child);
 	targets_close(r->targets);
 	tracer_close(r->tracer);
 	groups_close(r->groups);
+	run_close_capture(r);
 	if (r->stream)
 		stream_close(r->stream);
 	signals_set_script(NULL);
 	script_close(r->script);
-	if (record_writer_close(r->writer, &err))
-		run_fail(r, &err);
-	if (r->out && output_close(r->out, &err))
-		run_fail(r, &err);
+	run_close_outputs(r);
 	for (i = FD_PIDS; i < r->fds_count; i++)
 		if (r->fds[i].fd >= 0)
 			close(r->fds[i].fd);

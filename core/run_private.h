@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the files of a run share: run.c (records, scripts), live.c (the event loop) and replay.c.
+ * What the parts of a run share: run.c (records, scripts), live.c (the event loop), replay.c and
+ * run_output.c (where it all goes).
  */
 #ifndef TLSSCOPE_RUN_PRIVATE_H
 #define TLSSCOPE_RUN_PRIVATE_H
@@ -8,6 +9,7 @@
 #include <poll.h>
 
 #include "child.h"
+#include "pcap.h"
 #include "run.h"
 #include "script.h"
 #include "targets.h"
@@ -22,6 +24,7 @@ struct run {
 	struct targets *targets;
 	struct groups *groups;
 	struct record_writer *writer;
+	struct pcap *pcap; /* NULL: not wanted */
 	struct child child;
 	int child_status;	/* as waitpid gives it; -1: no command, or it has not ended */
 	struct ts_map told;	/* processes that a record told of, by pid */
@@ -60,6 +63,16 @@ void run_fail(struct run *r, const struct ts_err *err);
 bool run_ended(const struct run *r);
 
 void run_send_start(struct run *r);
+
+/* What a run writes: the script's output, the capture of --pcap, the recording of -w. */
+int run_open_output(struct run *r, struct ts_err *err);
+int run_open_captures(struct run *r, struct ts_err *err); /* the other two */
+void run_flush_outputs(struct run *r); /* what was seen is in the files, whatever comes */
+bool run_unwritable(const struct run *r);
+void run_drop_recording(struct run *r, const struct ts_err *err); /* it cannot be written */
+/* Connections that are open have no end in it: before the stream forgets them. */
+void run_close_capture(struct run *r);
+void run_close_outputs(struct run *r);
 
 /* From the first probe to the last record; TS_REC_STOP is not among them. */
 void live_run(struct run *r);

@@ -194,4 +194,20 @@ time          process                 peer                      version       in
 ]])
 end)
 
+test("pcap", function()
+	local host = stub.new()
+	host:recipe "scripts/pcap.lua"
+	equal(host.handlers[1].opts.capture, "all")
+	host:fire("tls_data", event {len = 3000})
+	host:fire("tls_data", event {len = 72, conn = {id = 4}})
+	host:fire("tls_data", event {len = 0, pid = 9})
+	host:fire("stop", {})
+	equal(host:text_out(), "messages: 3, bytes: 3.0K, connections: 2, processes: 2\n")
+	host = stub.new("json")
+	host:recipe "scripts/pcap.lua"
+	host:fire("tls_data", event {len = 3000})
+	host:fire("stop", {})
+	equal(host.emitted[1], '{"bytes":3000,"conns":1,"messages":1,"processes":1,"type":"pcap"}')
+end)
+
 return tests

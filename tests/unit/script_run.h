@@ -21,6 +21,7 @@
 #include "libs.h"
 #include "script.h"
 
+#define TO_FILE(p) (&(struct output_file_options){.path = (p)})
 #define SECOND 1000000000ull
 #define STARTED (1000 * SECOND) /* when START says that the run began */
 
@@ -49,7 +50,7 @@ static void start_kind(struct run *r, enum script_kind kind, const char *what)
 	close(mkstemp(r->out_path));
 	fd = mkstemp(r->err_path);
 	assert_true(fd >= 0);
-	assert_int_equal(output_open(&r->out, r->out_path, r->format, &r->err), 0);
+	assert_int_equal(output_open(&r->out, TO_FILE(r->out_path), r->format, &r->err), 0);
 	fflush(stderr);
 	r->saved_stderr = dup(STDERR_FILENO);
 	dup2(fd, STDERR_FILENO);

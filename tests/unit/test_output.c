@@ -17,6 +17,9 @@
 
 #include "output.h"
 
+#define TO_FILE(p) (&(struct output_file_options){.path = (p)})
+#define STDOUT (&(struct output_file_options){.fd = STDOUT_FILENO})
+
 static void assert_escaped_n(const char *in, size_t len, bool keep_lines, const char *want)
 {
 	struct ts_buf b = {0};
@@ -174,7 +177,7 @@ static void file_is_replaced_and_private(void **state)
 	for (i = 0; i < sizeof(big); i++)
 		big[i] = (char)(i * 7 >> 3);
 	temp_path(dir, path, sizeof(path), "out");
-	assert_int_equal(output_open(&o, path, OUTPUT_JSON, NULL), 0);
+	assert_int_equal(output_open(&o, TO_FILE(path), OUTPUT_JSON, NULL), 0);
 	assert_int_equal(output_format(o), OUTPUT_JSON);
 	assert_false(output_is_terminal(o));
 	assert_int_equal(stat(path, &st), 0);
@@ -191,11 +194,74 @@ static void file_is_replaced_and_private(void **state)
 	assert_memory_equal(back, "head", 4);
 	assert_memory_equal(back + 4, big, sizeof(big));
 
-	assert_int_equal(output_open(&o, path, OUTPUT_TEXT, NULL), 0);
+	assert_int_equal(output_open(&o, TO_FILE(path), OUTPUT_TEXT, NULL), 0);
 	assert_int_equal(output_close(o, NULL), 0);
 	assert_int_equal(read_file(path, back, sizeof(back)), 0);
 	unlink(path);
 	rmdir(dir);
+}
+
+/* Lines are whole whatever is written at once; a line that is too long has a file of its own. */
+static void rotation(void **state)
+{
+	static char back[5000], line[301] = {[300] = '\n'};
+	struct output_file_options where = {.rotate = 100, .keep = 2};
+	char dir[64], path[128], older[140];
+	struct ts_err err = {""};
+	struct output *o;
+	struct stat st;
+	size_t i;
+
+	(void)state;
+	temp_path(dir, path, sizeof(path), "out");
+	where.path = path;
+	memset(line, 'x', 300);
+	assert_int_equal(output_open(&o, &where, OUTPUT_TEXT, NULL), 0);
+	for (i = 0; i < 9; i++)
+		output_write(o, "0123456789\n", 11); /* 99: one more is too much */
+	output_write(o, "be", 2);
+	output_write(o, "gin", 3);
+	output_flush(o);
+	assert_int_equal(read_file(path, back, sizeof(back)), 5);
+	output_write(o, line, sizeof(line)); /* the rest of that line */
+	snprintf(older, sizeof(older), "%s.1", path);
+	assert_int_equal(read_file(older, back, sizeof(back)), 99);
+	output_write(o, "a\nb\n", 4);
+	output_flush(o);
+	assert_int_equal(read_file(older, back, sizeof(back)), 306);
+	assert_int_equal(read_file(path, back, sizeof(back)), 4);
+	output_write(o, line, sizeof(line));
+	for (i = 0; i < 30; i++)
+		memcpy(back + 10 * i, "abcdefghi\n", 10);
+	output_write(o, back, 300);
+	assert_int_equal(output_close(o, NULL), 0);
+	assert_int_equal(read_file(path, back, sizeof(back)), 100);
+	assert_int_equal(read_file(older, back, sizeof(back)), 100);
+	assert_int_equal(stat(older, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0600);
+	unlink(older);
+	snprintf(older, sizeof(older), "%s.2", path);
+	assert_int_equal(unlink(older), 0);
+	snprintf(older, sizeof(older), "%s.3", path);
+	assert_int_equal(unlink(older), -1);
+
+	/* Where the file cannot be renamed, that is told; what was written stays. */
+	snprintf(older, sizeof(older), "%s.1", path);
+	assert_int_equal(mkdir(older, 0700), 0);
+	where.keep = 1;
+	assert_int_equal(output_open(&o, &where, OUTPUT_TEXT, NULL), 0);
+	for (i = 0; i < 20; i++)
+		output_write(o, "0123456789\n", 11);
+	assert_int_equal(output_close(o, &err), -EISDIR);
+	assert_non_null(strstr(err.text, "rotating"));
+	assert_int_equal(read_file(path, back, sizeof(back)), 99);
+	rmdir(older);
+	unlink(path);
+	assert_int_equal(rmdir(dir), 0);
+
+	where.path = "/dev/null";
+	assert_int_equal(output_open(&o, &where, OUTPUT_TEXT, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "no regular file"));
 }
 
 static void full_disk_is_told_once(void **state)
@@ -204,7 +270,7 @@ static void full_disk_is_told_once(void **state)
 	struct output *o;
 
 	(void)state;
-	assert_int_equal(output_open(&o, "/dev/full", OUTPUT_TEXT, &err), 0);
+	assert_int_equal(output_open(&o, TO_FILE("/dev/full"), OUTPUT_TEXT, &err), 0);
 	output_write(o, "x", 1);
 	assert_int_equal(output_failed(o), 0);
 	output_flush(o);
@@ -216,7 +282,7 @@ static void full_disk_is_told_once(void **state)
 	assert_non_null(strstr(err.text, "No space left"));
 
 	/* What was only buffered is told at the close. */
-	assert_int_equal(output_open(&o, "/dev/full", OUTPUT_TEXT, &err), 0);
+	assert_int_equal(output_open(&o, TO_FILE("/dev/full"), OUTPUT_TEXT, &err), 0);
 	output_write(o, "x", 1);
 	assert_int_equal(output_close(o, &err), -ENOSPC);
 	assert_int_equal(output_close(NULL, NULL), 0);
@@ -228,10 +294,10 @@ static void cannot_open(void **state)
 	struct output *o = (struct output *)&err;
 
 	(void)state;
-	assert_int_equal(output_open(&o, "/nonexistent/file", OUTPUT_TEXT, &err), -ENOENT);
+	assert_int_equal(output_open(&o, TO_FILE("/nonexistent/file"), OUTPUT_TEXT, &err), -ENOENT);
 	assert_null(o);
 	assert_non_null(strstr(err.text, "/nonexistent/file"));
-	assert_int_equal(output_open(&o, "/tmp", OUTPUT_TEXT, &err), -EISDIR);
+	assert_int_equal(output_open(&o, TO_FILE("/tmp"), OUTPUT_TEXT, &err), -EISDIR);
 }
 
 static void links(void **state)
@@ -244,7 +310,7 @@ static void links(void **state)
 	temp_path(dir, path, sizeof(path), "out");
 	snprintf(link, sizeof(link), "%s/link", dir);
 	assert_int_equal(symlink(path, link), 0);
-	assert_int_equal(output_open(&o, link, OUTPUT_TEXT, &err), 0);
+	assert_int_equal(output_open(&o, TO_FILE(link), OUTPUT_TEXT, &err), 0);
 	output_write(o, "via", 3);
 	assert_int_equal(output_close(o, &err), 0);
 	assert_int_equal(read_file(path, back, sizeof(back)), 3);
@@ -253,7 +319,7 @@ static void links(void **state)
 		assert_int_equal(unlink(link), 0);
 		assert_int_equal(symlink(target, link), 0);
 		assert_int_equal(lchown(link, 65534, 65534), 0);
-		assert_int_equal(output_open(&o, link, OUTPUT_TEXT, &err), -EPERM);
+		assert_int_equal(output_open(&o, TO_FILE(link), OUTPUT_TEXT, &err), -EPERM);
 		assert_int_equal(access(target, F_OK), -1);
 	}
 	unlink(link);
@@ -291,7 +357,7 @@ static void pipes(void **state)
 	fcntl(fds[0], F_SETFL, 0);
 	fflush(stdout);
 	dup2(fds[1], STDOUT_FILENO);
-	assert_int_equal(output_open(&o, NULL, OUTPUT_TEXT, &err), 0);
+	assert_int_equal(output_open(&o, STDOUT, OUTPUT_TEXT, &err), 0);
 	pthread_create(&thread, NULL, slow_reader, &fds[0]);
 	output_write(o, big, sizeof(big));
 	assert_int_equal(output_close(o, &err), 0);
@@ -305,7 +371,7 @@ static void pipes(void **state)
 	assert_int_equal(pipe(fds), 0);
 	close(fds[0]);
 	dup2(fds[1], STDOUT_FILENO);
-	assert_int_equal(output_open(&o, NULL, OUTPUT_TEXT, &err), 0);
+	assert_int_equal(output_open(&o, STDOUT, OUTPUT_TEXT, &err), 0);
 	output_write(o, "x", 1);
 	output_flush(o);
 	dup2(saved, STDOUT_FILENO);
@@ -315,7 +381,7 @@ static void pipes(void **state)
 	close(fds[1]);
 
 	close(STDOUT_FILENO);
-	assert_int_equal(output_open(&o, NULL, OUTPUT_TEXT, &err), -EBADF);
+	assert_int_equal(output_open(&o, STDOUT, OUTPUT_TEXT, &err), -EBADF);
 	dup2(saved, STDOUT_FILENO);
 	close(saved);
 }
@@ -329,6 +395,7 @@ int main(void)
 		cmocka_unit_test(utf8_exact),
 		cmocka_unit_test(json_string),
 		cmocka_unit_test(file_is_replaced_and_private),
+		cmocka_unit_test(rotation),
 		cmocka_unit_test(full_disk_is_told_once),
 		cmocka_unit_test(cannot_open),
 		cmocka_unit_test(links),

@@ -390,7 +390,7 @@ static void no_memory(void **state)
 	int ret = -1;
 
 	(void)state;
-	assert_int_equal(output_open(&options.out, "/dev/null", OUTPUT_TEXT, NULL), 0);
+	assert_int_equal(output_open(&options.out, TO_FILE("/dev/null"), OUTPUT_TEXT, NULL), 0);
 	for (n = 1; ret; n += 1 + n / 50) {
 		alloc_left = n;
 		ret = script_open(&script, &options, &err);

@@ -38,7 +38,8 @@ static void on_a_terminal(void **state)
 	(void)state;
 	if (terminal < 0 || grantpt(terminal) || unlockpt(terminal))
 		skip(); /* no /dev/pts here */
-	assert_int_equal(output_open(&options.out, ptsname(terminal), OUTPUT_TEXT, &err), 0);
+	assert_int_equal(output_open(&options.out, TO_FILE(ptsname(terminal)), OUTPUT_TEXT, &err),
+			 0);
 	assert_true(output_is_terminal(options.out));
 	assert_int_equal(script_open(&script, &options, &err), 0);
 	assert_int_equal(
