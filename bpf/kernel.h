@@ -123,11 +123,13 @@ struct sock_common {
 	__be32 skc_daddr, skc_rcv_saddr;
 	struct in6_addr skc_v6_daddr, skc_v6_rcv_saddr;
 };
+struct socket;
 typedef struct {
 	int owned; /* by a thread, which sleeps or works for it; else by nobody or an interrupt */
 } socket_lock_t;
 struct sock {
 	struct sock_common __sk_common;
+	struct socket *sk_socket;
 	socket_lock_t sk_lock;
 	__u16 sk_protocol;
 };

@@ -337,7 +337,6 @@ static __always_inline bool prepare(struct kcall *k, struct ts_control *ctl, __s
 	d->content = k->content;
 	set_conn(d, &k->call, c);
 	k->sending.want = to_capture(rule, len);
-	k->sending.wake = wake_flags(ctl);
 	return true;
 }
 

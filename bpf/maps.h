@@ -6,8 +6,17 @@
 #include "kernel.h"
 #include "tlsscope.h"
 
+/* A socket: the kernel's, and its file's inode number, which no two have one after the other. */
+struct ts_socket {
+	__u64 sk, inode;
+};
+
+#define MIXED (~0ull)
+
 /* A call in flight. Free when rule is 0. */
 struct call {
+	struct ts_socket
+		socket; /* of the TLS records sent or received in it; sk MIXED: of several */
 	__u64 sp, conn, buf, len, out, nsecs, subs;
 	__u64 base; /* where the file is loaded */
 	__u32 rule;
@@ -31,11 +40,6 @@ struct goroutine_key {
 
 /* A connection's descriptor: a number, or one of these. */
 enum { FD_UNREAD = -1, FD_NONE = -2 };
-
-/* A socket: the kernel's, and its file's inode number, which no two have one after the other. */
-struct ts_socket {
-	__u64 sk, inode;
-};
 
 struct conn {
 	struct ts_socket socket; /* whose struct ts_conn_info was sent */
@@ -100,6 +104,46 @@ struct {
 	__type(value, struct conn);
 } conns SEC(".maps");
 
+/* Whose a socket is, where the connection has no descriptor. */
+struct socket_owner {
+	struct conn_key key;
+	__u64 opened, inode;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u64); /* struct sock */
+	__type(value, struct socket_owner);
+} owners SEC(".maps");
+
+/* The beginning of a TLS record that a process' library wrote to a BIO. */
+#define MARK 24
+#define MARK_LEAST 21 /* the header, and 16 bytes that no other record has */
+struct mark_key {
+	__u32 pid, zero;
+	__u8 bytes[MARK];
+};
+
+struct mark {
+	__u64 conn, nsecs;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct mark_key);
+	__type(value, struct mark);
+} marks SEC(".maps");
+
+/* The processes that have marks: nobody else's bytes are looked at. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__type(value, __u32);
+} marked SEC(".maps");
+
 /*
  * Mapped by user space: while a system call looks at a map, the kernel runs no kprobe program on
  * that processor.
@@ -130,7 +174,7 @@ static __always_inline void count(const enum ts_counter counter, __u64 n)
 		__sync_fetch_and_add(&c->n[counter], n);
 }
 
-static struct ts_control *get_control(void)
+static __always_inline struct ts_control *get_control(void)
 {
 	__u32 zero = 0;
 

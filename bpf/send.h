@@ -51,9 +51,17 @@ static __always_inline struct ts_data *new_record(__u32 n, const void *from, enu
 struct sending {
 	__u64 buf;
 	__u64 want;	     /* bytes to capture */
-	__u64 wake;	     /* flags of the next submit */
 	struct ts_data head; /* at the end: its payload is elsewhere */
 };
+
+/* The consumer is woken once: it says when it sleeps again. */
+static __always_inline __u64 wake_flags(struct ts_control *c)
+{
+	if (!c || !c->armed)
+		return BPF_RB_NO_WAKEUP;
+	c->armed = 0;
+	return BPF_RB_FORCE_WAKEUP;
+}
 
 /*
  * Sends a record with n bytes at `from`, which are the call's from off on; n <= TS_CHUNK. Returns 1
@@ -87,18 +95,8 @@ static __always_inline long send_piece(struct sending *s, __u64 off, __u32 n, co
 		count(TS_CNT_EVENTS, 1);
 	if (n)
 		count(TS_CNT_BYTES, n);
-	bpf_ringbuf_submit(d, s->wake);
-	s->wake = BPF_RB_NO_WAKEUP;
+	bpf_ringbuf_submit(d, off ? BPF_RB_NO_WAKEUP : wake_flags(get_control()));
 	return left <= n;
-}
-
-/* The consumer is woken once: it says when it sleeps again. */
-static __u64 wake_flags(struct ts_control *c)
-{
-	if (!c->armed)
-		return BPF_RB_NO_WAKEUP;
-	c->armed = 0;
-	return BPF_RB_FORCE_WAKEUP;
 }
 
 /*
@@ -188,6 +186,13 @@ static __always_inline __u64 to_capture(const struct ts_rule *rule, __u64 len)
 	return len < rule->capture || rule->capture == TS_CAPTURE_ALL ? len : rule->capture;
 }
 
+/* Not inlined: the stack has no room for what it needs. */
+static __noinline __attribute__((unused)) struct conn *get_calls_conn(const struct ts_rule *rule,
+								      const struct call *c)
+{
+	return get_conn(rule, c, true);
+}
+
 /* Fills in what the records of a call to a library have in common. */
 static __always_inline void prepare_call(struct sending *s, struct ts_control *ctl,
 					 const struct ts_rule *rule, const struct call *c, __u64 g,
@@ -204,15 +209,14 @@ static __always_inline void prepare_call(struct sending *s, struct ts_control *c
 	if (rule->flags & TS_RULE_EARLY)
 		d->flags |= TS_DATA_EARLY;
 	d->goid = get_goid(rule, g);
-	conn = get_conn(rule, c, true);
+	conn = get_calls_conn(rule, c);
 	if (conn && len)
-		tell_fd(rule, c, conn);
+		tell_addresses(ctl, rule, c, conn);
 	set_conn(d, c, conn);
 	s->buf = c->buf;
 	s->want = to_capture(rule, len);
 	if (!c->buf || rule->flags & TS_RULE_NODATA)
 		s->want = 0;
-	s->wake = wake_flags(ctl);
 }
 
 /* The connection ends: tell it, when anything was ever seen of it. */

@@ -128,12 +128,57 @@ static __always_inline void doubt_socket(__u64 conn, struct conn *c)
 }
 
 /*
+ * The connection whose socket is found by what passes there, not by a descriptor. One that serves
+ * another connection of the process too is neither's for certain.
+ */
+static __always_inline void tell_found(__u64 conn, struct conn *c, const struct ts_socket *s)
+{
+	struct socket_owner mine = {.opened = c->opened, .inode = s->inode}, *o;
+	struct conn *other;
+
+	if ((c->socket.inode == s->inode && c->socket.sk == s->sk) || c->doubt ||
+	    !get_conn_key(conn, &mine.key))
+		return;
+	o = bpf_map_lookup_elem(&owners, &s->sk);
+	if (o && o->inode == s->inode && o->key.mm == mine.key.mm && o->opened != c->opened) {
+		other = bpf_map_lookup_elem(&conns, &o->key);
+		if (other && other->opened == o->opened) {
+			doubt_socket(o->key.conn, other);
+			doubt_socket(conn, c);
+			return;
+		}
+	}
+	bpf_map_update_elem(&owners, &s->sk, &mine, BPF_ANY);
+	if (c->socket.sk)
+		doubt_socket(conn, c);
+	else
+		tell_socket(conn, c, s);
+}
+
+/* What the call itself shows; else what is needed to find the connection's socket. */
+static __always_inline void tell_nested(struct ts_control *ctl, const struct call *call,
+					struct conn *c)
+{
+	if (call->socket.sk && call->socket.sk != MIXED) {
+		tell_found(call->conn, c, &call->socket);
+	} else if (!c->socket.sk && !c->doubt) {
+		ctl->search |= TS_SEARCH_CALLS;
+		if (call->dir == TS_OUT && ctl->watched && call->nsecs > ctl->watched &&
+		    !call->socket.sk)
+			ctl->search |= TS_SEARCH_MARKS;
+	}
+}
+
+/*
  * Tells what the descriptor of a call that transferred something leads to, unless that is known. A
  * Go program's descriptor is its connection's for good, but may be closed by now, and another one:
  * the program says so itself, and where it has not after the socket was found, this is the one.
+ * Not inlined: the stack has no room for all that it needs.
  */
-static __always_inline void tell_fd(const struct ts_rule *rule, const struct call *call,
-				    struct conn *c)
+static __noinline __attribute__((unused)) void tell_addresses(struct ts_control *ctl,
+							      const struct ts_rule *rule,
+							      const struct call *call,
+							      struct conn *c)
 {
 	__u64 state = call->conn;
 	struct ts_socket s;
@@ -142,6 +187,8 @@ static __always_inline void tell_fd(const struct ts_rule *rule, const struct cal
 		c->fd = get_bio_fd(&rule->bio, call->conn);
 	else if (c->socket.sk)
 		return;
+	if (c->fd < 0 && rule->flow_mode == TS_FLOW_THREAD)
+		tell_nested(ctl, call, c);
 	if (c->fd < 0 || !get_socket(c->fd, &s) ||
 	    (c->socket.inode == s.inode && c->socket.sk == s.sk))
 		return;

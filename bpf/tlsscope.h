@@ -38,6 +38,7 @@ struct ts_value {
 enum ts_role {
 	TS_ROLE_CALL,  /* transfers plaintext: an enter site and leave sites */
 	TS_ROLE_CLOSE, /* ends a connection: an enter site only */
+	TS_ROLE_BIO,   /* gives TLS records to a BIO: an enter site only */
 };
 
 /* How a connection ended; what is not known for certain is NONE. */
@@ -179,6 +180,16 @@ struct ts_control {
 	__u32 hierarchies[TS_HIERARCHIES]; /* ts_cgroup.subsys of those that filters name */
 	__u32 hierarchies_count;
 	__u32 zero;
+	/*
+	 * Connections that have no descriptor: what is needed to find their sockets (enum
+	 * ts_search, set by the programs), and since when sockets are watched.
+	 */
+	__u64 search, watched;
+};
+
+enum ts_search {
+	TS_SEARCH_CALLS = 1 << 0, /* the socket that is used in a library's call */
+	TS_SEARCH_MARKS = 1 << 1, /* the socket that gets what was written to a memory BIO */
 };
 
 /* What a copy of the programs of bpf/ktls.bpf.c serves: constants, set before it is loaded. */

@@ -6,6 +6,7 @@
  * threads and processes.
  */
 #include "calls.h"
+#include "records.h"
 #include "send.h"
 #include "wanted.h"
 
@@ -87,6 +88,42 @@ static __always_inline bool get_call(void *ctx, const struct ts_rule *rule, stru
 	return true;
 }
 
+/*
+ * BIO_write, while a call of the library is in flight in this thread: what it writes will be at a
+ * socket sooner or later, unless that is known.
+ */
+static __always_inline void keep_mark(void *ctx, const struct ts_rule *rule)
+{
+	__u64 thread = bpf_get_current_pid_tgid(), at = 0, len = 0, sp = 0;
+	struct flow *flow = bpf_map_lookup_elem(&flows, &thread);
+	struct mark mark = {.nsecs = bpf_ktime_get_ns()};
+	struct call *found = 0, *c;
+	__u32 pid = thread >> 32, one = 1;
+	struct conn_key key;
+	struct mark_key m;
+	struct conn *conn;
+	int i;
+
+	if (!flow || !get_value(ctx, &rule->buf, (__s64 *)&at) ||
+	    !get_value(ctx, &rule->len, (__s64 *)&len) || !get_value(ctx, &rule->sp, (__s64 *)&sp))
+		return;
+#pragma unroll
+	for (i = 0; i < TS_MAX_NEST; i++) {
+		c = &flow->calls[i];
+		if (c->rule && c->sp >= sp && (!found || c->sp < found->sp))
+			found = c;
+	}
+	if (!found || (__s64)len < 0 || !get_mark(&m, pid, at, len) ||
+	    !get_conn_key(found->conn, &key))
+		return;
+	conn = bpf_map_lookup_elem(&conns, &key);
+	if (conn && (conn->socket.sk || conn->doubt))
+		return;
+	mark.conn = found->conn;
+	bpf_map_update_elem(&marks, &m, &mark, BPF_ANY);
+	bpf_map_update_elem(&marked, &pid, &one, BPF_ANY);
+}
+
 SEC("uprobe")
 int enter(void *ctx)
 {
@@ -103,6 +140,10 @@ int enter(void *ctx)
 		/* One reference of several is no end. */
 		if (!get_value(ctx, &rule->refs, &refs) || refs <= 1)
 			send_close(ctl, rule, n.conn);
+		return 0;
+	}
+	if (rule->role == TS_ROLE_BIO) {
+		keep_mark(ctx, rule);
 		return 0;
 	}
 	n.rule = id;

@@ -43,6 +43,7 @@ static void print_tracer(void)
 {
 	struct tracer_options options = {.ring_bytes = 1 << 16};
 	struct record_sink sink = {refuse, NULL};
+	const char *sockets;
 	struct tracer *t;
 	struct ts_err err;
 
@@ -52,6 +53,11 @@ static void print_tracer(void)
 	}
 	row("BPF programs", true, "load on this kernel");
 	row("probes", true, tracer_attach_name(t));
+	sockets = tracer_sockets_name(t);
+	row("sockets", sockets,
+	    sockets ? sockets
+		    : "neither tp_btf sock_send_length nor a kprobe: addresses only where a "
+		      "connection has a descriptor");
 	tracer_close(t);
 }
 

@@ -104,6 +104,17 @@ const struct lib_row lib_rows[] = {
 };
 const size_t lib_rows_count = TS_ARRAY_SIZE(lib_rows);
 
+/* int BIO_write(BIO *, const void *, int) */
+static const struct lib_func bio_funcs[] = {
+	{"BIO_write", .role = TS_ROLE_BIO, .conn = 1, .buf = 2, .len = 3, .int_len = true},
+};
+
+const struct lib_row lib_bio = {
+	.kind = "openssl",
+	.funcs = bio_funcs,
+	.funcs_count = TS_ARRAY_SIZE(bio_funcs),
+};
+
 #define SEND .probe = TS_P_KTLS_SEND, .dir = TS_OUT
 #define RECV .probe = TS_P_KTLS_RECV, .dir = TS_IN
 

@@ -82,6 +82,8 @@ struct lib_row {
 };
 extern const struct lib_row lib_rows[];
 extern const size_t lib_rows_count;
+/* How memory BIOs get their records, in OpenSSL's files: probed where a connection has one. */
+extern const struct lib_row lib_bio;
 /* The kernel's own TLS, which is in no file. LIB_KERNEL stands where others have a path. */
 extern const struct lib_row lib_kernel;
 #define LIB_KERNEL "kernel"

@@ -98,7 +98,22 @@ static int open_crypto(uint32_t pid, const char *path, const struct image *im)
 	return is_at(pid, path, im) ? proc_open_path(pid, beside) : -ENOENT;
 }
 
-static int find_bio(uint32_t pid, struct image *im, const char *path, struct resolve_plan *plan)
+/* Memory BIOs: what is needed once a connection has one. Without it their sockets are not found. */
+static void attach_bio(struct targets *t, struct image *im, const char *path)
+{
+	struct resolve_plan plan = {0};
+	struct ts_err err = {""};
+	int ret = resolve_image(im, &lib_bio, &plan, &err);
+
+	if (!ret && plan.sites_count)
+		ret = tracer_attach(t->tracer, image_fd(im), path, &plan, &err);
+	if (ret)
+		ts_warn("%s", err.text);
+	resolve_free(&plan);
+}
+
+static int find_bio(struct targets *t, uint32_t pid, struct image *im, const char *path,
+		    struct resolve_plan *plan)
 {
 	int fd = open_crypto(pid, path, im), ret;
 	struct image *crypto = NULL;
@@ -106,6 +121,8 @@ static int find_bio(uint32_t pid, struct image *im, const char *path, struct res
 	if (fd >= 0 && image_open(&crypto, fd, "libcrypto", NULL))
 		crypto = NULL;
 	ret = resolve_bio(plan, im, crypto);
+	if (!ret && t->tracer)
+		attach_bio(t, crypto ? crypto : im, path);
 	image_close(crypto);
 	if (fd >= 0)
 		close(fd);
@@ -121,7 +138,7 @@ static int attach_image(struct targets *t, uint32_t pid, struct image *im,
 
 	if (!ret && !plan.sites_count)
 		ret = nothing_to_probe(path, &plan, err);
-	if (!ret && !row->go && find_bio(pid, im, path, &plan))
+	if (!ret && !row->go && find_bio(t, pid, im, path, &plan))
 		ret = ts_fail(err, ENOMEM, "out of memory");
 	if (!ret && t->tracer)
 		ret = tracer_attach(t->tracer, image_fd(im), path, &plan, err);

@@ -250,6 +250,7 @@ void tracer_close(struct tracer *t)
 		tracer_free_file(&t->files[i]);
 	for (i = 0; t->copies && i <= t->last_rule; i++)
 		bpf_object__close(t->copies[i]);
+	bpf_object__close(t->sockets);
 	ring_buffer__free(t->ring);
 	if (t->control)
 		munmap(t->control, sizeof(*t->control));
@@ -281,6 +282,7 @@ int tracer_poll(struct tracer *t, unsigned int budget)
 	t->budget = budget;
 	t->sink_error = 0;
 	ring_buffer__consume(t->ring);
+	tracer_search(t);
 	tracer_poll_hello(t);
 	return t->sink_error ? t->sink_error : (int)t->polled;
 }

@@ -64,6 +64,12 @@ void tracer_sweep(struct tracer *t);
 
 /* Sums over all CPUs since the start. */
 void tracer_counters(const struct tracer *t, uint64_t counters[TS_CNT_COUNT]);
+/*
+ * How the sockets of connections without a descriptor are found, where the kernel lets them:
+ * "tp_btf
+ * ...". NULL: it does not. Begins to watch, if that has not begun.
+ */
+const char *tracer_sockets_name(struct tracer *t);
 const char *tracer_attach_name(const struct tracer *t); /* "uprobe_multi", ... */
 
 #endif

@@ -115,6 +115,8 @@ static int sync_func(struct tracer *t, const struct traced_file *f, struct trace
 	rule->subs = func_subs(t, f, &func->func, &rule->capture);
 	if (rule->role == TS_ROLE_CLOSE)
 		rule->subs = any ? ~0ull : 0;
+	if (rule->role == TS_ROLE_BIO)
+		rule->subs = t->marks ? ~0ull : 0;
 	if (!func->rule) {
 		if (!rule->subs)
 			return 0;
@@ -320,7 +322,7 @@ int tracer_sync_file(struct tracer *t, struct traced_file *f, struct ts_err *err
 
 	/* Closes come after all calls in a plan's use: they are wanted when any call is. */
 	for (i = 0; i < f->funcs_count; i++) {
-		if (f->funcs[i].func.rule.role == TS_ROLE_CLOSE)
+		if (f->funcs[i].func.rule.role != TS_ROLE_CALL)
 			continue;
 		ret = sync_func(t, f, &f->funcs[i], false, err);
 		if (ret)
@@ -328,7 +330,7 @@ int tracer_sync_file(struct tracer *t, struct traced_file *f, struct ts_err *err
 		any |= f->funcs[i].rule != 0;
 	}
 	for (i = 0; i < f->funcs_count; i++) {
-		if (f->funcs[i].func.rule.role != TS_ROLE_CLOSE)
+		if (f->funcs[i].func.rule.role == TS_ROLE_CALL)
 			continue;
 		ret = sync_func(t, f, &f->funcs[i], any, err);
 		if (ret)

@@ -66,7 +66,7 @@ static struct ts_hook hook_of(const struct tracer *t, const struct traced_func *
 	return hook;
 }
 
-static void set_hook(struct bpf_object *o, const struct ts_hook *hook)
+void tracer_set_hook(struct bpf_object *o, const struct ts_hook *hook)
 {
 	struct bpf_map *m;
 	size_t size;
@@ -156,7 +156,7 @@ static int hook_by(struct tracer *t, struct traced_func *f, const struct hook_wa
 	o = bpf_object__open_mem(file->data, (size_t)(file->end - file->data), &opts);
 	if (!o)
 		return -errno;
-	set_hook(o, &hook);
+	tracer_set_hook(o, &hook);
 	tracer_share_maps(t, o);
 	choose_programs(o, way, enter, calls ? leave : "", target);
 	ret = bpf_object__load(o);

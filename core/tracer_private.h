@@ -51,6 +51,10 @@ struct tracer {
 	struct tracer_hello *hello; /* NULL while nobody wants hellos */
 	bool hello_failed;	    /* and that was told */
 	struct bpf_link *exit_link, *fork_link;
+	struct bpf_object *sockets; /* what watches sockets; NULL: not needed, or not to be had */
+	const char *sockets_name;   /* how; NULL: not tried, or in vain */
+	bool sockets_tried;
+	bool marks; /* what is written to BIOs is watched */
 	struct probe_link *links;
 	size_t links_count;
 	struct traced_file *files;
@@ -75,6 +79,9 @@ int tracer_subsys(const char *controller, __u32 *subsys);
 struct bpf_object *tracer_open_object(const struct tracer *t);
 int tracer_map_fd(const struct tracer *t, const char *name);
 bool tracer_has_multi(const struct tracer *t);
+void tracer_set_hook(struct bpf_object *o, const struct ts_hook *hook);
+/* Does what connections without a descriptor have asked for. */
+void tracer_search(struct tracer *t);
 /* Keeps a plan as a file of ours. fd: the file, or below 0. */
 int tracer_add_file(struct tracer *t, int fd, const char *path, const struct resolve_plan *plan,
 		    struct ts_err *err);
