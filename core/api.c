@@ -113,6 +113,7 @@ const struct api_entry api_table[] = {
 	{API_PROC, "exe", "string|nil", "path of its program"},
 	{API_PROC, "cmdline", "string|nil", "its arguments, with a space between them"},
 	{API_PROC, "user", "string|nil", "its user's name"},
+	{API_PROC, "tls", "string|nil", "names of the TLS libraries it has mapped, by a space"},
 	{API_PROC, "container", "string|nil", "not known yet: nil"},
 
 	{API_OPTION, "pid", "integer|list", "only these processes"},

@@ -49,7 +49,7 @@ static void on_exec(void *ctx, uint32_t pid, const char *comm, uint64_t nsecs)
 	struct run *r = ctx;
 
 	run_send(r, TS_REC_EXEC, &body, sizeof(body), strings);
-	ts_map_remove(&r->told, pid, 0);
+	run_forget_process(r, pid);
 	r->regroup |= groups_note(r->groups, pid);
 	/* It may be gone before its first message is handled. */
 	if (r->writer || r->wants_processes)
@@ -78,7 +78,7 @@ static void send_exits(struct run *r)
 	size_t i;
 
 	for (i = 0; i < r->exits_count; i++) {
-		ts_map_remove(&r->told, r->exits[i].pid, 0);
+		run_forget_process(r, r->exits[i].pid);
 		run_send(r, TS_REC_EXIT, &r->exits[i], sizeof(r->exits[i]), strings);
 	}
 	r->sweep |= r->exits_count > 0;

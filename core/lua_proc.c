@@ -99,7 +99,7 @@ static const struct host_proc *find(struct script *s, uint32_t pid, uint64_t nse
 
 void host_push_proc(lua_State *L, struct script *s, uint32_t pid, uint64_t nsecs, bool ask)
 {
-	static const char *const names[] = {NULL, "exe", "cmdline", "user"};
+	static const char *const names[] = {NULL, "exe", "cmdline", "user", NULL, "tls"};
 	const struct host_proc *p = find(s, pid, nsecs, ask);
 	struct ts_record *r;
 	const char *text;
@@ -116,7 +116,7 @@ void host_push_proc(lua_State *L, struct script *s, uint32_t pid, uint64_t nsecs
 	luaL_setmetatable(L, PROC_TYPE);
 	for (i = 1; i < TS_ARRAY_SIZE(names); i++) {
 		text = record_string(r, sizeof(struct rec_process), i);
-		if (!*text)
+		if (!names[i] || !*text)
 			continue;
 		lua_pushstring(L, names[i]);
 		lua_pushstring(L, text);

@@ -27,7 +27,7 @@ struct rec_source { /* strings: kind ("openssl"), function, path */
 	__u32 id;
 	__u32 probe; /* enum ts_probe */
 };
-struct rec_process { /* strings: comm, exe, cmdline, user, what /proc/PID/cgroup says */
+struct rec_process { /* strings: comm, exe, cmdline, user, what /proc/PID/cgroup says, TLS libraries */
 	struct ts_record record;
 	__u64 nsecs;
 	__u32 pid, ppid, uid;

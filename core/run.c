@@ -26,9 +26,11 @@ static void send_process(struct run *r, const struct proc_info *info, const char
 	struct rec_process body = {
 		.nsecs = ts_now(), .pid = info->pid, .ppid = info->ppid, .uid = info->uid};
 	struct passwd *pw = info->uid == (uint32_t)-1 ? NULL : getpwuid(info->uid);
+	char tls[256];
 	const char *strings[] = {info->comm, info->exe, info->cmdline, pw ? pw->pw_name : "",
-				 cgroups,    NULL};
+				 cgroups,    tls,	NULL};
 
+	proc_tls(info->pid, tls, sizeof(tls));
 	run_send(r, TS_REC_PROCESS, &body, sizeof(body), strings);
 }
 
@@ -46,6 +48,22 @@ void run_tell_process(struct run *r, uint32_t pid, uint64_t cgroup)
 			send_process(r, info, cgroups);
 	}
 	free(info);
+}
+
+void run_forget_process(struct run *r, uint32_t pid)
+{
+	ts_map_remove(&r->told, pid, 0);
+	ts_map_remove(&r->told, pid, 1);
+}
+
+/* Told when it was started, it had no library yet: now it has. */
+static void tell_again(struct run *r, uint32_t pid, uint64_t cgroup)
+{
+	if (r->o->replay || !(r->writer || r->wants_processes) || ts_map_get(&r->told, pid, 1))
+		return;
+	run_forget_process(r, pid);
+	run_tell_process(r, pid, cgroup);
+	ts_map_set(&r->told, pid, 1, r);
 }
 
 static void want_process(void *ctx, uint32_t pid, uint64_t cgroup)
@@ -138,11 +156,11 @@ int run_record(void *ctx, const struct ts_record *rec)
 	struct run *r = ctx;
 	struct ts_err err;
 
+	if (rec->type == TS_REC_HELLO && hello->pid)
+		tell_again(r, hello->pid, hello->cgroup);
 	if (r->writer) {
 		if (rec->type == TS_REC_DATA)
 			run_tell_process(r, data->pid, data->cgroup);
-		if (rec->type == TS_REC_HELLO)
-			run_tell_process(r, hello->pid, hello->cgroup);
 		if (record_write(r->writer, rec, &err)) {
 			run_drop_recording(r, &err);
 			return -ECANCELED;

@@ -289,3 +289,28 @@ def hello_of_go(lab):
            and "X25519MLKEM768" in h["groups"]]
     check(new and all(h["len"] > 1200 and "TLSv1.3" in h["versions"] for h in new),
           f"no post-quantum key: {found}")
+
+
+@case(needs=["curl", "gnutls-cli", "openssl"])
+def hello_recipes(lab):
+    """blind names who is not covered, and with what library; snimap who asks for what."""
+    port, s = server(lab)
+    recording = lab.path("rec")
+    script = lab.write("all.sh", f"""
+        curl -sk -o /dev/null https://localhost:{port}/
+        gnutls-cli --insecure -p {port} localhost </dev/null
+        curl -sk -o /dev/null https://127.0.0.1:{port}/
+        """)
+    p = lab.run([TLSSCOPE, "-f", "json", "-w", recording, "-c", f"sh {script}", "blind"])
+    blind = [json.loads(line) for line in p.out().splitlines() if line.startswith(b"{")]
+    check([b["comm"] for b in blind] == ["gnutls-cli"], f"blind: {blind}")
+    row = blind[0]
+    check(row["exe"].endswith("/gnutls-cli") and row["tls"].startswith("libgnutls.so"), f"{row}")
+    check((row["sni"], row["peer"], row["hellos"]) == ("localhost", f"127.0.0.1:{port}", 1), f"{row}")
+    again = lab.run([TLSSCOPE, "-f", "json", "-r", recording, "blind"]).out()
+    check([json.loads(line) for line in again.splitlines()] == blind, f"a replay: {again}")
+    names = lab.run([TLSSCOPE, "-r", recording, "snimap"]).out().decode().splitlines()
+    rows = sorted(line.split() for line in names[1:])
+    peer = f"127.0.0.1:{port}"
+    check(rows == [["curl", "->", "-", peer, "h2", "1"], ["curl", "->", "localhost", peer, "h2", "1"],
+                   ["gnutls-cli", "->", "localhost", peer, "-", "1"]], f"snimap: {rows}")

@@ -170,6 +170,67 @@ callers
 		.. "callers\n  none: nothing was read or written\n")
 end)
 
+local function hello(more)
+	local e = {
+		pid = 10, comm = "cu\27rl", hello = "client", dir = "out", retry = false, raddr = "192.0.2.1",
+		peer = "192.0.2.1:443", proc = {exe = "/bin/curl", tls = "libssl.so.3"},
+	}
+	for k, v in pairs(more) do
+		e[k] = v
+	end
+	return e
+end
+
+-- As C does: the handler runs where `where` says so.
+local function fire_hello(host, e)
+	for _, h in ipairs(host.handlers) do
+		if h.name == "tls_hello" and h.opts.where(e) then
+			h.fn(e)
+		end
+	end
+end
+
+test("snimap", function()
+	local host = stub.new()
+	host:recipe "scripts/snimap.lua"
+	for _ = 1, 2 do
+		fire_hello(host, hello {sni = "a\27.test", alpn = {"h2", "http/1.1"}})
+	end
+	fire_hello(host, hello {sni = "a.test", retry = true})
+	fire_hello(host, hello {hello = "server", dir = "in"})
+	fire_hello(host, hello {comm = "nginx", dir = "in", peer = "192.0.2.1:5000"})
+	fire_hello(host, hello {comm = "nginx", dir = "in", peer = "192.0.2.1:5001"})
+	fire_hello(host, hello {comm = "nginx", dir = "in", peer = "192.0.2.1:5002"})
+	host:fire("stop", {})
+	equal(host:text_out(), [[
+  process       name        peer           alpn  connections
+  nginx     <-  -           192.0.2.1      -               3
+  cu\x1brl  ->  a\x1b.test  192.0.2.1:443  h2              2
+]])
+end)
+
+test("blind", function()
+	local host = stub.new()
+	host:recipe "scripts/blind.lua"
+	fire_hello(host, hello {sni = "a\27.test"})
+	fire_hello(host, hello {sni = "b.test"})
+	fire_hello(host, hello {pid = 11, sni = "seen.test"})
+	host:fire("tls_data", event {pid = 11, data = "x"})
+	fire_hello(host, hello {pid = 11, sni = "more.test"})
+	host:fire("tls_data", event {pid = 12, data = "x"})
+	fire_hello(host, hello {pid = 12})
+	-- The number serves another process.
+	host:fire("exit", {pid = 11})
+	fire_hello(host, hello {pid = 11, comm = "later", proc = {}})
+	fire_hello(host, {hello = "client", retry = false})
+	host:fire("stop", {})
+	equal(host:text_out(), [[
+  process       program    library      hellos  name        peer
+  cu\x1brl[10]  /bin/curl  libssl.so.3       2  a\x1b.test  192.0.2.1:443
+  later[11]     -          -                 1  -           192.0.2.1:443
+]])
+end)
+
 test("conns", function()
 	local host = stub.new()
 	host:recipe("scripts/conns.lua", {min = 100})

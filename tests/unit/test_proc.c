@@ -302,6 +302,38 @@ static void test_each(void **state)
 	assert_int_equal(proc_pidns_is_init(), !strcmp(to, "pid:[4026531836]"));
 }
 
+/* Files that are mapped to be executed, by their names: each once. */
+static void tls_libraries(void **state)
+{
+	static const char *const names[] = {"libgnutls.so.99 x", "libssl.so.3", "libssl.txt"};
+	char folder[] = "/tmp/tlsscope-proc-XXXXXX", path[64], text[64], small[16];
+	void *maps[TS_ARRAY_SIZE(names)];
+	size_t i;
+	int fd;
+
+	(void)state;
+	proc_tls((uint32_t)getpid(), text, sizeof(text));
+	assert_string_equal(text, "");
+	assert_non_null(mkdtemp(folder));
+	for (i = 0; i < TS_ARRAY_SIZE(names); i++) {
+		snprintf(path, sizeof(path), "%s/%s", folder, names[i]);
+		fd = open(path, O_RDWR | O_CREAT, 0700);
+		assert_int_equal(ftruncate(fd, 4096), 0);
+		maps[i] = mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0);
+		close(fd);
+		unlink(path);
+	}
+	rmdir(folder);
+	proc_tls((uint32_t)getpid(), text, sizeof(text));
+	proc_tls((uint32_t)getpid(), small, sizeof(small));
+	for (i = 0; i < TS_ARRAY_SIZE(names); i++)
+		munmap(maps[i], 4096);
+	assert_non_null(strstr(text, "libgnutls.so.99"));
+	assert_non_null(strstr(text, "libssl.so.3"));
+	assert_int_equal(strlen(text), strlen("libgnutls.so.99 libssl.so.3"));
+	assert_true(!strcmp(small, "libssl.so.3") || !strcmp(small, ""));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -309,7 +341,7 @@ int main(void)
 		cmocka_unit_test(test_open_path), cmocka_unit_test(test_pipe),
 		cmocka_unit_test(test_odd_name),  cmocka_unit_test(test_info),
 		cmocka_unit_test(test_arguments), cmocka_unit_test(test_gone),
-		cmocka_unit_test(test_each),
+		cmocka_unit_test(test_each),	  cmocka_unit_test(tls_libraries),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
