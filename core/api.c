@@ -65,7 +65,8 @@ const struct api_entry api_table[] = {
 	{API_FIELD, "record", "string|nil",
 	 "of ktls: what the TLS record is: data, alert, handshake"},
 	{API_FIELD, "ktls", "boolean|nil", "true where the kernel makes the TLS records"},
-	{API_FIELD, "container", "string|nil", "not known yet: nil"},
+	{API_FIELD, "container", "string|nil",
+	 "its container: name, or the first 12 digits of its id"},
 	{API_FIELD, "peer", "string|nil",
 	 "the other end: \"192.0.2.1:443\", or a Unix socket's path"},
 	{API_FIELD, "laddr", "string|nil", "the connection's own address"},
@@ -114,7 +115,14 @@ const struct api_entry api_table[] = {
 	{API_PROC, "cmdline", "string|nil", "its arguments, with a space between them"},
 	{API_PROC, "user", "string|nil", "its user's name"},
 	{API_PROC, "tls", "string|nil", "names of the TLS libraries it has mapped, by a space"},
-	{API_PROC, "container", "string|nil", "not known yet: nil"},
+	{API_PROC, "container", "container|nil", "the container that it is in"},
+
+	{API_CONTAINER, "id", "string", "its id"},
+	{API_CONTAINER, "name", "string|nil", "its name, where its runtime's files tell it"},
+	{API_CONTAINER, "runtime", "string|nil", "docker, containerd, cri-o, podman, lxc, ..."},
+	{API_CONTAINER, "pod", "string|nil", "name of its pod (Kubernetes)"},
+	{API_CONTAINER, "namespace", "string|nil", "the pod's namespace"},
+	{API_CONTAINER, "pod_uid", "string|nil", "the pod's UID"},
 
 	{API_OPTION, "pid", "integer|list", "only these processes"},
 	{API_OPTION, "comm", "string|list", "only threads of this name"},
@@ -215,9 +223,9 @@ const size_t api_count = TS_ARRAY_SIZE(api_table);
 const char *api_kind_name(enum api_kind kind)
 {
 	static const char *const names[API_KINDS] = {
-		"probe",    "event",	  "field",	  "conn",	 "proc",
-		"option",   "target",	  "config",	  "aggregation", "method",
-		"function", "agg_option", "stream_option"};
+		"probe",     "event",	 "field",      "conn",	       "proc",
+		"container", "option",	 "target",     "config",       "aggregation",
+		"method",    "function", "agg_option", "stream_option"};
 
 	return names[kind];
 }

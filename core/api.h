@@ -14,6 +14,7 @@ enum api_kind {
 	API_FIELD,	   /* of an event */
 	API_CONN,	   /* of e.conn */
 	API_PROC,	   /* of e.proc */
+	API_CONTAINER,	   /* of e.proc.container */
 	API_OPTION,	   /* of a handler: on.NAME{...} */
 	API_TARGET,	   /* of target{}; options and the command line take them too */
 	API_CONFIG,	   /* of config{} */

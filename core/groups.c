@@ -19,8 +19,9 @@ struct groups {
 	struct cgroup_mounts mounts;
 	struct group *known;
 	size_t count;
-	struct ts_map places; /* hash of a text, to its place in `known` and one more */
-	struct ts_map told;   /* hash of a name that stands for nothing */
+	struct ts_map places;	  /* hash of a text, to its place in `known` and one more */
+	struct ts_map told;	  /* hash of a name that stands for nothing */
+	struct ts_map containers; /* hash of an id, to a struct container that has a name */
 	bool used;
 };
 
@@ -59,6 +60,15 @@ int groups_open(struct groups **out, struct ts_err *err)
 	return 0;
 }
 
+static void forget_containers(struct groups *g)
+{
+	size_t i;
+
+	for (i = 0; i < g->containers.cap; i++)
+		free(g->containers.slots[i].value);
+	ts_map_free(&g->containers);
+}
+
 void groups_close(struct groups *g)
 {
 	if (!g)
@@ -66,6 +76,7 @@ void groups_close(struct groups *g)
 	cgroup_mounts_free(&g->mounts);
 	forget_known(g);
 	ts_map_free(&g->told);
+	forget_containers(g);
 	free(g);
 }
 
@@ -139,6 +150,32 @@ void groups_read(const struct groups *g, uint32_t pid, uint64_t id, char *out, s
 	if (c.path && (size_t)snprintf(out, size, "0::%s\n", c.path) >= size)
 		out[0] = 0;
 	free(c.path);
+}
+
+bool groups_container(struct groups *g, const char *text, struct container *out)
+{
+	struct container *kept;
+	uint64_t h;
+
+	if (!container_parse(text, out, NULL))
+		return false;
+	h = hash(out->id);
+	kept = ts_map_get(&g->containers, h, 0);
+	if (kept && !strcmp(kept->id, out->id)) {
+		*out = *kept;
+		return true;
+	}
+	if (kept || !container_read_names("", text, out))
+		return true;
+	if (g->containers.count >= KNOWN_MAX)
+		forget_containers(g);
+	kept = malloc(sizeof(*kept));
+	if (kept) {
+		*kept = *out;
+		if (ts_map_set(&g->containers, h, 0, kept))
+			free(kept);
+	}
+	return true;
 }
 
 static int note_process(void *ctx, uint32_t pid)

@@ -6,7 +6,7 @@
 #ifndef TLSSCOPE_GROUPS_H
 #define TLSSCOPE_GROUPS_H
 
-#include "cgroup.h"
+#include "container.h"
 #include "filter.h"
 
 struct groups;
@@ -24,6 +24,12 @@ bool groups_note(struct groups *g, uint32_t pid);
  * yet; else "".
  */
 void groups_read(const struct groups *g, uint32_t pid, uint64_t id, char *out, size_t size);
+
+/*
+ * The container that a process with this /proc/PID/cgroup is in, with its names. False: none. Files
+ * are read until they tell a name, once a container.
+ */
+bool groups_container(struct groups *g, const char *text, struct container *out);
 
 /* The cgroups that a key's names stand for now: each with what is below it. */
 struct groups_list {

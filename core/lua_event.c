@@ -228,6 +228,9 @@ static void push_other(lua_State *L, struct script *s, const struct stream_messa
 		else
 			lua_pushnil(L);
 		break;
+	case F_CONTAINER:
+		host_push_container(L, s, d->pid, d->nsecs, true);
+		break;
 	case F_PEER:
 	case F_LADDR:
 	case F_LPORT:
@@ -365,6 +368,8 @@ static int event_copy(lua_State *L)
 		/* Copies what is known of the process, but does not go and look for it. */
 		if (field == F_PROC)
 			host_push_proc(L, s, m->head->pid, m->head->nsecs, false);
+		else if (field == F_CONTAINER)
+			host_push_container(L, s, m->head->pid, m->head->nsecs, false);
 		else
 			push_field(L, s, m, field);
 		lua_setfield(L, 2, field_names[field]);

@@ -153,6 +153,8 @@ bool host_push_hello(lua_State *L, const struct stream_message *m, const char *n
 /* lua_proc.c */
 void host_open_procs(lua_State *L);
 void host_push_proc(lua_State *L, struct script *s, uint32_t pid, uint64_t nsecs, bool ask);
+/* What to call the process' container, or nil. */
+void host_push_container(lua_State *L, struct script *s, uint32_t pid, uint64_t nsecs, bool ask);
 void host_proc_record(struct script *s, const struct ts_record *r);
 void host_procs_free(struct script *s);
 

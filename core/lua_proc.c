@@ -7,17 +7,20 @@
 #include <string.h>
 
 #include "api.h"
+#include "container.h"
 #include "lua_host.h"
 
 #define PROCS_MAX 4096
 #define PROC_TYPE "tlsscope.proc"
+#define CONTAINER_TYPE "tlsscope.container"
 
-/* Only the record is kept; it is NULL where asking brought no answer. */
+/* record is NULL where asking brought no answer; label is "" outside containers. */
 struct host_proc {
 	struct host_proc *older, *newer;
 	uint32_t pid;
 	uint64_t ended; /* 0: it runs */
 	struct ts_record *record;
+	char label[CONTAINER_NAME];
 };
 
 static void drop(struct host_procs *procs, struct host_proc *p)
@@ -36,10 +39,25 @@ void host_procs_free(struct script *s)
 	ts_map_free(&s->procs.by_pid);
 }
 
+/* The container of a TS_REC_PROCESS. False: none. */
+static bool read_container(const struct ts_record *r, struct container *c)
+{
+	const size_t body = sizeof(struct rec_process);
+
+	if (!container_parse(record_string(r, body, 4), c, NULL))
+		return false;
+	if (*record_string(r, body, 5))
+		ts_copy(c->name, sizeof(c->name), record_string(r, body, 5));
+	ts_copy(c->pod, sizeof(c->pod), record_string(r, body, 6));
+	ts_copy(c->namespace, sizeof(c->namespace), record_string(r, body, 7));
+	return true;
+}
+
 /* Replaces what was known of pid. record may be NULL. Without memory nothing is known. */
 static void remember(struct host_procs *procs, uint32_t pid, const struct ts_record *record)
 {
 	struct host_proc *p = ts_map_get(&procs->by_pid, pid, 0);
+	struct container c;
 
 	if (p)
 		drop(procs, p);
@@ -55,8 +73,11 @@ static void remember(struct host_procs *procs, uint32_t pid, const struct ts_rec
 		free(p);
 		return;
 	}
-	if (record)
+	if (record) {
 		memcpy(p->record, record, record->size);
+		if (read_container(record, &c))
+			container_label(&c, p->label);
+	}
 	p->older = procs->newest;
 	*(procs->newest ? &procs->newest->newer : &procs->oldest) = p;
 	procs->newest = p;
@@ -97,12 +118,34 @@ static const struct host_proc *find(struct script *s, uint32_t pid, uint64_t nse
 	return ts_map_get(&s->procs.by_pid, pid, 0);
 }
 
+static void set_text(lua_State *L, const char *name, const char *text)
+{
+	if (!*text)
+		return;
+	lua_pushstring(L, name);
+	lua_pushstring(L, text);
+	lua_rawset(L, -3);
+}
+
+static void push_container(lua_State *L, const struct container *c)
+{
+	lua_createtable(L, 0, 6);
+	luaL_setmetatable(L, CONTAINER_TYPE);
+	set_text(L, "id", c->id);
+	set_text(L, "name", c->name);
+	set_text(L, "runtime", c->runtime);
+	set_text(L, "pod", c->pod);
+	set_text(L, "namespace", c->namespace);
+	set_text(L, "pod_uid", c->pod_uid);
+}
+
 void host_push_proc(lua_State *L, struct script *s, uint32_t pid, uint64_t nsecs, bool ask)
 {
-	static const char *const names[] = {NULL, "exe", "cmdline", "user", NULL, "tls"};
+	static const char *const names[] = {NULL, "exe", "cmdline", "user", NULL,
+					    NULL, NULL,	 NULL,	    "tls"};
 	const struct host_proc *p = find(s, pid, nsecs, ask);
+	struct container c;
 	struct ts_record *r;
-	const char *text;
 	unsigned int i;
 
 	if (!p || !p->record) {
@@ -112,17 +155,27 @@ void host_push_proc(lua_State *L, struct script *s, uint32_t pid, uint64_t nsecs
 	/* A garbage collection must not find the record gone: take the strings from a copy. */
 	r = lua_newuserdatauv(L, p->record->size, 0);
 	memcpy(r, p->record, p->record->size);
-	lua_createtable(L, 0, 3);
+	lua_createtable(L, 0, 4);
 	luaL_setmetatable(L, PROC_TYPE);
-	for (i = 1; i < TS_ARRAY_SIZE(names); i++) {
-		text = record_string(r, sizeof(struct rec_process), i);
-		if (!names[i] || !*text)
-			continue;
-		lua_pushstring(L, names[i]);
-		lua_pushstring(L, text);
+	for (i = 1; i < TS_ARRAY_SIZE(names); i++)
+		if (names[i])
+			set_text(L, names[i], record_string(r, sizeof(struct rec_process), i));
+	if (read_container(r, &c)) {
+		lua_pushliteral(L, "container");
+		push_container(L, &c);
 		lua_rawset(L, -3);
 	}
 	lua_remove(L, -2);
+}
+
+void host_push_container(lua_State *L, struct script *s, uint32_t pid, uint64_t nsecs, bool ask)
+{
+	const struct host_proc *p = find(s, pid, nsecs, ask);
+
+	if (p && *p->label)
+		lua_pushstring(L, p->label);
+	else
+		lua_pushnil(L);
 }
 
 static int proc_index(lua_State *L)
@@ -136,8 +189,23 @@ static int proc_index(lua_State *L)
 	return 1;
 }
 
+static int container_index(lua_State *L)
+{
+	const char *name = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "?";
+
+	if (!api_find(API_CONTAINER, name))
+		return host_fail_nearest(L, "field of a container:", name,
+					 api_nearest(API_CONTAINER, name));
+	lua_pushnil(L);
+	return 1;
+}
+
 void host_open_procs(lua_State *L)
 {
+	luaL_newmetatable(L, CONTAINER_TYPE);
+	lua_pushcfunction(L, container_index);
+	lua_setfield(L, -2, "__index");
+	lua_pop(L, 1);
 	luaL_newmetatable(L, PROC_TYPE);
 	lua_pushcfunction(L, proc_index);
 	lua_setfield(L, -2, "__index");

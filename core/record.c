@@ -29,7 +29,7 @@ static const struct form {
 	[TS_REC_CONN] = {sizeof(struct ts_conn_info), 0},
 	[TS_REC_START] = {sizeof(struct rec_start), 2},
 	[TS_REC_SOURCE] = {sizeof(struct rec_source), 3},
-	[TS_REC_PROCESS] = {sizeof(struct rec_process), 6},
+	[TS_REC_PROCESS] = {sizeof(struct rec_process), 9},
 	[TS_REC_EXEC] = {sizeof(struct rec_exec), 1},
 	[TS_REC_EXIT] = {sizeof(struct rec_exec), 1},
 	[TS_REC_LOST] = {sizeof(struct rec_lost), 0},

@@ -27,7 +27,11 @@ struct rec_source { /* strings: kind ("openssl"), function, path */
 	__u32 id;
 	__u32 probe; /* enum ts_probe */
 };
-struct rec_process { /* strings: comm, exe, cmdline, user, what /proc/PID/cgroup says, TLS libraries */
+/*
+ * strings: comm, exe, cmdline, user, what /proc/PID/cgroup says; its container's name, its pod's,
+ * and their namespace; the TLS libraries that it has mapped
+ */
+struct rec_process {
 	struct ts_record record;
 	__u64 nsecs;
 	__u32 pid, ppid, uid;

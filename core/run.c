@@ -23,13 +23,16 @@ void run_fail(struct run *r, const struct ts_err *err)
 
 static void send_process(struct run *r, const struct proc_info *info, const char *cgroups)
 {
+	struct container c;
 	struct rec_process body = {
 		.nsecs = ts_now(), .pid = info->pid, .ppid = info->ppid, .uid = info->uid};
 	struct passwd *pw = info->uid == (uint32_t)-1 ? NULL : getpwuid(info->uid);
 	char tls[256];
 	const char *strings[] = {info->comm, info->exe, info->cmdline, pw ? pw->pw_name : "",
-				 cgroups,    tls,	NULL};
+				 cgroups,    c.name,	c.pod,	       c.namespace,
+				 tls,	     NULL};
 
+	groups_container(r->groups, cgroups, &c);
 	proc_tls(info->pid, tls, sizeof(tls));
 	run_send(r, TS_REC_PROCESS, &body, sizeof(body), strings);
 }

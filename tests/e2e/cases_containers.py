@@ -1,20 +1,25 @@
 # SPDX-License-Identifier: MIT
 """Cgroups and containers: who is filtered by them, and what is told of them."""
+import contextlib
+import json
 import os
+import random
 import shutil
 import subprocess
 
 import cgroups
+import suites
+from cases_discovery import image
 from cases_filters import SEEN, each_place
-from harness import TLSSCOPE, case, check
+from harness import TLSSCOPE, Skip, case, check, wait_for
 
 
-def flood(lab, name, cgroup, ready=True):
-    """A program that waits for a line, in a cgroup."""
+def flood(lab, name, cgroup, rounds=5):
+    """A program that waits for a line, in a cgroup. rounds 0: until it is ended."""
     path = lab.path(name)
     if not os.path.exists(path):
         shutil.copy(lab.victim("flood"), path)
-    return lab.spawn([path, lab.cert, lab.key, "5", "100"], ready=b"waiting" if ready else None,
+    return lab.spawn([path, lab.cert, lab.key, str(rounds), "100"], ready=b"waiting",
                      stdin=subprocess.PIPE, preexec_fn=cgroups.enter(cgroup))
 
 
@@ -151,13 +156,159 @@ def filter_cgroup_replay(lab):
 @case()
 def filter_cgroup_refused(lab):
     """What the kernel cannot be asked for is said, not ignored."""
-    with cgroups.contextlib.ExitStack() as done:
+    with contextlib.ExitStack() as done:
         folder = lab.path("named")
         os.mkdir(folder)
         made = subprocess.run(["mount", "-t", "cgroup", "-o", "none,name=tlsscope-test", "none",
                                folder], stderr=subprocess.PIPE)
         if made.returncode:
-            raise cgroups.Skip("no named hierarchy can be mounted here: " + made.stderr.decode())
+            raise Skip("no named hierarchy can be mounted here: " + made.stderr.decode())
         done.callback(subprocess.run, ["umount", folder], check=True)
         p = lab.run([TLSSCOPE, "--cgroup", folder, "-e", "on.tls_data(print)"], status=1)
         check("no controller of this kernel" in p.err(), p.err())
+
+
+# --- containers
+
+BOXES = """
+local function show(e)
+    local c = e.proc and e.proc.container or {}
+    emit{type = "seen", pid = e.pid, comm = e.comm, container = e.container, id = c.id, name = c.name,
+        runtime = c.runtime, pod = c.pod, namespace = c.namespace, pod_uid = c.pod_uid}
+end
+on.tls_data({capture = 0}, show)
+on.start(function() emit{type = "ready"} end)
+"""
+UID = "5f9e2a7c-1d34-4b6a-8f00-0123456789ab"
+
+
+def new_id():
+    return f"{random.getrandbits(256):064x}"
+
+
+def docker(name):
+    """(the cgroup, the files, what is to be told) of a container."""
+    i = new_id()
+    return (f"docker/{i}", {f"/var/lib/docker/containers/{i}/config.v2.json":
+                            json.dumps({"State": {"Pid": 1}, "Name": "/" + name})},
+            {"container": name, "id": i, "name": name, "runtime": "docker"})
+
+
+def kubernetes(name):
+    i, pod = new_id(), name + "-0"
+    notes = {"io.kubernetes.cri.container-name": name, "io.kubernetes.cri.sandbox-name": pod,
+             "io.kubernetes.cri.sandbox-namespace": "shop"}
+    return (f"kubepods.slice/kubepods-pod{UID.replace('-', '_')}.slice/cri-containerd-{i}.scope",
+            {f"/run/containerd/io.containerd.runtime.v2.task/k8s.io/{i}/config.json":
+             json.dumps({"ociVersion": "1.1.0", "annotations": notes})},
+            {"container": name, "id": i, "name": name, "runtime": "containerd", "pod": pod,
+             "namespace": "shop", "pod_uid": UID})
+
+
+def nameless(_):
+    i = new_id()
+    return (f"machine.slice/libpod-{i}.scope/container", {},
+            {"container": i[:12], "id": i, "runtime": "podman"})
+
+
+def told(records, pid):
+    """What the events of a process say of its container."""
+    said = {json.dumps({k: v for k, v in r.items() if k not in ("type", "pid", "comm")})
+            for r in records if r["type"] == "seen" and r["pid"] == pid}
+    check(len(said) == 1, f"process {pid}: {len(said)} containers: {said}")
+    return json.loads(said.pop())
+
+
+@case(timeout=120)
+def containers_are_told(lab):
+    """In the cgroups and with the files of several runtimes; in a replay the same."""
+    boxes = [docker("web"), kubernetes("api"), nameless(None)]
+    with cgroups.tree(lab, "none", *(b[0] for b in boxes)) as top, \
+            cgroups.files(lab, **{k: v for b in boxes for k, v in b[1].items()}):
+        programs = [flood(lab, f"flood-{n}", f"{top}/{b[0]}") for n, b in enumerate(boxes)]
+        outside = flood(lab, "flood-none", f"{top}/none")
+        recording = lab.path("recording")
+        tracer = lab.tracer("-w", recording, script=BOXES)
+        said(*programs, outside)
+        records = tracer.stop().records
+        for p, b in zip(programs, boxes):
+            got = told(records, p.pid)
+            check(got == b[2], f"{got}, not {b[2]}")
+        check(told(records, outside.pid) == {}, "in a container?")
+    # The cgroups and the files are gone.
+    script = lab.write("again.lua", BOXES)
+    p = lab.run([TLSSCOPE, "-f", "json", "-r", recording, script])
+    again = [json.loads(line) for line in p.out().splitlines()]
+    for p, b in zip(programs, boxes):
+        check(told(again, p.pid) == b[2], f"replay: {told(again, p.pid)}, not {b[2]}")
+
+
+@case(timeout=120)
+def containers_are_told_v1(lab):
+    box = docker("old")
+    with cgroups.tree(lab, box[0], version=1) as top, cgroups.files(lab, **box[1]):
+        p = flood(lab, "flood", f"{top}/{box[0]}", rounds=0)
+        tracer = lab.tracer("-p", str(p.pid), script=BOXES)
+        p.say()
+        tracer.wait_until("event", b'"seen"')
+        p.stop()
+        tracer.process.wait(20)
+        got = told(tracer.stop().records, p.pid)
+        check(got == box[2], f"{got}, not {box[2]}")
+
+
+def start_box(lab, name, cgroup, command):
+    """A command in namespaces of its own (mount, pid, net, uts, ipc, cgroup) and Debian 13's files."""
+    lab.need_mount_namespace()
+    layers, place = image(lab), lab.path(name)
+    os.makedirs(place, exist_ok=True)
+    shutil.copy(lab.key, lab.path("image/lab/key.pem"))
+    enter = lab.write(name + ".sh", f"""#!/bin/sh
+        mount -t tmpfs none {place} && cd {place} && mkdir upper work root &&
+        mount -t overlay overlay -o lowerdir={layers},upperdir=upper,workdir=work root &&
+        mkdir -p root/proc && mount -t proc proc root/proc && ip link set lo up || exit 99
+        exec chroot root sh -c "$@"
+        """, 0o755)
+    return lab.spawn(["unshare", "-mpnuiC", "--fork", "--kill-child", enter, command],
+                     preexec_fn=cgroups.enter(cgroup))
+
+
+SERVE_AND_ASK = """
+    openssl s_server -accept 4433 -cert lab/cert.pem -key lab/key.pem -www -quiet &
+    until curl -sk https://localhost:4433/ -o /dev/null; do sleep 0.1; done
+    curl -sk https://localhost:4433/ -o /dev/null; kill $!
+"""
+
+
+@case(needs=["ip", "apt-get", "dpkg-deb"], timeout=400)
+def container_with_all_namespaces(lab):
+    """A container that starts late, with pids, a network and files of its own."""
+    box, other = docker("shop"), docker("other")
+    suites.unpacked(lab, "trixie")
+    with cgroups.tree(lab, box[0], other[0]) as top, cgroups.files(lab, **box[1]):
+        tracer = lab.tracer("--comm", "curl", "--comm", "openssl", "--cgroup", f"{top}/docker",
+                            script=BOXES)
+        p = start_box(lab, "box", f"{top}/{box[0]}", SERVE_AND_ASK)
+        p.finish(timeout=60, status=None)
+        records = tracer.stop().records
+        seen = {r["comm"]: r["pid"] for r in records if r["type"] == "seen"}
+        check(set(seen) == {"curl", "openssl"}, f"saw {seen}: {p.err()}")
+        for comm, pid in seen.items():
+            check(told(records, pid) == box[2], f"{comm}: {told(records, pid)}, not {box[2]}")
+
+
+@case(timeout=120)
+def containers_recipe(lab):
+    boxes = [docker("web"), nameless(None)]
+    with cgroups.tree(lab, *(b[0] for b in boxes)) as top, cgroups.files(lab, **boxes[0][1]):
+        programs = [flood(lab, f"flood-{n}", f"{top}/{b[0]}") for n, b in enumerate(boxes)]
+        tracer = lab.spawn([TLSSCOPE, "--cgroup", top, "-v", "containers"])
+        wait_for("tracer", lambda: "attached by" in tracer.err())
+        said(*programs)
+        tracer.stop(2)
+        rows = [line.split() for line in tracer.out().decode().splitlines()]
+        rows = {row[0]: row[1:] for row in rows}
+        bytes_ = ["500", "5", "500", "5"]
+        for n, b in enumerate(boxes):
+            row = rows.get(b[2]["container"], [])
+            check(row[1:2] == [f"flood-{n}"] and row[3:] == bytes_, f"{rows}")

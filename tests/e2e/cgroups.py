@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Cgroups of a case's own, v2 and v1, which end with it."""
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
@@ -99,3 +100,22 @@ def tree(lab, *names, version=2):
         except OSError as e:
             raise Skip(f"no cgroup can be made in {root}: {e.strerror}")
         yield folder
+
+
+@contextlib.contextmanager
+def files(lab, **contents):
+    """
+    Files where a container runtime keeps them; what is made for them goes again. {path: text}. A
+    case at a time: they share folders.
+    """
+    with open(f"{lab.base}/files.lock", "w") as lock, contextlib.ExitStack() as done:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for path, text in contents.items():
+            for end in [i for i, c in enumerate(path) if c == "/" and i]:
+                if not os.path.exists(path[:end]):
+                    os.mkdir(path[:end], 0o711)
+                    done.callback(os.rmdir, path[:end])
+            with open(path, "x") as f:
+                f.write(text)
+            done.callback(os.unlink, path)
+        yield

@@ -271,4 +271,29 @@ test("pcap", function()
 	equal(host.emitted[1], '{"bytes":3000,"conns":1,"messages":1,"processes":1,"type":"pcap"}')
 end)
 
+test("containers", function()
+	local host = stub.new()
+	host:recipe "scripts/containers.lua"
+	equal(host.handlers[1].opts.capture, 0)
+	local box = {id = ("3f4e1c0d9a21"):rep(5), runtime = "docker"}
+	local pod = {id = "77", name = "web", runtime = "containerd", pod = "web-0", namespace = "shop"}
+	local function data(container, label, dir, len, conn)
+		host:fire("tls_data", event {
+			dir = dir, len = len, conn = {id = conn}, proc = {container = container}, container = label,
+		})
+	end
+	data(pod, "web", "in", 2048, 1)
+	data(pod, "web", "out", 10, 2)
+	data(box, "3f4e1c0d9a21", "in", 3, 3)
+	data(nil, nil, "in", 1, 4)
+	host:fire("tls_data", event {dir = "in", len = 1, conn = {id = 4}})
+	host:fire("stop", {})
+	equal(host:text_out(), [[
+  container     pod         program   conns    in  reads  out  writes
+  web           shop/web-0  cu\x1brl      2  2.0K      1   10       1
+  3f4e1c0d9a21  -           cu\x1brl      1     3      1    0       0
+  -             -           cu\x1brl      1     2      2    0       0
+]])
+end)
+
 return tests

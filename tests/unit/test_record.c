@@ -107,7 +107,7 @@ static void every_type_that_is_built_is_valid(void **state)
 		{TS_REC_HELLO, sizeof(struct ts_hello), 0},
 		{TS_REC_START, sizeof(struct rec_start), 2},
 		{TS_REC_SOURCE, sizeof(struct rec_source), 3},
-		{TS_REC_PROCESS, sizeof(struct rec_process), 6},
+		{TS_REC_PROCESS, sizeof(struct rec_process), 9},
 		{TS_REC_EXEC, sizeof(struct rec_exec), 1},
 		{TS_REC_EXIT, sizeof(struct rec_exec), 1},
 		{TS_REC_LOST, sizeof(struct rec_lost), 0},
