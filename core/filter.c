@@ -98,6 +98,8 @@ int ts_filter_add(struct ts_filter *f, const char *key, const char *value, bool 
 		ret = add_name(&f->names[TS_NAMES_LIB], value, exclude, 0);
 	} else if (!strcmp(key, "cgroup")) {
 		ret = add_name(&f->names[TS_NAMES_CGROUP], value, exclude, 0);
+	} else if (!strcmp(key, "container")) {
+		ret = add_name(&f->names[TS_NAMES_CONTAINER], value, exclude, 0);
 	} else {
 		return ts_fail(err, EINVAL, "'%s' is not a key to filter by", key);
 	}

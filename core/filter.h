@@ -34,7 +34,7 @@ struct ts_filter_names {
 	} * items;
 	size_t count;
 };
-enum ts_names { TS_NAMES_LIB, TS_NAMES_CGROUP, TS_NAMES_COUNT };
+enum ts_names { TS_NAMES_LIB, TS_NAMES_CGROUP, TS_NAMES_CONTAINER, TS_NAMES_COUNT };
 
 struct ts_filter {
 	struct ts_filter_list keys[TS_KEY_COUNT]; /* those of cgroups stay empty */
@@ -44,8 +44,9 @@ struct ts_filter {
 void ts_filter_free(struct ts_filter *f); /* and empties it */
 
 /*
- * Adds one value to a key: "pid", "comm", "uid", "lib", "cgroup". A uid may be a user's name, a pid
- * a number above 0. Returns 0, -EINVAL with err set for a bad value or key, -ENOMEM.
+ * Adds one value to a key: "pid", "comm", "uid", "lib", "cgroup", "container". A uid may be a
+ * user's name, a pid a number above 0. Returns 0, -EINVAL with err set for a bad value or key,
+ * -ENOMEM.
  */
 int ts_filter_add(struct ts_filter *f, const char *key, const char *value, bool exclude,
 		  struct ts_err *err);

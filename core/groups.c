@@ -13,6 +13,7 @@
 struct group {
 	char *text;
 	uint64_t mark; /* of the folders: a cgroup can be made anew under its name */
+	bool nameless; /* a container whose files told no name yet */
 };
 
 struct groups {
@@ -100,6 +101,51 @@ static uint64_t mark_of(const struct groups *g, const char *text)
 	return mark;
 }
 
+bool groups_container(struct groups *g, const char *text, struct container *out)
+{
+	struct container *kept;
+	uint64_t h;
+
+	if (!container_parse(text, out, NULL))
+		return false;
+	h = hash(out->id);
+	kept = ts_map_get(&g->containers, h, 0);
+	if (kept && !strcmp(kept->id, out->id)) {
+		*out = *kept;
+		return true;
+	}
+	if (kept || !container_read_names("", text, out))
+		return true;
+	if (g->containers.count >= KNOWN_MAX)
+		forget_containers(g);
+	kept = malloc(sizeof(*kept));
+	if (kept) {
+		*kept = *out;
+		if (ts_map_set(&g->containers, h, 0, kept))
+			free(kept);
+	}
+	return true;
+}
+
+static bool is_nameless(struct groups *g, const char *text)
+{
+	struct container c;
+
+	return groups_container(g, text, &c) && !*c.name;
+}
+
+/* Whether something is new of what was known. */
+static bool renew(struct groups *g, struct group *known, uint64_t mark)
+{
+	bool same = known->mark == mark;
+
+	known->mark = mark;
+	if (!known->nameless)
+		return !same;
+	known->nameless = is_nameless(g, known->text);
+	return !same || !known->nameless;
+}
+
 /* Whether something is new. Where there is no memory, nothing is. */
 static bool note_text(struct groups *g, const char *text)
 {
@@ -107,12 +153,8 @@ static bool note_text(struct groups *g, const char *text)
 	uintptr_t place = (uintptr_t)ts_map_get(&g->places, h, 0);
 	struct group *known;
 
-	if (place && g->known[place - 1].mark == mark)
-		return false;
-	if (place) {
-		g->known[place - 1].mark = mark;
-		return true;
-	}
+	if (place)
+		return renew(g, &g->known[place - 1], mark);
 	/* Most of them are gone: what runs is found again when it starts something. */
 	if (g->count >= KNOWN_MAX)
 		forget_known(g);
@@ -120,7 +162,7 @@ static bool note_text(struct groups *g, const char *text)
 	if (!known)
 		return false;
 	g->known = known;
-	known[g->count] = (struct group){strdup(text), mark};
+	known[g->count] = (struct group){strdup(text), mark, is_nameless(g, text)};
 	if (!known[g->count].text ||
 	    ts_map_set(&g->places, h, 0, (void *)(uintptr_t)(g->count + 1))) {
 		free(known[g->count].text);
@@ -150,32 +192,6 @@ void groups_read(const struct groups *g, uint32_t pid, uint64_t id, char *out, s
 	if (c.path && (size_t)snprintf(out, size, "0::%s\n", c.path) >= size)
 		out[0] = 0;
 	free(c.path);
-}
-
-bool groups_container(struct groups *g, const char *text, struct container *out)
-{
-	struct container *kept;
-	uint64_t h;
-
-	if (!container_parse(text, out, NULL))
-		return false;
-	h = hash(out->id);
-	kept = ts_map_get(&g->containers, h, 0);
-	if (kept && !strcmp(kept->id, out->id)) {
-		*out = *kept;
-		return true;
-	}
-	if (kept || !container_read_names("", text, out))
-		return true;
-	if (g->containers.count >= KNOWN_MAX)
-		forget_containers(g);
-	kept = malloc(sizeof(*kept));
-	if (kept) {
-		*kept = *out;
-		if (ts_map_set(&g->containers, h, 0, kept))
-			free(kept);
-	}
-	return true;
 }
 
 static int note_process(void *ctx, uint32_t pid)
@@ -222,31 +238,53 @@ static int add_found(struct groups *g, struct groups_list *list, struct cgroup *
 	return ret;
 }
 
-static int add_named(struct groups *g, struct groups_list *list, const struct ts_filter_name *name)
+/* A list that grows by what names stand for. */
+struct resolving {
+	struct groups *g;
+	enum ts_names key;
+	struct groups_list list;
+};
+
+/* The cgroup that a name stands for, where a process with this text is in it. As cgroup_named. */
+static int find_in_text(struct resolving *r, const char *name, const char *text, struct cgroup *c)
 {
+	struct container box;
+
+	if (r->key == TS_NAMES_CGROUP)
+		return cgroup_named(&r->g->mounts, name, text, c);
+	if (!groups_container(r->g, text, &box) || !container_is(&box, name))
+		return -ENOENT;
+	return container_parse(text, &box, c) ? 0 : -ENOENT;
+}
+
+static int add_named(struct resolving *r, const struct ts_filter_name *name)
+{
+	int ret = -ENOENT;
 	struct cgroup c;
-	int ret = cgroup_parse(&g->mounts, name->text, &c);
 	size_t i;
 
+	if (r->key == TS_NAMES_CGROUP)
+		ret = cgroup_parse(&r->g->mounts, name->text, &c);
 	if (!ret)
-		return add_found(g, list, &c, name->exclude);
-	for (i = 0; ret == -ENOENT && i < g->count; i++) {
-		ret = cgroup_named(&g->mounts, name->text, g->known[i].text, &c);
+		return add_found(r->g, &r->list, &c, name->exclude);
+	for (i = 0; ret == -ENOENT && i < r->g->count; i++) {
+		ret = find_in_text(r, name->text, r->g->known[i].text, &c);
 		if (!ret)
-			ret = add_found(g, list, &c, name->exclude);
+			ret = add_found(r->g, &r->list, &c, name->exclude);
 		ret = ret ? ret : -ENOENT;
 	}
 	return ret == -ENOENT ? 0 : ret;
 }
 
-static void tell_missing(struct groups *g, const char *name)
+static void tell_missing(struct groups *g, enum ts_names key, const char *name)
 {
 	uint64_t h = hash(name);
 
-	if (ts_map_get(&g->told, h, 0))
+	if (ts_map_get(&g->told, h, key))
 		return;
-	ts_warn("cgroup '%s' is not there, or nobody is in it; waiting for it", name);
-	ts_map_set(&g->told, h, 0, g);
+	ts_warn("%s '%s' is not there, or nobody is in it; waiting for it",
+		key == TS_NAMES_CGROUP ? "cgroup" : "container", name);
+	ts_map_set(&g->told, h, key, g);
 }
 
 /* What is in both lists: of two, one within the other, the inner one. */
@@ -276,8 +314,8 @@ static int intersect(struct groups_list *a, const struct groups_list *b)
 }
 
 /* The accepted names of one set. */
-static int resolve_set(struct groups *g, const struct ts_filter_names *names, unsigned int set,
-		       struct groups_list *out, bool *any)
+static int resolve_set(struct resolving *r, const struct ts_filter_names *names, unsigned int set,
+		       bool *any)
 {
 	size_t i, before;
 	int ret = 0;
@@ -286,57 +324,66 @@ static int resolve_set(struct groups *g, const struct ts_filter_names *names, un
 	for (i = 0; !ret && i < names->count; i++) {
 		if (names->items[i].exclude || names->items[i].set != set)
 			continue;
-		before = out->count;
-		ret = add_named(g, out, &names->items[i]);
-		if (out->count == before)
-			tell_missing(g, names->items[i].text);
+		before = r->list.count;
+		ret = add_named(r, &names->items[i]);
+		if (r->list.count == before)
+			tell_missing(r->g, r->key, names->items[i].text);
 		*any = true;
 	}
 	return ret;
 }
 
-int groups_resolve(struct groups *g, const struct ts_filter_names *names, struct groups_list *out)
+/* What is accepted: in each set, one name must stand for it. */
+static int resolve_sets(struct resolving *r, const struct ts_filter_names *names,
+			struct groups_list *out)
 {
-	struct groups_list set = {0};
 	unsigned int sets = 0, n;
 	int ret = 0;
 	size_t i;
 	bool any;
+
+	for (i = 0; i < names->count; i++)
+		sets = names->items[i].set >= sets ? names->items[i].set + 1 : sets;
+	for (n = 0; !ret && n < sets; n++) {
+		ret = resolve_set(r, names, n, &any);
+		if (!ret && any && out->accepts) {
+			ret = intersect(out, &r->list);
+		} else if (any) {
+			*out = r->list;
+			out->accepts = true;
+			r->list = (struct groups_list){0};
+		}
+		groups_list_free(&r->list);
+	}
+	return ret;
+}
+
+int groups_resolve(struct groups *g, const struct ts_filter *f, enum ts_names key,
+		   struct groups_list *out)
+{
+	const struct ts_filter_names *names = &f->names[key];
+	struct resolving r = {.g = g, .key = key};
+	int ret;
+	size_t i;
 
 	*out = (struct groups_list){0};
 	if (names->count && !g->used) {
 		g->used = true;
 		proc_each(note_process, g);
 	}
-	for (i = 0; i < names->count; i++)
-		sets = names->items[i].set >= sets ? names->items[i].set + 1 : sets;
-	for (n = 0; !ret && n < sets; n++) {
-		ret = resolve_set(g, names, n, &set, &any);
-		if (!ret && any && out->accepts) {
-			ret = intersect(out, &set);
-			groups_list_free(&set);
-		} else if (any) {
-			*out = set;
-			out->accepts = true;
-			set = (struct groups_list){0};
-		}
-	}
-	groups_list_free(&set);
+	ret = resolve_sets(&r, names, out);
+	r.list = *out;
 	for (i = 0; !ret && i < names->count; i++)
 		if (names->items[i].exclude)
-			ret = add_named(g, out, &names->items[i]);
+			ret = add_named(&r, &names->items[i]);
+	*out = r.list;
 	return ret;
 }
-
-struct told_process {
-	const char *text;
-	uint64_t id;
-};
 
 static bool is_in_cgroup(void *ctx, const char *value)
 {
 	static const struct cgroup_mounts none;
-	const struct told_process *p = ctx;
+	const struct groups_process *p = ctx;
 	struct cgroup c;
 	bool in;
 
@@ -348,9 +395,15 @@ static bool is_in_cgroup(void *ctx, const char *value)
 	return in;
 }
 
-bool groups_passes(const struct ts_filter *f, const char *text, uint64_t id)
+static bool is_in_container(void *ctx, const char *value)
 {
-	struct told_process p = {text, id};
+	const struct groups_process *p = ctx;
 
-	return ts_filter_names_pass(&f->names[TS_NAMES_CGROUP], is_in_cgroup, &p);
+	return p->container && container_is(p->container, value);
+}
+
+bool groups_passes(const struct ts_filter *f, const struct groups_process *p)
+{
+	return ts_filter_names_pass(&f->names[TS_NAMES_CGROUP], is_in_cgroup, (void *)p) &&
+	       ts_filter_names_pass(&f->names[TS_NAMES_CONTAINER], is_in_container, (void *)p);
 }

@@ -44,13 +44,17 @@ struct groups_list {
  * 0 or -ENOMEM; the list is the caller's to free in any case. A name that stands for nothing yet is
  * told once.
  */
-int groups_resolve(struct groups *g, const struct ts_filter_names *names, struct groups_list *out);
+int groups_resolve(struct groups *g, const struct ts_filter *f, enum ts_names key,
+		   struct groups_list *out);
 void groups_list_free(struct groups_list *list);
 
-/*
- * Whether a process passes the keys of cgroups, for replays. text: its /proc/PID/cgroup, or "". id:
- * its cgroup of v2.
- */
-bool groups_passes(const struct ts_filter *f, const char *text, uint64_t id);
+/* What a recording tells of a process, for replays. */
+struct groups_process {
+	const char *text;		   /* its /proc/PID/cgroup, or "" */
+	uint64_t id;			   /* its cgroup of v2 */
+	const struct container *container; /* or NULL */
+};
+/* Whether it passes the keys of cgroups and containers. */
+bool groups_passes(const struct ts_filter *f, const struct groups_process *p);
 
 #endif

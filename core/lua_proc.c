@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "api.h"
-#include "container.h"
 #include "lua_host.h"
 
 #define PROCS_MAX 4096
@@ -39,20 +38,6 @@ void host_procs_free(struct script *s)
 	ts_map_free(&s->procs.by_pid);
 }
 
-/* The container of a TS_REC_PROCESS. False: none. */
-static bool read_container(const struct ts_record *r, struct container *c)
-{
-	const size_t body = sizeof(struct rec_process);
-
-	if (!container_parse(record_string(r, body, 4), c, NULL))
-		return false;
-	if (*record_string(r, body, 5))
-		ts_copy(c->name, sizeof(c->name), record_string(r, body, 5));
-	ts_copy(c->pod, sizeof(c->pod), record_string(r, body, 6));
-	ts_copy(c->namespace, sizeof(c->namespace), record_string(r, body, 7));
-	return true;
-}
-
 /* Replaces what was known of pid. record may be NULL. Without memory nothing is known. */
 static void remember(struct host_procs *procs, uint32_t pid, const struct ts_record *record)
 {
@@ -75,7 +60,7 @@ static void remember(struct host_procs *procs, uint32_t pid, const struct ts_rec
 	}
 	if (record) {
 		memcpy(p->record, record, record->size);
-		if (read_container(record, &c))
+		if (record_container(record, &c))
 			container_label(&c, p->label);
 	}
 	p->older = procs->newest;
@@ -160,7 +145,7 @@ void host_push_proc(lua_State *L, struct script *s, uint32_t pid, uint64_t nsecs
 	for (i = 1; i < TS_ARRAY_SIZE(names); i++)
 		if (names[i])
 			set_text(L, names[i], record_string(r, sizeof(struct rec_process), i));
-	if (read_container(r, &c)) {
+	if (record_container(r, &c)) {
 		lua_pushliteral(L, "container");
 		push_container(L, &c);
 		lua_rawset(L, -3);

@@ -17,6 +17,7 @@ enum { /* long options without a letter */
        OPT_UID,
        OPT_LIB,
        OPT_CGROUP,
+       OPT_CONTAINER,
        OPT_CHECK,
        OPT_DRY_RUN,
        OPT_INFO,
@@ -33,6 +34,7 @@ static const struct option long_options[] = {
 	{"uid", required_argument, NULL, OPT_UID},
 	{"lib", required_argument, NULL, OPT_LIB},
 	{"cgroup", required_argument, NULL, OPT_CGROUP},
+	{"container", required_argument, NULL, OPT_CONTAINER},
 	{"execute", required_argument, NULL, 'e'},
 	{"list", no_argument, NULL, 'l'},
 	{"recipes", no_argument, NULL, 'L'},
@@ -69,6 +71,7 @@ void options_print_help(void)
 	      "      --uid USER        processes of this user, by number or name\n"
 	      "      --lib NAME        this library, by name, glob or path\n"
 	      "      --cgroup PATH|ID  this cgroup and those below it, or a unit (nginx.service)\n"
+	      "      --container NAME  this container, by name or the beginning of its id\n"
 	      "Output\n"
 	      "  -f, --format text|json\n"
 	      "  -o, --output FILE     write there instead of standard output\n"
@@ -195,6 +198,8 @@ static int set_option(struct options *o, int code, char *const *argv, struct ts_
 		return ts_filter_add(&o->filter, "lib", optarg, false, err);
 	case OPT_CGROUP:
 		return ts_filter_add(&o->filter, "cgroup", optarg, false, err);
+	case OPT_CONTAINER:
+		return ts_filter_add(&o->filter, "container", optarg, false, err);
 	case 'c':
 		return set_once(&o->command, optarg, "-c", err);
 	case 'e':

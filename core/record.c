@@ -66,6 +66,19 @@ const char *record_string(const struct ts_record *r, size_t size, unsigned int n
 	return s < end ? s : "";
 }
 
+bool record_container(const struct ts_record *r, struct container *out)
+{
+	const size_t body = sizeof(struct rec_process);
+
+	if (!container_parse(record_string(r, body, 4), out, NULL))
+		return false;
+	if (*record_string(r, body, 5))
+		ts_copy(out->name, sizeof(out->name), record_string(r, body, 5));
+	ts_copy(out->pod, sizeof(out->pod), record_string(r, body, 6));
+	ts_copy(out->namespace, sizeof(out->namespace), record_string(r, body, 7));
+	return true;
+}
+
 static bool data_valid(const struct ts_data *d)
 {
 	const __u32 flags = TS_DATA_MORE | TS_DATA_PEEK | TS_DATA_FAULT | TS_DATA_NODATA |

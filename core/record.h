@@ -11,6 +11,7 @@
 #define TLSSCOPE_RECORD_H
 
 #include "base.h"
+#include "container.h"
 #include "proc.h"
 
 #define RECORD_VERSION 4
@@ -96,6 +97,9 @@ const struct ts_record *record_build(struct ts_buf *buf, uint16_t type, const vo
 
 /* The n-th string of a record whose body struct has `size` bytes; "" if there is none. */
 const char *record_string(const struct ts_record *r, size_t size, unsigned int n);
+
+/* The container of a TS_REC_PROCESS' process. False: it is in none. */
+bool record_container(const struct ts_record *r, struct container *out);
 
 /* Whether a record keeps the invariants of its type (sizes, terminated strings, values in range).
  */

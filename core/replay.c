@@ -26,22 +26,39 @@ void replay_run(struct run *r)
 void replay_process(struct run *r, const struct ts_record *rec)
 {
 	const struct rec_process *p = (const void *)rec;
-	char *text = strdup(record_string(rec, sizeof(*p), 4));
+	void *copy = malloc(rec->size);
 
-	free(ts_map_remove(&r->cgroups, p->pid, 0));
-	if (text && ts_map_set(&r->cgroups, p->pid, 0, text))
-		free(text);
+	free(ts_map_remove(&r->processes, p->pid, 0));
+	if (!copy)
+		return;
+	memcpy(copy, rec, rec->size);
+	if (ts_map_set(&r->processes, p->pid, 0, copy))
+		free(copy);
+}
+
+/* The keys that ask where a process runs. */
+static bool place_passes(const struct run *r, const struct ts_filter *f, const struct ts_data *d)
+{
+	const struct ts_record *told = ts_map_get(&r->processes, d->pid, 0);
+	struct groups_process p = {.text = "", .id = d->cgroup};
+	struct container c;
+
+	if (!f->names[TS_NAMES_CGROUP].count && !f->names[TS_NAMES_CONTAINER].count)
+		return true;
+	if (told) {
+		p.text = record_string(told, sizeof(struct rec_process), 4);
+		p.container = record_container(told, &c) ? &c : NULL;
+	}
+	return groups_passes(f, &p);
 }
 
 static bool passes(const struct run *r, const struct ts_sub *sub, const struct stream_message *m)
 {
-	const char *cgroups = ts_map_get(&r->cgroups, m->head->pid, 0);
-	const struct ts_filter *f = &sub->filter;
 	const struct ts_data *d = m->head;
 
-	return ts_filter_passes(f, d->pid, d->comm, d->uid) &&
-	       ts_filter_lib_passes(f, m->source->path) &&
-	       groups_passes(f, cgroups ? cgroups : "", d->cgroup);
+	return ts_filter_passes(&sub->filter, d->pid, d->comm, d->uid) &&
+	       ts_filter_lib_passes(&sub->filter, m->source->path) &&
+	       place_passes(r, &sub->filter, d);
 }
 
 uint64_t replay_wanted(const struct run *r, const struct stream_message *m)
@@ -64,7 +81,7 @@ void replay_free(struct run *r)
 {
 	size_t i;
 
-	for (i = 0; i < r->cgroups.cap; i++)
-		free(r->cgroups.slots[i].value);
-	ts_map_free(&r->cgroups);
+	for (i = 0; i < r->processes.cap; i++)
+		free(r->processes.slots[i].value);
+	ts_map_free(&r->processes);
 }

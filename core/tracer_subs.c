@@ -104,10 +104,11 @@ static int add_cgroup(struct desired *d, enum ts_filter_key key, const struct gr
 }
 
 static int add_cgroups(struct tracer *t, struct desired *d, enum ts_filter_key key,
-		       const struct ts_filter_names *names, uint64_t bit, struct ts_err *err)
+		       const struct ts_sub *sub, uint64_t bit, struct ts_err *err)
 {
+	enum ts_names names = key == TS_KEY_CGROUP ? TS_NAMES_CGROUP : TS_NAMES_CONTAINER;
 	struct groups_list list;
-	int ret = groups_resolve(t->groups, names, &list);
+	int ret = groups_resolve(t->groups, &sub->filter, names, &list);
 	size_t i;
 
 	if (list.accepts)
@@ -124,6 +125,7 @@ static int add_sub(struct tracer *t, struct desired *d, const struct ts_sub *sub
 	const struct ts_filter_list *list;
 	struct ts_filter_id id;
 	size_t key, i;
+	int ret;
 
 	if (sub->removed)
 		return 0;
@@ -143,7 +145,8 @@ static int add_sub(struct tracer *t, struct desired *d, const struct ts_sub *sub
 				return -ENOMEM;
 		}
 	}
-	return add_cgroups(t, d, TS_KEY_CGROUP, &sub->filter.names[TS_NAMES_CGROUP], bit, err);
+	ret = add_cgroups(t, d, TS_KEY_CGROUP, sub, bit, err);
+	return ret ? ret : add_cgroups(t, d, TS_KEY_CONTAINER, sub, bit, err);
 }
 
 /*

@@ -14,7 +14,7 @@ local handles = part("handles", check)
 local out = part("print")
 local options = part("options", core.write)
 
-local FILTER_KEYS = {"pid", "comm", "uid", "lib", "cgroup"}
+local FILTER_KEYS = {"pid", "comm", "uid", "lib", "cgroup", "container"}
 local probes = core.probes()
 local event_names = {}
 for _, kind in ipairs {"probe", "event"} do

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 
@@ -282,19 +283,85 @@ SERVE_AND_ASK = """
 
 @case(needs=["ip", "apt-get", "dpkg-deb"], timeout=400)
 def container_with_all_namespaces(lab):
-    """A container that starts late, with pids, a network and files of its own."""
-    box, other = docker("shop"), docker("other")
+    """Containers that start late, with pids, a network and files of their own: one is wanted."""
+    box, other = docker("shop"), kubernetes("other")
     suites.unpacked(lab, "trixie")
-    with cgroups.tree(lab, box[0], other[0]) as top, cgroups.files(lab, **box[1]):
-        tracer = lab.tracer("--comm", "curl", "--comm", "openssl", "--cgroup", f"{top}/docker",
-                            script=BOXES)
-        p = start_box(lab, "box", f"{top}/{box[0]}", SERVE_AND_ASK)
-        p.finish(timeout=60, status=None)
-        records = tracer.stop().records
-        seen = {r["comm"]: r["pid"] for r in records if r["type"] == "seen"}
-        check(set(seen) == {"curl", "openssl"}, f"saw {seen}: {p.err()}")
-        for comm, pid in seen.items():
-            check(told(records, pid) == box[2], f"{comm}: {told(records, pid)}, not {box[2]}")
+    with cgroups.tree(lab) as top, cgroups.files(lab, **box[1], **other[1]):
+        tracer = lab.tracer("--container", "shop", script=BOXES)
+        check("container 'shop' is not there" in tracer.process.err(), tracer.process.err())
+        programs = []
+        for b in (box, other):
+            os.makedirs(f"{top}/{b[0]}")
+            programs.append(start_box(lab, b[2]["name"], f"{top}/{b[0]}", SERVE_AND_ASK))
+        for p in programs:
+            p.finish(timeout=60, status=None)
+        records = [r for r in tracer.stop().records if r["type"] == "seen"]
+        check({r["comm"] for r in records} == {"curl", "openssl"}, f"saw {records}: {p.err()}")
+        for pid in {r["pid"] for r in records}:
+            check(told(records, pid) == box[2], f"{told(records, pid)}, not {box[2]}")
+        check(len({r["pid"] for r in records if r["comm"] == "curl"}) >= 2, "one curl at most")
+
+
+def filter_containers(lab, version, word):
+    boxes = {"flood-a": docker("web"), "flood-b": docker("api")}
+    with cgroups.tree(lab, *(b[0] + "/deep" for b in boxes.values()), version=version) as top, \
+            cgroups.files(lab, **{k: v for b in boxes.values() for k, v in b[1].items()}):
+        each_place(lab, "container", lambda p: f'"{word(boxes[os.path.basename(p.args[0])][2])}"',
+                   '"nobody-else"', **{name: {"preexec_fn": cgroups.enter(f"{top}/{b[0]}/deep")}
+                                       for name, b in boxes.items()})
+
+
+@case(timeout=150)
+def filter_container(lab):
+    filter_containers(lab, 2, lambda told: told["name"])
+
+
+@case(timeout=150)
+def filter_container_v1(lab):
+    filter_containers(lab, 1, lambda told: told["id"][:12])
+
+
+@case(timeout=150)
+def filter_container_pod(lab):
+    """With a cgroup: both. A pod's name or UID stands for its containers. A name that comes late."""
+    boxes = [kubernetes("web"), kubernetes("api")]
+    files = {k: v for b in boxes for k, v in b[1].items()}
+    with cgroups.tree(lab, *(b[0] for b in boxes)) as top, cgroups.files(lab, **files):
+        for options, expected in ((["--container", "web-0"], "w"), (["--container", UID], "wa"),
+                                  (["--container", "web", "--container", "api"], "wa"),
+                                  (["--container", UID, "--cgroup", f"{top}/{boxes[1][0]}"], "a")):
+            web, api = (flood(lab, b[2]["name"], f"{top}/{b[0]}") for b in boxes)
+            tracer = tracer_of(lab, *options)
+            said(web, api)
+            got = seen_by(tracer)
+            want = {p.pid for p, n in ((web, "w"), (api, "a")) if n in expected}
+            check(got == want, f"{options}: saw {got}, not {want} of {web.pid}, {api.pid}")
+    box = docker("late")
+    with cgroups.tree(lab, box[0]) as top:
+        tracer = tracer_of(lab, "--container", "late")
+        early = flood(lab, "early", f"{top}/{box[0]}")
+        with cgroups.files(lab, **box[1]):
+            late = flood(lab, "late", f"{top}/{box[0]}")
+            said(early, late)
+        got = seen_by(tracer)
+        check(got == {early.pid, late.pid}, f"saw {got}")
+
+
+@case()
+def filter_container_replay(lab):
+    boxes = [docker("web"), docker("api")]
+    recording = lab.path("recording")
+    with cgroups.tree(lab, *(b[0] for b in boxes)) as top, \
+            cgroups.files(lab, **{k: v for b in boxes for k, v in b[1].items()}):
+        programs = [flood(lab, b[2]["name"], f"{top}/{b[0]}") for b in boxes]
+        tracer = tracer_of(lab, "-w", recording, "--cgroup", top)
+        said(*programs)
+        check(seen_by(tracer) == {p.pid for p in programs}, "not both were recorded")
+    for word in ("web", boxes[0][2]["id"][:6]):
+        p = lab.run([TLSSCOPE, "-r", recording, "--container", word, "-e",
+                     'count("pids", {from = "tls_data", by = {"pid", "container"}})'])
+        check(re.findall(rb"(\d+) +web +10", p.out()) == [b"%d" % programs[0].pid] and
+              b"api" not in p.out(), f"{word}: {p.out()}")
 
 
 @case(timeout=120)

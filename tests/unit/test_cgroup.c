@@ -156,6 +156,7 @@ static void lines_are_untrusted(void **state)
 
 static bool passes(const char *accept, const char *exclude, uint64_t id)
 {
+	struct groups_process p = {.text = processes, .id = id};
 	struct ts_filter f = {0};
 	struct ts_err err;
 	bool yes;
@@ -164,7 +165,7 @@ static bool passes(const char *accept, const char *exclude, uint64_t id)
 		assert_int_equal(ts_filter_add(&f, "cgroup", accept, false, &err), 0);
 	if (exclude)
 		assert_int_equal(ts_filter_add(&f, "cgroup", exclude, true, &err), 0);
-	yes = groups_passes(&f, processes, id);
+	yes = groups_passes(&f, &p);
 	ts_filter_free(&f);
 	return yes;
 }
@@ -181,6 +182,25 @@ static void a_replay_asks_the_text(void **state)
 	assert_true(passes("5", NULL, 5));
 	assert_false(passes("6", NULL, 5));
 	assert_false(passes(NULL, "5", 5));
+}
+
+static void containers_are_named(void **state)
+{
+	struct container box = {.id = "3f4e1c0d9a21", .name = "web", .pod = "web-0"};
+	struct groups_process p = {.text = "", .container = &box};
+	struct ts_filter f = {0};
+	struct ts_err err;
+
+	(void)state;
+	assert_int_equal(ts_filter_add(&f, "container", "other", false, &err), 0);
+	assert_false(groups_passes(&f, &p));
+	assert_int_equal(ts_filter_add(&f, "container", "3f4e", false, &err), 0);
+	assert_true(groups_passes(&f, &p));
+	assert_int_equal(ts_filter_add(&f, "container", "web-0", true, &err), 0);
+	assert_false(groups_passes(&f, &p));
+	p.container = NULL;
+	assert_false(groups_passes(&f, &p));
+	ts_filter_free(&f);
 }
 
 /* Whatever allocation fails, nothing is lost or freed twice. */
@@ -213,6 +233,7 @@ int main(void)
 		cmocka_unit_test(processes_are_in_cgroups),
 		cmocka_unit_test(lines_are_untrusted),
 		cmocka_unit_test(a_replay_asks_the_text),
+		cmocka_unit_test(containers_are_named),
 		cmocka_unit_test(memory_may_be_short),
 	};
 

@@ -53,6 +53,7 @@ static void values_are_checked(void **state)
 		{"comm", ""},
 		{"lib", ""},
 		{"cgroup", ""},
+		{"container", ""},
 		{"colour", "red"},
 	};
 	struct ts_filter f = {0};
