@@ -68,16 +68,16 @@ static __always_inline bool nested(const struct call *outer, const struct call *
 /*
  * Keeps a thread's call in a free slot. Calls that never return (a thread that jumps out of them, a
  * stack that is left) hold theirs until the same function is called at the same place again, or
- * until the slots run out: then the oldest is given up, and counted.
+ * until the slots run out: then the oldest is given up, and counted. NULL: it is not kept.
  */
-static __always_inline void keep_of_thread(const struct call *n)
+static __always_inline struct flow *keep_of_thread(const struct call *n)
 {
 	struct flow *flow = get_flow();
 	struct call *slot = 0, *c;
 	int i;
 
 	if (!flow)
-		return;
+		return 0;
 #pragma unroll
 	for (i = 0; i < TS_MAX_NEST; i++) {
 		c = &flow->calls[i];
@@ -87,7 +87,7 @@ static __always_inline void keep_of_thread(const struct call *n)
 			continue;
 		}
 		if (nested(c, n))
-			return;
+			return 0;
 		if (c->rule == n->rule && c->sp == n->sp) {
 			slot = c;
 			break;
@@ -96,10 +96,11 @@ static __always_inline void keep_of_thread(const struct call *n)
 			slot = c;
 	}
 	if (!slot)
-		return;
+		return 0;
 	if (slot->rule)
 		count(TS_CNT_UNPAIRED, 1);
 	*slot = *n;
+	return flow;
 }
 
 /* c->rule stays 0 when the call's beginning was not seen. */
@@ -121,6 +122,22 @@ static __always_inline void take_of_thread(__u32 rule, __u64 sp, struct call *c)
 			break;
 		}
 	}
+}
+
+/* Whether this thread is in a call on the connection. */
+static __always_inline bool is_calling(__u64 conn)
+{
+	__u64 thread = bpf_get_current_pid_tgid();
+	struct flow *flow = bpf_map_lookup_elem(&flows, &thread);
+	bool found = false;
+	int i;
+
+	if (!flow)
+		return false;
+#pragma unroll
+	for (i = 0; i < TS_MAX_NEST; i++)
+		found |= flow->calls[i].rule && flow->calls[i].conn == conn;
+	return found;
 }
 
 /* The bounds of a goroutine's stack, with which its g begins. */

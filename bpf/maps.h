@@ -21,14 +21,26 @@ struct call {
 	__u64 base; /* where the file is loaded */
 	__u32 rule;
 	__u8 dir;
-	__u8 on_stack; /* buf is an offset from the upper end of the goroutine's stack */
-	__u8 joined;   /* counted in its connection's calls */
-	__u8 ktls;     /* the kernel made records of it */
+	__u8 on_stack : 1; /* buf is an offset from the upper end of the goroutine's stack */
+	__u8 shakes : 1;   /* began in a handshake */
+	__u8 joined : 1;   /* counted in its connection's calls */
+	__u8 ktls;	   /* the kernel made records of it */
+};
+
+/* All that the records of one call have in common. */
+struct sending {
+	__u64 buf;
+	__u64 want;	     /* bytes to capture */
+	struct ts_data head; /* at the end: its payload is elsewhere */
 };
 
 /* The calls in flight of one thread; kept until it ends. */
 struct flow {
 	struct call calls[TS_MAX_NEST];
+	__u64 reason; /* of the library's first error since the last call began; 0: none */
+	/* What a call that is over sends: there is no room for it on the stack. */
+	__u64 off; /* bytes sent so far */
+	struct sending sending;
 };
 
 /* A call of a goroutine: where its frame lies on the stack is as good as the call's name. */
@@ -41,6 +53,8 @@ struct goroutine_key {
 /* A connection's descriptor: a number, or one of these. */
 enum { FD_UNREAD = -1, FD_NONE = -2 };
 
+enum { SHAKE_NONE, SHAKE_RUNS, SHAKE_TOLD };
+
 struct conn {
 	struct ts_socket socket; /* whose struct ts_conn_info was sent */
 	__u64 opened;
@@ -51,7 +65,12 @@ struct conn {
 	__u8 ktls;   /* bits by direction: the kernel makes the records */
 	__u8 told;   /* what the kernel's TLS knows of it was sent */
 	__u8 doubt;  /* its socket is another one than before, and nothing proved that yet */
-	__u8 zero[5];
+	__u8 shake;  /* SHAKE_* */
+	__u8 failed; /* that its last call failed was told */
+	__u8 how;    /* enum ts_how, as far as is known */
+	__u8 zero[2];
+	__u64 began; /* when its handshake did; 0: not known */
+	__u64 subs;  /* subscriptions that want to know how its handshake ends */
 };
 
 /* mm tells a process from one that had its number before, and from itself before an exec. */

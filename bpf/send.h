@@ -47,13 +47,6 @@ static __always_inline struct ts_data *new_record(__u32 n, const void *from, enu
 	return take_record(TS_CHUNK, n, from, space, fault);
 }
 
-/* All that the records of one call have in common. */
-struct sending {
-	__u64 buf;
-	__u64 want;	     /* bytes to capture */
-	struct ts_data head; /* at the end: its payload is elsewhere */
-};
-
 /* The consumer is woken once: it says when it sleeps again. */
 static __always_inline __u64 wake_flags(struct ts_control *c)
 {
@@ -246,7 +239,7 @@ static __always_inline void send_close(struct ts_control *ctl, const struct ts_r
 		d->conn_opened = c->opened;
 		d->fd = c->fd;
 		d->source = rule->source;
-		d->how = rule->how;
+		d->how = c->how ? c->how : rule->how;
 		fill_task(d);
 		bpf_ringbuf_submit(d, wake_flags(ctl));
 	}

@@ -36,25 +36,31 @@ struct ts_value {
 
 /* What a hooked function does. */
 enum ts_role {
-	TS_ROLE_CALL,  /* transfers plaintext: an enter site and leave sites */
-	TS_ROLE_CLOSE, /* ends a connection: an enter site only */
-	TS_ROLE_BIO,   /* gives TLS records to a BIO: an enter site only */
+	TS_ROLE_CALL,	/* transfers plaintext: an enter site and leave sites */
+	TS_ROLE_CLOSE,	/* ends a connection: an enter site only */
+	TS_ROLE_BIO,	/* gives TLS records to a BIO: an enter site only */
+	TS_ROLE_SHAKE,	/* does handshakes: sites as of a call */
+	TS_ROLE_RESULT, /* tells how the call before it on the connection went: as SSL_get_error */
+	TS_ROLE_REASON, /* notes an error: `conn` is its library, `len` its number; an enter site */
 };
 
 /* How a connection ended; what is not known for certain is NONE. */
 enum ts_how {
 	TS_HOW_NONE,
-	TS_HOW_FREED,	/* its program gave its memory back */
-	TS_HOW_CLEARED, /* its memory serves another connection from now on */
-	TS_HOW_CLOSED,	/* its program, or the kernel, closed it */
-	TS_HOW_EXITED,	/* its process ended */
+	TS_HOW_FREED,	 /* its program gave its memory back */
+	TS_HOW_CLEARED,	 /* its memory serves another connection from now on */
+	TS_HOW_CLOSED,	 /* its program, or the kernel, closed it */
+	TS_HOW_EXITED,	 /* its process ended */
+	TS_HOW_NOTIFIED, /* its other end closed it: close_notify */
+	TS_HOW_ERROR,	 /* a call on it failed */
 	TS_HOW_COUNT
 };
 
 /* How a return tells how many bytes were transferred. */
 enum ts_ret_mode {
-	TS_RET_LEN, /* the return value, when above 0 */
-	TS_RET_OUT, /* *out (a size_t), when the return value is above 0 */
+	TS_RET_LEN,   /* the return value, when above 0 */
+	TS_RET_OUT,   /* *out (a size_t), when the return value is above 0 */
+	TS_RET_FAILS, /* none; another value than 0 says that it failed for good */
 };
 
 enum ts_flow_mode {
@@ -96,6 +102,29 @@ struct ts_bio {
 	__s32 number, next; /* offsets in a BIO; number 0: not known */
 };
 
+/* A number: where the walk leads, `size` bytes (at most 8); 0: not known. */
+struct ts_member {
+	struct ts_walk walk;
+	__u32 size;
+};
+
+enum ts_shake_flags {
+	TS_SHAKE_DONE = 1 << 0,	  /* `busy` is 0 while there is a handshake, not afterwards */
+	TS_SHAKE_CLIENT = 1 << 1, /* `server` is 0 in a server */
+};
+
+/* Where a connection tells of its handshake. Texts without a length end with NUL. */
+struct ts_shake {
+	struct ts_member type;	 /* where it is not 0, the connection is of another kind */
+	struct ts_member busy;	 /* not 0: a handshake is going on */
+	struct ts_member before; /* 0: it has not begun; size 0: a first call begins it */
+	struct ts_member version, cipher, server, resumed, verify;
+	struct ts_member alpn, alpn_len, sni, sni_len;
+	struct ts_member kept_sni; /* of the session; where an earlier one goes on */
+	__u32 flags;		   /* enum ts_shake_flags */
+	__u32 zero;
+};
+
 enum ts_rule_flags {
 	TS_RULE_PEEK = 1 << 0,	 /* what it reads will be read again */
 	TS_RULE_NODATA = 1 << 1, /* transfers bytes that never are in the caller's memory */
@@ -109,6 +138,7 @@ enum ts_rule_flags {
  */
 struct ts_rule {
 	__u64 subs;	/* subscriptions that want this function of this file */
+	__u64 calls;	/* those of them that want its calls, not only handshakes or errors */
 	__u32 source;	/* user space's number for {file, function}; in every record */
 	__u32 capture;	/* payload bytes a call at most: the largest that any of subs asks for */
 	__u8 role;	/* enum ts_role */
@@ -129,6 +159,7 @@ struct ts_rule {
 	 */
 	__u32 goid;
 	__u32 how; /* TS_ROLE_CLOSE: enum ts_how */
+	struct ts_shake shake;
 };
 
 /*
@@ -174,6 +205,8 @@ struct ts_control {
 	__u64 wants[TS_KEY_COUNT];   /* subscriptions that accept only named values of this key */
 	__u64 rejects[TS_KEY_COUNT]; /* subscriptions that exclude values of this key */
 	__u64 follows;		     /* subscriptions that follow children */
+	__u64 opens;		     /* subscriptions that want the ends of handshakes */
+	__u64 fails;		     /* subscriptions that want errors */
 	__u64 control;		     /* subscriptions that want kTLS' control records */
 	__u64 hellos;		     /* subscriptions that want hellos */
 	__u64 generation;	     /* of the filters by cgroup: another when they changed */
@@ -210,6 +243,7 @@ enum ts_record_type {
 	TS_REC_DATA = 1, /* struct ts_data: plaintext. From BPF, as are the next two */
 	TS_REC_CLOSE,	 /* struct ts_data: a connection's end; no payload */
 	TS_REC_CONN,	 /* struct ts_conn_info: what is known of a connection */
+	TS_REC_OPEN,	 /* struct ts_data, then struct ts_open: a handshake's end, an error */
 	TS_REC_HELLO,	 /* struct ts_hello: how a TLS connection begins on the wire */
 	TS_REC_START,	 /* the types from here on are made by user space: core/record.h */
 	TS_REC_SOURCE,
@@ -277,6 +311,30 @@ struct ts_data {
 	char comm[TS_COMM_LEN]; /* the thread's name, NUL-padded */
 	__u8 payload[];
 };
+
+enum ts_open_what {
+	TS_OPEN_DONE = 1 << 0,	   /* a handshake is done */
+	TS_OPEN_FAILED = 1 << 1,   /* a handshake failed */
+	TS_OPEN_ERROR = 1 << 2,	   /* a call failed; also with the one above */
+	TS_OPEN_GIVEN_UP = 1 << 3, /* with TS_OPEN_FAILED: no call said so, the connection ended */
+};
+
+/* What is known of a handshake that ended, or of a call that failed. 0: not known. */
+struct ts_open {
+	__u32 what;   /* enum ts_open_what */
+	__u32 reason; /* OpenSSL's: SSL_R_* */
+	__u32 verify; /* OpenSSL's: X509_V_ERR_* */
+	__u16 version, cipher;
+	__u8 result;  /* OpenSSL's: SSL_ERROR_* */
+	__u8 timed;   /* the head's duration is the handshake's */
+	__u8 role;    /* TS_CLIENT, TS_SERVER */
+	__u8 resumed; /* TS_NO, TS_YES */
+	__u32 zero;
+	char alpn[32];
+	char sni[256];
+};
+enum { TS_CLIENT = 1, TS_SERVER };
+enum { TS_NO = 1, TS_YES };
 
 /*
  * What a socket tells of its connection. Numbers are the host's; 0 is not known. An address has its
@@ -351,7 +409,10 @@ struct ts_counts {
 };
 
 _Static_assert(sizeof(struct ts_value) == 8, "layout");
-_Static_assert(sizeof(struct ts_rule) == 24 + 9 * 8 + 16 + 80 + 88 + 8, "layout");
+_Static_assert(sizeof(struct ts_rule) == 32 + 9 * 8 + 16 + 80 + 88 + 8 + sizeof(struct ts_shake),
+	       "layout");
+_Static_assert(sizeof(struct ts_shake) == 13 * 24 + 8, "layout");
+_Static_assert(sizeof(struct ts_open) == 24 + 32 + 256, "layout");
 _Static_assert(sizeof(struct ts_filter_id) == 24, "layout");
 _Static_assert(sizeof(struct ts_cgroup) == TS_FILTER_VALUE, "layout");
 _Static_assert(sizeof(struct ts_record) == 8, "layout");

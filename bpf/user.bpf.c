@@ -5,9 +5,8 @@
  * architectures is in a struct ts_rule. Two more programs keep the maps in step with the life of
  * threads and processes.
  */
-#include "calls.h"
 #include "records.h"
-#include "send.h"
+#include "handshake.h"
 #include "wanted.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -17,21 +16,6 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
  * space finds it by its section.
  */
 const volatile __u32 fixed_rule SEC(".rodata.rule") = 0;
-
-/* A call that leave_no_loop sends. */
-struct rest {
-	__u64 off; /* bytes sent so far */
-	struct sending sending;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1024);
-	__type(key, __u64); /* as bpf_get_current_pid_tgid says it */
-	__type(value, struct rest);
-} rests SEC(".maps");
-
-static const struct rest no_rest;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
@@ -64,7 +48,7 @@ static __always_inline bool transferred(const struct ts_rule *rule, const struct
 					__u64 *len)
 {
 	*len = 0;
-	if (ret <= 0)
+	if (ret <= 0 || rule->ret_mode == TS_RET_FAILS)
 		return true;
 	if (rule->ret_mode == TS_RET_LEN) {
 		*len = ret;
@@ -124,6 +108,34 @@ static __always_inline void keep_mark(void *ctx, const struct ts_rule *rule)
 	bpf_map_update_elem(&marked, &pid, &one, BPF_ANY);
 }
 
+static __always_inline void end_conn(struct ts_control *ctl, const struct ts_rule *rule, __u64 conn)
+{
+	/* A handshake begins by clearing what was there. */
+	if (rule->how == TS_HOW_CLEARED && is_calling(conn))
+		return;
+	if (ctl->opens | ctl->fails)
+		give_up_handshake(ctl, rule, conn);
+	send_close(ctl, rule, conn);
+}
+
+static __always_inline void keep_call(void *ctx, struct ts_control *ctl, const struct ts_rule *rule,
+				      struct call *n)
+{
+	bool result = rule->role == TS_ROLE_RESULT;
+	struct flow *flow;
+
+	if (!result && n->subs & (ctl->opens | ctl->fails))
+		begin_handshake(ctl, rule, n);
+	if (rule->flow_mode == TS_FLOW_THREAD) {
+		flow = keep_of_thread(n);
+		/* What comes now is of this call. */
+		if (flow && !result)
+			flow->reason = 0;
+	} else if (!keep_of_goroutine(ctx, rule, n)) {
+		count(TS_CNT_UNREADABLE, 1);
+	}
+}
+
 SEC("uprobe")
 int enter(void *ctx)
 {
@@ -131,7 +143,7 @@ int enter(void *ctx)
 	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
 	struct ts_control *ctl = get_control();
 	struct call n = {};
-	__s64 refs;
+	__s64 refs, reason;
 
 	keep_stack(ctx, rule, id);
 	if (!rule || !ctl || !get_value(ctx, &rule->conn, (__s64 *)&n.conn))
@@ -139,7 +151,12 @@ int enter(void *ctx)
 	if (rule->role == TS_ROLE_CLOSE) {
 		/* One reference of several is no end. */
 		if (!get_value(ctx, &rule->refs, &refs) || refs <= 1)
-			send_close(ctl, rule, n.conn);
+			end_conn(ctl, rule, n.conn);
+		return 0;
+	}
+	if (rule->role == TS_ROLE_REASON) {
+		if (get_value(ctx, &rule->len, &reason))
+			note_reason((__s32)n.conn, reason);
 		return 0;
 	}
 	if (rule->role == TS_ROLE_BIO) {
@@ -152,31 +169,34 @@ int enter(void *ctx)
 		count(TS_CNT_FILTERED, 1);
 	else if (!get_call(ctx, rule, &n))
 		count(TS_CNT_UNREADABLE, 1);
-	else if (rule->flow_mode == TS_FLOW_THREAD)
-		keep_of_thread(&n);
-	else if (!keep_of_goroutine(ctx, rule, &n))
-		count(TS_CNT_UNREADABLE, 1);
+	else
+		keep_call(ctx, ctl, rule, &n);
 	return 0;
 }
 
-/* Takes what a return tells; false: nothing is to be sent. */
-static __always_inline bool prepare(void *ctx, struct ts_control *ctl, const struct ts_rule *rule,
-				    struct call *c, __u64 g, struct sending *s)
-{
-	__u64 len;
+/* What a return told. */
+struct result {
 	__s64 ret;
+	__u64 len;
+};
 
+/* Takes what a return tells; false: nothing of the call's bytes is to be sent. */
+static __always_inline bool get_result(void *ctx, struct ts_control *ctl,
+				       const struct ts_rule *rule, struct call *c, struct result *r)
+{
 	c->subs &= ctl->enabled;
-	if (!get_value(ctx, &rule->ret, &ret) || !transferred(rule, c, ret, &len)) {
+	if (!get_value(ctx, &rule->ret, &r->ret) || !transferred(rule, c, r->ret, &r->len)) {
 		count(TS_CNT_UNREADABLE, 1);
 		return false;
 	}
-	if (!len)
+	if (rule->role == TS_ROLE_RESULT)
+		end_result(ctl, rule, c, r->ret);
+	else if (c->subs & (ctl->opens | ctl->fails))
+		end_handshake(ctl, rule, c, r->ret, r->len);
+	c->subs &= rule->calls;
+	if (!r->len)
 		c->subs &= ctl->errors;
-	if (!c->subs)
-		return false;
-	prepare_call(s, ctl, rule, c, g, ret, len);
-	return true;
+	return c->subs;
 }
 
 /* The call that returns; false: none that is known. */
@@ -198,22 +218,41 @@ static __always_inline int end_call(struct ts_control *ctl, const struct ts_rule
 				    const struct call *c)
 {
 	if (leave_conn(c))
-		send_close(ctl, rule, c->conn);
+		end_conn(ctl, rule, c->conn);
 	return 0;
 }
 
-/* Sends the record with the bytes from off on of a call whose bytes are in one piece. */
-static long send_record(struct sending *s, __u64 off)
+/*
+ * Sends the record with the next bytes of a call whose bytes are in one piece. 1: no more should
+ * follow.
+ */
+static __always_inline long send_record(struct flow *flow)
 {
-	__u64 left = s->want - off;
+	__u64 off = flow->off, left = flow->sending.want - off;
 	__u32 n = left < TS_CHUNK ? left : TS_CHUNK;
 
-	return send_piece(s, off, n, (void *)(s->buf + off), SPACE_USER);
+	flow->off += TS_CHUNK;
+	return send_piece(&flow->sending, off, n, (void *)(flow->sending.buf + off), SPACE_USER);
 }
 
 static long send_next(__u32 i, void *ctx)
 {
-	return send_record(ctx, (__u64)i * TS_CHUNK);
+	(void)i;
+	return send_record(*(struct flow **)ctx);
+}
+
+/* What the call that returns has to send, in the thread's flow; false: nothing. */
+static __always_inline bool prepare(void *ctx, struct ts_control *ctl, const struct ts_rule *rule,
+				    struct call *c, __u64 g, struct flow *flow)
+{
+	struct result r = {};
+
+	if (!get_result(ctx, ctl, rule, c, &r))
+		return false;
+	__builtin_memset(&flow->sending, 0, sizeof(flow->sending));
+	flow->off = 0;
+	prepare_call(&flow->sending, ctl, rule, c, g, r.ret, r.len);
+	return true;
 }
 
 SEC("uprobe")
@@ -222,29 +261,25 @@ int leave(void *ctx)
 	__u32 id = rule_id(ctx);
 	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
 	struct ts_control *ctl = get_control();
-	struct sending s = {};
 	struct call c = {};
+	struct flow *flow;
 	__u64 g = 0;
 
 	keep_stack(ctx, rule, id);
 	if (!rule || !ctl || !take_call(ctx, rule, id, &c, &g))
 		return 0;
-	if (prepare(ctx, ctl, rule, &c, g, &s))
-		bpf_loop(1 << 18, send_next, &s, 0);
+	flow = get_flow();
+	if (flow && prepare(ctx, ctl, rule, &c, g, flow))
+		bpf_loop(1 << 18, send_next, &flow, 0);
 	return end_call(ctl, rule, &c);
 }
 
 /* A step of leave_no_loop. 1: no more should follow. */
 __noinline int send_step(__u64 thread)
 {
-	struct rest *rest = bpf_map_lookup_elem(&rests, &thread);
-	__u64 off;
+	struct flow *flow = bpf_map_lookup_elem(&flows, &thread);
 
-	if (!rest)
-		return 1;
-	off = rest->off;
-	rest->off += TS_CHUNK;
-	return send_record(&rest->sending, off);
+	return flow ? send_record(flow) : 1;
 }
 
 /* For kernels before 5.17, which have no bpf_loop. */
@@ -256,18 +291,13 @@ int leave_no_loop(void *ctx)
 	__u64 thread = bpf_get_current_pid_tgid(), g = 0;
 	struct ts_control *ctl = get_control();
 	struct call c = {};
-	struct rest *rest;
+	struct flow *flow;
 
 	if (!rule || !ctl || !take_call(ctx, rule, id, &c, &g))
 		return 0;
-	/* There is no room for it on the stack. */
-	bpf_map_update_elem(&rests, &thread, &no_rest, BPF_ANY);
-	rest = bpf_map_lookup_elem(&rests, &thread);
-	if (!rest)
-		count(TS_CNT_FLOWS_FULL, 1);
-	else if (prepare(ctx, ctl, rule, &c, g, &rest->sending) && !SEND_STEPS(thread))
-		count(TS_CNT_LOST_BYTES, rest->sending.want - MOST_STEPS * TS_CHUNK);
-	bpf_map_delete_elem(&rests, &thread);
+	flow = get_flow();
+	if (flow && prepare(ctx, ctl, rule, &c, g, flow) && !SEND_STEPS(thread))
+		count(TS_CNT_LOST_BYTES, flow->sending.want - MOST_STEPS * TS_CHUNK);
 	return end_call(ctl, rule, &c);
 }
 

@@ -55,6 +55,10 @@ struct disasm_accessor {
 int disasm_accessor(struct image *im, const struct image_symbol *sym, unsigned int out,
 		    struct disasm_accessor *accessor);
 
+/* The same of a function that returns now this, now that: what the fewest steps lead to. */
+int disasm_nearest(struct image *im, const struct image_symbol *sym,
+		   struct disasm_accessor *accessor);
+
 #define DISASM_MAX_RETURNS 64
 
 struct disasm_returns {

@@ -31,6 +31,7 @@ struct state {
 
 struct paths {
 	unsigned int out;
+	bool nearest;
 	size_t steps;
 	struct disasm_accessor found;
 };
@@ -379,7 +380,9 @@ static int end_path(struct paths *p, const struct state *s)
 
 	if (v->arg != 1 || !v->walk.steps || v->disp)
 		return 0;
-	if (!a->walk.steps) {
+	if (p->nearest && a->walk.steps && v->walk.steps > a->walk.steps)
+		return 0;
+	if (!a->walk.steps || (p->nearest && v->walk.steps < a->walk.steps)) {
 		*a = (struct disasm_accessor){v->walk, v->size, s->zero};
 		return 0;
 	}
@@ -441,14 +444,29 @@ static int find(struct code *c, void *ctx)
 	return follow(c, p, s, 0, 0);
 }
 
+static int run(struct image *im, const struct image_symbol *sym, struct paths *p,
+	       struct disasm_accessor *accessor)
+{
+	int ret = disasm_run(im, sym, find, p);
+
+	if (!ret && !p->found.walk.steps)
+		ret = -ENOENT;
+	*accessor = ret ? (struct disasm_accessor){.size = 0} : p->found;
+	return ret;
+}
+
 int disasm_accessor(struct image *im, const struct image_symbol *sym, unsigned int out,
 		    struct disasm_accessor *accessor)
 {
 	struct paths p = {.out = out};
-	int ret = disasm_run(im, sym, find, &p);
 
-	if (!ret && !p.found.walk.steps)
-		ret = -ENOENT;
-	*accessor = ret ? (struct disasm_accessor){.size = 0} : p.found;
-	return ret;
+	return run(im, sym, &p, accessor);
+}
+
+int disasm_nearest(struct image *im, const struct image_symbol *sym,
+		   struct disasm_accessor *accessor)
+{
+	struct paths p = {.nearest = true};
+
+	return run(im, sym, &p, accessor);
 }

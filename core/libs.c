@@ -15,6 +15,8 @@ const struct lib_probe lib_probes[] = {
 	{"tls_read", READS, "plaintext read, whatever the library"},
 	{"tls_write", WRITES, "plaintext written, whatever the library"},
 	{"tls_data", READS | WRITES, "plaintext read or written, whatever the library"},
+	{"tls_open", TS_PROBE(TS_P_OPEN), "a handshake is done, or failed"},
+	{"tls_error", TS_PROBE(TS_P_ERROR), "a handshake or a call failed"},
 };
 const size_t lib_probes_count = TS_ARRAY_SIZE(lib_probes);
 
@@ -56,9 +58,22 @@ static const struct lib_func openssl_funcs[] = {
 	{"ssl_write_internal", WRITE, EX_FORM, .out_alt = 5, .alt_symbol = "SSL_write_ex2",
 	 .inside = {"SSL_write", "SSL_write_ex", "SSL_write_ex2"}},
 	/* SSL_new calls SSL_clear too, before anything is known of the connection: no harm. */
+	{"SSL_do_handshake", .role = TS_ROLE_SHAKE, .probe = TS_P_OPEN, .conn = 1, .int_ret = true},
+	/* What programs ask when a call failed, or may be tried again. */
+	{"SSL_get_error", .role = TS_ROLE_RESULT, .probe = TS_P_ERROR, .conn = 1, .len = 2,
+	 .int_len = true, .int_ret = true},
 	{"SSL_free", .role = TS_ROLE_CLOSE, .conn = 1, .refs_of = "SSL_up_ref",
 	 .how = TS_HOW_FREED},
 	{"SSL_clear", .role = TS_ROLE_CLOSE, .conn = 1, .how = TS_HOW_CLEARED},
+};
+
+/* Of libcrypto: (int lib, int reason, ...); before OpenSSL 3 (int lib, int func, int reason, ...)
+ */
+static const struct lib_func openssl_errors[] = {
+	{"ERR_vset_error", .role = TS_ROLE_REASON, .probe = TS_P_ERROR, .conn = 1, .len = 2,
+	 .int_len = true},
+	{"ERR_put_error", .role = TS_ROLE_REASON, .probe = TS_P_ERROR, .conn = 1, .len = 3,
+	 .int_len = true},
 };
 
 #define GO_READ                                                                                    \
@@ -101,6 +116,14 @@ const struct lib_row lib_rows[] = {
 		.funcs = go_funcs,
 		.funcs_count = TS_ARRAY_SIZE(go_funcs),
 	},
+	{
+		.kind = "openssl",
+		.marker = "ERR_get_error",
+		.names = {"libcrypto.so*"},
+		.funcs = openssl_errors,
+		.funcs_count = TS_ARRAY_SIZE(openssl_errors),
+		.aside = true,
+	},
 };
 const size_t lib_rows_count = TS_ARRAY_SIZE(lib_rows);
 
@@ -113,6 +136,7 @@ const struct lib_row lib_bio = {
 	.kind = "openssl",
 	.funcs = bio_funcs,
 	.funcs_count = TS_ARRAY_SIZE(bio_funcs),
+	.aside = true,
 };
 
 #define SEND .probe = TS_P_KTLS_SEND, .dir = TS_OUT

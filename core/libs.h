@@ -17,9 +17,13 @@ enum ts_probe {
 	TS_P_KTLS_RECV,
 	TS_P_KTLS_SEND,
 	TS_P_TLS_HELLO, /* on the wire: of no library, and no source's */
+	TS_P_OPEN,
+	TS_P_ERROR,
 	TS_P_COUNT
 };
 #define TS_PROBE(p) (1ull << (p))
+/* Handshakes and errors: what any call may bring, whatever its function's probe. */
+#define TS_PROBES_OPEN (TS_PROBE(TS_P_OPEN) | TS_PROBE(TS_P_ERROR))
 
 /*
  * Whether nothing but the kernel's TLS is asked for: then its control records are wanted too, and
@@ -46,7 +50,8 @@ const char *lib_probe_name(enum ts_probe p); /* never a union's */
  * it is the one function that all those named there call (found by disassembly). The out
  * argument may also be `out_alt`: which, the callers' code shows; where none of them calls it,
  * `out_alt` holds where the row's function `alt_symbol` is there. A function of TS_ROLE_CLOSE has
- * no probe: it serves all of them.
+ * no probe: it serves all of them. One of TS_ROLE_REASON has its arguments in conn and len,
+ * and one of TS_ROLE_RESULT in len what the call before returned.
  *
  * Of a Go row, a name that begins with an asterisk is what a function's name ends with, and
  * arguments are numbered by words: a slice is three (address, length, capacity). The first result
@@ -71,6 +76,15 @@ struct lib_func {
 	const char *program; /* of the kernel's row: what of bpf/ktls.bpf.c enters it */
 };
 
+/* The events that a function may bring. */
+static inline uint64_t lib_events(const struct lib_func *func)
+{
+	uint64_t own = TS_PROBE(func->probe);
+
+	/* The kernel's functions know of no handshake. */
+	return func->program ? own : own | TS_PROBES_OPEN;
+}
+
 /* A row is of Go programs, which tell by themselves that they are, or of files with a marker. */
 struct lib_row {
 	const char *kind; /* "openssl" */
@@ -79,6 +93,7 @@ struct lib_row {
 	const char *names[4]; /* base names to look for in the system's library folders: globs */
 	const struct lib_func *funcs;
 	size_t funcs_count;
+	bool aside; /* explains what others bring: nothing of its own to tell */
 };
 extern const struct lib_row lib_rows[];
 extern const size_t lib_rows_count;

@@ -2,10 +2,11 @@
 /*
  * e.conn. Invariant: a connection that Lua has seen has its userdata in the registry under
  * stream_conn.user until it closes; then the userdata lives on, as long as the script keeps it,
- * with a copy of what was known last.
+ * with a copy of what was known last; its `shake` is then the userdata's.
  */
 #include <arpa/inet.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -46,6 +47,7 @@ void host_conn_closed(lua_State *L, struct stream_conn *c)
 	conn = lua_touserdata(L, -1);
 	conn->last = *c;
 	conn->open = NULL;
+	c->shake = NULL;
 	lua_pushnil(L);
 	lua_setiuservalue(L, -2, 1);
 	lua_pop(L, 1);
@@ -129,18 +131,8 @@ static void push_peer(lua_State *L, const struct stream_conn *c)
 		lua_pushfstring(L, "%s:%d", text, (int)c->info.rport);
 }
 
-static void push_version(lua_State *L, unsigned int version)
-{
-	if (version == 0x0303)
-		lua_pushliteral(L, "TLSv1.2");
-	else if (version == 0x0304)
-		lua_pushliteral(L, "TLSv1.3");
-	else
-		lua_pushnil(L);
-}
-
 /* linux/tls.h */
-static void push_cipher(lua_State *L, unsigned int cipher)
+static void push_kernel_cipher(lua_State *L, unsigned int cipher)
 {
 	static const char *const names[] = {
 		"AES_128_GCM", "AES_256_GCM", "AES_128_CCM",  "CHACHA20_POLY1305",
@@ -170,9 +162,29 @@ bool host_push_info(lua_State *L, const struct stream_conn *c, const char *name)
 	else if (!strcmp(name, "peer"))
 		push_peer(L, c);
 	else if (!strcmp(name, "version"))
-		push_version(L, i->version);
+		host_push_version(L, i->version);
 	else if (!strcmp(name, "cipher"))
-		push_cipher(L, i->cipher);
+		push_kernel_cipher(L, i->cipher);
+	else
+		return false;
+	return true;
+}
+
+/* What a handshake told; false: nothing of that name. */
+static bool push_shake(lua_State *L, const struct stream_shake *s, const char *name)
+{
+	if (!s)
+		return false;
+	if (!strcmp(name, "version") && s->version)
+		host_push_version(L, s->version);
+	else if (!strcmp(name, "cipher") && s->cipher)
+		host_push_cipher(L, s->cipher);
+	else if (!strcmp(name, "alpn") && s->alpn[0])
+		lua_pushstring(L, s->alpn);
+	else if (!strcmp(name, "sni") && s->sni[0])
+		lua_pushstring(L, s->sni);
+	else if (!strcmp(name, "role") && s->role)
+		lua_pushstring(L, s->role == TS_SERVER ? "server" : "client");
 	else
 		return false;
 	return true;
@@ -215,7 +227,7 @@ static int conn_index(lua_State *L)
 		lua_pushnumber(L, (double)c->opened / 1e6);
 	else if (!strcmp(name, "closed"))
 		lua_pushboolean(L, !conn->open);
-	else if (host_push_info(L, c, name))
+	else if (push_shake(L, c->shake, name) || host_push_info(L, c, name))
 		return 1;
 	else if (api_find(API_CONN, name))
 		lua_pushnil(L);
@@ -239,6 +251,15 @@ static int conn_newindex(lua_State *L)
 			 "a connection's fields cannot be changed; keep things in conn.state");
 }
 
+static int conn_gc(lua_State *L)
+{
+	struct conn *conn = luaL_checkudata(L, 1, CONN_TYPE);
+
+	free(conn->last.shake);
+	conn->last.shake = NULL;
+	return 0;
+}
+
 static int conn_tostring(lua_State *L)
 {
 	struct conn *conn = luaL_checkudata(L, 1, CONN_TYPE);
@@ -254,6 +275,7 @@ void host_open_conns(lua_State *L)
 		{"__index", conn_index},
 		{"__newindex", conn_newindex},
 		{"__tostring", conn_tostring},
+		{"__gc", conn_gc},
 		{NULL, NULL},
 	};
 

@@ -29,6 +29,7 @@ enum field {
 	F_DURATION_US,
 	F_DURATION_MS,
 	F_ERR,
+	F_RESUMED,
 	F_DATA,
 	F_TRUNCATED,
 	F_NODATA,
@@ -84,6 +85,7 @@ static const char *const field_names[F_COUNT] = {
 	[F_DURATION_US] = "duration_us",
 	[F_DURATION_MS] = "duration_ms",
 	[F_ERR] = "err",
+	[F_RESUMED] = "resumed",
 	[F_DATA] = "data",
 	[F_TRUNCATED] = "truncated",
 	[F_NODATA] = "nodata",
@@ -124,6 +126,14 @@ static const struct stream_message *message_of(lua_State *L, struct script *s)
 	host_fail(L, NULL,
 		  "this event is over: it is valid only while its handler runs; keep e:copy()");
 	return NULL;
+}
+
+/* A failed handshake is an event of two probes: of the one that the handler asked for. */
+static const char *probe_name(const struct script *s, const struct stream_message *m)
+{
+	uint64_t probes = m->probes & s->handler->own.probes;
+
+	return lib_probe_name((enum ts_probe)__builtin_ctzll(probes ? probes : m->probes));
 }
 
 /* The data is made at most once for a handler: the event's user value keeps it. */
@@ -202,10 +212,18 @@ static void push_other(lua_State *L, struct script *s, const struct stream_messa
 		push_text(L, m->source->kind);
 		break;
 	case F_ERR:
-		if (m->len)
+		if (m->open)
+			host_push_failure(L, m->open);
+		else if (m->len)
 			lua_pushnil(L);
 		else
 			lua_pushinteger(L, d->ret);
+		break;
+	case F_RESUMED:
+		if (m->open && m->open->resumed)
+			lua_pushboolean(L, m->open->resumed == TS_YES);
+		else
+			lua_pushnil(L);
 		break;
 	case F_NODATA:
 		lua_pushboolean(L, d->flags & TS_DATA_NODATA);
@@ -252,6 +270,23 @@ static void push_other(lua_State *L, struct script *s, const struct stream_messa
 	}
 }
 
+/* What only plaintext has; a handshake has its duration too. */
+static bool is_missing(const struct stream_message *m, enum field field)
+{
+	switch (field) {
+	case F_DIR:
+	case F_LEN:
+	case F_DATA:
+		return true;
+	case F_DURATION_NS:
+	case F_DURATION_US:
+	case F_DURATION_MS:
+		return !m->open->timed;
+	default:
+		return false;
+	}
+}
+
 static void push_field(lua_State *L, struct script *s, const struct stream_message *m,
 		       enum field field)
 {
@@ -259,6 +294,10 @@ static void push_field(lua_State *L, struct script *s, const struct stream_messa
 
 	if (m->hello && host_push_hello(L, m, field_names[field]))
 		return;
+	if (m->open && is_missing(m, field)) {
+		lua_pushnil(L);
+		return;
+	}
 	switch (field) {
 	case F_NSECS:
 		lua_pushinteger(L, (lua_Integer)d->nsecs);
@@ -282,7 +321,7 @@ static void push_field(lua_State *L, struct script *s, const struct stream_messa
 		push_text(L, m->source->func);
 		break;
 	case F_PROBE:
-		lua_pushstring(L, lib_probe_name((enum ts_probe)m->source->probe));
+		lua_pushstring(L, probe_name(s, m));
 		break;
 	case F_DIR:
 		lua_pushstring(L, d->dir == TS_IN ? "in" : "out");
@@ -405,9 +444,8 @@ static int event_tostring(lua_State *L)
 	d = s->message->head;
 	memcpy(raw, d->comm, sizeof(d->comm));
 	ts_clean(comm, sizeof(comm), raw);
-	lua_pushfstring(L, "event %s of %s (%d), %I bytes",
-			lib_probe_name((enum ts_probe)s->message->source->probe), comm, (int)d->pid,
-			(LUAI_UACINT)s->message->len);
+	lua_pushfstring(L, "event %s of %s (%d), %I bytes", probe_name(s, s->message), comm,
+			(int)d->pid, (LUAI_UACINT)s->message->len);
 	return 1;
 }
 

@@ -140,6 +140,11 @@ void host_add_subs(lua_State *L);
 /* lua_event.c */
 void host_open_events(lua_State *L); /* pushes HOST_EVENTS userdata */
 
+/* lua_open.c: nil where it is 0; why a handshake or a call failed */
+void host_push_version(lua_State *L, unsigned int version);
+void host_push_cipher(lua_State *L, unsigned int cipher);
+void host_push_failure(lua_State *L, const struct ts_open *o);
+
 /* lua_conn.c */
 void host_open_conns(lua_State *L);
 void host_push_conn(lua_State *L, struct stream_conn *c);

@@ -168,12 +168,11 @@ static void run_handler(struct script *s, struct host_handler *h, const struct s
 /* Its bit is set; but records that were on their way when it changed still carry the old bit. */
 static bool wants(const struct host_handler *h, const struct stream_message *m)
 {
-	if (!h->used || h->fn == LUA_NOREF || !h->own.enabled ||
-	    !(h->own.probes & TS_PROBE(m->source->probe)))
+	if (!h->used || h->fn == LUA_NOREF || !h->own.enabled || !(h->own.probes & m->probes))
 		return false;
 	if (h->no_peeks && m->head->flags & TS_DATA_PEEK)
 		return false;
-	return m->len || h->own.errors;
+	return m->open || m->len || h->own.errors;
 }
 
 void script_message(struct script *s, const struct stream_message *m)
@@ -434,10 +433,9 @@ static void set_duration(lua_State *L, uint64_t ns)
 static int fire_close(lua_State *L)
 {
 	static const char *const hows[TS_HOW_COUNT] = {
-		[TS_HOW_FREED] = "freed",
-		[TS_HOW_CLEARED] = "cleared",
-		[TS_HOW_CLOSED] = "closed",
-		[TS_HOW_EXITED] = "process ended",
+		[TS_HOW_FREED] = "freed",	    [TS_HOW_CLEARED] = "cleared",
+		[TS_HOW_CLOSED] = "closed",	    [TS_HOW_EXITED] = "process ended",
+		[TS_HOW_NOTIFIED] = "close_notify", [TS_HOW_ERROR] = "error",
 	};
 	const struct closed *c = lua_touserdata(L, 1);
 

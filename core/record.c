@@ -101,6 +101,19 @@ static bool conn_valid(const struct ts_conn_info *i)
 	return i->llen <= TS_ADDRESS && i->rlen <= TS_ADDRESS;
 }
 
+static bool open_valid(const struct ts_data *d)
+{
+	const struct ts_open *o = (const struct ts_open *)d->payload;
+	struct ts_data head = *d;
+
+	if (d->record.size != sizeof(*d) + sizeof(*o) || d->captured != sizeof(*o) || d->len)
+		return false;
+	head.captured = 0;
+	head.record.size = sizeof(head);
+	return data_valid(&head) && o->what && !o->alpn[sizeof(o->alpn) - 1] &&
+	       !o->sni[sizeof(o->sni) - 1];
+}
+
 static bool strings_valid(const char *s, size_t size, unsigned int most)
 {
 	unsigned int n = 0;
@@ -128,6 +141,8 @@ bool record_valid(const struct ts_record *r, size_t available)
 		return false;
 	if (r->type == TS_REC_DATA || r->type == TS_REC_CLOSE)
 		return data_valid((const struct ts_data *)r);
+	if (r->type == TS_REC_OPEN)
+		return r->size >= sizeof(struct ts_data) && open_valid((const struct ts_data *)r);
 	if (r->type == TS_REC_HELLO)
 		return hello_valid((const struct ts_hello *)r);
 	form = &forms[r->type];

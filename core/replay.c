@@ -70,9 +70,9 @@ uint64_t replay_wanted(const struct run *r, const struct stream_message *m)
 
 	subs = script_subs(r->script, &count);
 	for (i = 0; i < count; i++)
-		if (!subs[i].removed && subs[i].probes & TS_PROBE(m->source->probe) &&
+		if (!subs[i].removed && subs[i].probes & m->probes &&
 		    (!(m->head->flags & kernel) || lib_kernel_only(subs[i].probes)) &&
-		    (m->len || subs[i].errors) && passes(r, &subs[i], m))
+		    (m->open || m->len || subs[i].errors) && passes(r, &subs[i], m))
 			mask |= 1ull << i;
 	return mask;
 }

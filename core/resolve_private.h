@@ -26,6 +26,9 @@ struct resolve_func *resolve_add_func(struct resolve_work *w, const struct lib_f
 				      const char *name);
 void resolve_add_site(struct resolve_work *w, uint64_t offset, enum resolve_role role);
 
+/* Where the connections of an image with OpenSSL tell of their handshakes. resolve_shake.c */
+void resolve_shake(struct resolve_work *w, struct ts_shake *out);
+
 /* What a rule has under every ABI; addr: where the function begins. */
 struct ts_rule resolve_rule(const struct resolve_work *w, const struct lib_func *func,
 			    uint64_t addr);

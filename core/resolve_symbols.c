@@ -25,6 +25,7 @@ struct work {
 	struct image *im;
 	const struct lib_row *row;
 	struct found *found; /* row->funcs_count, in the row's order */
+	struct ts_shake shake;
 };
 
 static struct found *find(struct work *w, const char *name)
@@ -329,9 +330,12 @@ static struct ts_rule make_rule(struct work *w, const struct found *f)
 
 	r.flow_mode = TS_FLOW_THREAD;
 	r.conn = argument(arch, func->conn, 8);
+	r.shake = w->shake;
 	r.buf = argument(arch, func->buf, 8);
 	r.len = argument(arch, func->len, func->int_len ? 4 : 8);
 	r.out = argument(arch, f->out, 8);
+	if (func->role == TS_ROLE_REASON)
+		return r;
 	if (func->role == TS_ROLE_CLOSE) {
 		r.refs = references(w, func);
 		return r;
@@ -339,6 +343,13 @@ static struct ts_rule make_rule(struct work *w, const struct found *f)
 	r.ret = (struct ts_value){arch->ret, TS_VAL_REG, func->int_ret ? 4 : 8, 0};
 	r.sp_leave = (struct ts_value){arch->sp, TS_VAL_REG, 8, -arch->sp_return};
 	return r;
+}
+
+/* Whether its return tells something. */
+static bool leaves(const struct lib_func *func)
+{
+	return func->role == TS_ROLE_CALL || func->role == TS_ROLE_SHAKE ||
+	       func->role == TS_ROLE_RESULT;
 }
 
 static void emit(struct work *w, struct found *f)
@@ -357,7 +368,7 @@ static void emit(struct work *w, struct found *f)
 	out->rule = make_rule(w, f);
 	memcpy(out->how, f->how, sizeof(out->how));
 	resolve_add_site(w->common, f->offset, RESOLVE_ENTER);
-	if (f->func->role == TS_ROLE_CALL)
+	if (leaves(f->func))
 		resolve_add_site(w->common, f->offset, RESOLVE_RETURN);
 }
 
@@ -395,6 +406,8 @@ int resolve_symbols(struct resolve_work *common)
 	w.found = calloc(w.row->funcs_count, sizeof(*w.found));
 	if (!w.found)
 		return -ENOMEM;
+	if (!w.row->aside)
+		resolve_shake(common, &w.shake);
 	plan(&w);
 	for (i = 0; i < w.row->funcs_count; i++)
 		free(w.found[i].calls);

@@ -102,6 +102,7 @@ static int hand_on(struct run *r, const struct ts_record *rec)
 		script_record(r->script, rec);
 		break;
 	case TS_REC_DATA:
+	case TS_REC_OPEN:
 	case TS_REC_CLOSE:
 		r->last_nsecs = ((const struct ts_data *)rec)->nsecs;
 		ret = stream_feed(r->stream, rec);
@@ -162,7 +163,7 @@ int run_record(void *ctx, const struct ts_record *rec)
 	if (rec->type == TS_REC_HELLO && hello->pid)
 		tell_again(r, hello->pid, hello->cgroup);
 	if (r->writer) {
-		if (rec->type == TS_REC_DATA)
+		if (rec->type == TS_REC_DATA || rec->type == TS_REC_OPEN)
 			run_tell_process(r, data->pid, data->cgroup);
 		if (record_write(r->writer, rec, &err)) {
 			run_drop_recording(r, &err);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "libs.h"
 #include "stream_private.h"
 
 /* Bounds for what a record file, or a machine, can make us remember. */
@@ -87,11 +88,13 @@ static bool counted(const struct ts_data *d)
 static void deliver(struct stream *s, struct conn *c, const struct ts_data *head,
 		    const unsigned char *data, size_t size)
 {
+	const struct stream_source *source = stream_source(s, head->source);
 	struct stream_conn *is = &c->is;
 	struct stream_message m = {
 		.head = head,
-		.source = stream_source(s, head->source),
+		.source = source,
 		.conn = is,
+		.probes = TS_PROBE(source->probe),
 		.data = size ? data : NULL,
 		.size = size,
 		.len = head->len,
@@ -228,6 +231,7 @@ static void conn_close(struct stream *s, struct conn *c, uint64_t nsecs, enum ts
 		free(ts_map_remove(&s->processes, c->is.pid, 0));
 	c->is.how = how;
 	s->ops.closed(s->ctx, &c->is, nsecs);
+	free(c->is.shake);
 	free(c);
 }
 
@@ -374,6 +378,50 @@ static int feed_source(struct stream *s, const struct rec_source *r)
 	return 0;
 }
 
+/* A connection of a handshake that failed tells nothing for certain. */
+static int keep_shake(struct stream_conn *c, const struct ts_open *o)
+{
+	size_t size = sizeof(*c->shake) + strlen(o->sni) + 1;
+	struct stream_shake *shake = calloc(1, size);
+
+	if (!shake)
+		return -ENOMEM;
+	shake->role = o->role;
+	if (o->what & TS_OPEN_DONE) {
+		shake->version = o->version;
+		shake->cipher = o->cipher;
+	}
+	memcpy(shake->alpn, o->alpn, sizeof(shake->alpn));
+	memcpy(shake->sni, o->sni, strlen(o->sni) + 1);
+	free(c->shake);
+	c->shake = shake;
+	return 0;
+}
+
+static int feed_open(struct stream *s, const struct ts_data *d)
+{
+	struct name name = {d->pid, d->conn, d->conn_opened};
+	const struct ts_open *o = (const struct ts_open *)d->payload;
+	struct conn *c = conn_get(s, &name, d->nsecs);
+	struct stream_message m = {.head = d, .source = stream_source(s, d->source), .open = o};
+
+	if (!c)
+		return -ENOMEM;
+	finish_conn(s, c);
+	if (d->fd >= 0)
+		c->is.fd = d->fd;
+	if ((o->what & (TS_OPEN_DONE | TS_OPEN_FAILED)) && keep_shake(&c->is, o))
+		return -ENOMEM;
+	memcpy(c->is.comm, d->comm, sizeof(c->is.comm));
+	m.conn = &c->is;
+	if (o->what & (TS_OPEN_DONE | TS_OPEN_FAILED))
+		m.probes |= TS_PROBE(TS_P_OPEN);
+	if (o->what & TS_OPEN_ERROR)
+		m.probes |= TS_PROBE(TS_P_ERROR);
+	s->ops.message(s->ctx, &m);
+	return 0;
+}
+
 static int feed_conn(struct stream *s, const struct ts_conn_info *i)
 {
 	struct name name = {i->pid, i->conn, i->conn_opened};
@@ -405,7 +453,8 @@ int stream_feed(struct stream *s, const struct ts_record *r)
 	const struct ts_data *d = (const struct ts_data *)r;
 	struct conn *c;
 
-	if (!record_valid(r, r->size) || (r->type == TS_REC_DATA && !stream_source(s, d->source))) {
+	if (!record_valid(r, r->size) ||
+	    ((r->type == TS_REC_DATA || r->type == TS_REC_OPEN) && !stream_source(s, d->source))) {
 		s->invalid++;
 		return -EBADMSG;
 	}
@@ -413,6 +462,9 @@ int stream_feed(struct stream *s, const struct ts_record *r)
 	case TS_REC_DATA:
 		s->now = d->nsecs > s->now ? d->nsecs : s->now;
 		return feed_data(s, d);
+	case TS_REC_OPEN:
+		s->now = d->nsecs > s->now ? d->nsecs : s->now;
+		return feed_open(s, d);
 	case TS_REC_CLOSE:
 		c = ts_map_get(&s->conns, d->pid, d->conn);
 		if (c)

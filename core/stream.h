@@ -16,6 +16,14 @@ struct stream_source {
 	const char *kind, *func, *path;
 };
 
+/* What a handshake told of its connection; 0 and "": not known. */
+struct stream_shake {
+	uint16_t version, cipher;
+	uint8_t role; /* TS_CLIENT, TS_SERVER */
+	char alpn[sizeof(((struct ts_open *)0)->alpn)];
+	char sni[]; /* at the end: as long as it is */
+};
+
 /* Owned by the stream until `closed` returned. */
 struct stream_conn {
 	uint64_t id; /* 1, 2, ... in the order of their first message */
@@ -26,22 +34,26 @@ struct stream_conn {
 	uint64_t missing[2];	  /* bytes of gaps so far */
 	int32_t fd;		  /* descriptor in its process; below 0: unknown */
 	struct ts_conn_info info; /* what its socket told; all 0: nothing */
-	uint64_t subs;		  /* the script's: subscriptions that saw something of it */
-	int user;		  /* the script's: a Lua reference. 0 at first */
-	enum ts_how how;	  /* how it ended */
-	char comm[TS_COMM_LEN];	  /* of the thread that was last at work on it; "": not known */
+	/* Freed after `closed`, who may take it by setting it to NULL. NULL: nothing is known. */
+	struct stream_shake *shake;
+	uint64_t subs;		/* the script's: subscriptions that saw something of it */
+	int user;		/* the script's: a Lua reference. 0 at first */
+	enum ts_how how;	/* how it ended */
+	char comm[TS_COMM_LEN]; /* of the thread that was last at work on it; "": not known */
 };
 
-/* One call's plaintext. Valid during the callback only. */
+/* One call's plaintext, or a handshake's end, or an error. Valid during the callback only. */
 struct stream_message {
 	const struct ts_data *head; /* the call's first record that arrived */
 	const struct stream_source *source;
 	struct stream_conn *conn;
-	const unsigned char *data; /* NULL when size is 0 */
-	size_t size;		   /* a prefix of the call's bytes, without holes */
-	uint64_t len;		   /* what the call transferred */
-	uint64_t gap;		   /* bytes of this connection and direction missing before it */
-	bool truncated;		   /* size < len */
+	const struct ts_open *open; /* NULL: plaintext */
+	uint64_t probes;	    /* enum ts_probe's bits: what it is an event of */
+	const unsigned char *data;  /* NULL when size is 0 */
+	size_t size;		    /* a prefix of the call's bytes, without holes */
+	uint64_t len;		    /* what the call transferred */
+	uint64_t gap;		    /* bytes of this connection and direction missing before it */
+	bool truncated;		    /* size < len */
 	/*
 	 * Not NULL: a hello, of which data is the message. Then conn has nothing but addresses, and
 	 * ends with the callback; the source has no names; head->pid 0 is nobody known.
@@ -59,9 +71,9 @@ int stream_open(struct stream **out, const struct stream_ops *ops, void *ctx);
 void stream_close(struct stream *s); /* hands over what is unfinished, closes every connection */
 
 /*
- * Takes TS_REC_DATA, TS_REC_CLOSE, TS_REC_CONN, TS_REC_HELLO, TS_REC_SOURCE, and TS_REC_EXIT
- * (closes the connections of the process); ignores others. 0, -ENOMEM, or -EBADMSG for a record
- * that is not valid: nothing of it was used, and it was counted.
+ * Takes TS_REC_DATA, TS_REC_OPEN, TS_REC_CLOSE, TS_REC_CONN, TS_REC_HELLO, TS_REC_SOURCE, and
+ * TS_REC_EXIT (closes the connections of the process); ignores others. 0, -ENOMEM, or -EBADMSG for
+ * a record that is not valid: nothing of it was used, and it was counted.
  */
 int stream_feed(struct stream *s, const struct ts_record *r);
 

@@ -54,6 +54,7 @@ void stream_hello(const struct stream_ops *ops, void *ctx, const struct ts_hello
 		.data = r->payload,
 		.size = r->len,
 		.hello = &hello,
+		.probes = TS_PROBE(TS_P_TLS_HELLO),
 	};
 
 	if (!hello_read(&hello, r->payload, r->len, r->flags))

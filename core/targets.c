@@ -143,8 +143,9 @@ static int attach_image(struct targets *t, uint32_t pid, struct image *im,
 	if (!ret && t->tracer)
 		ret = tracer_attach(t->tracer, image_fd(im), path, &plan, err);
 	if (!ret) {
-		t->attached++;
-		tell(t, path, row->kind, &plan, NULL);
+		t->attached += !row->aside;
+		if (!row->aside || !t->tracer)
+			tell(t, path, row->kind, &plan, NULL);
 	}
 	resolve_free(&plan);
 	return ret;

@@ -71,21 +71,26 @@ void tracer_detach(struct tracer *t)
 	t->links_count = 0;
 }
 
-/* The subscriptions that want a function of a file; the largest capture among them in *capture. */
+/* The subscriptions that want a function of a file; what they want of it, in its rule. */
 static uint64_t func_subs(const struct tracer *t, const struct traced_file *f,
-			  const struct resolve_func *func, uint32_t *capture)
+			  const struct resolve_func *func, struct ts_rule *rule)
 {
-	uint64_t mask = 0;
+	uint64_t mask = 0, wants;
 	size_t i;
 
-	*capture = 0;
+	rule->capture = 0;
+	rule->calls = 0;
 	for (i = 0; i < t->subs_count; i++) {
-		if (t->subs[i].removed || !(t->subs[i].probes & TS_PROBE(func->func->probe)) ||
-		    !ts_filter_lib_passes(&t->subs[i].filter, f->path))
+		wants = t->subs[i].removed ? 0 : t->subs[i].probes;
+		if (!(wants & lib_events(func->func)) ||
+		    (!f->aside && !ts_filter_lib_passes(&t->subs[i].filter, f->path)))
 			continue;
 		mask |= 1ull << i;
-		if (t->subs[i].capture > *capture)
-			*capture = t->subs[i].capture;
+		if (!(wants & TS_PROBE(func->func->probe) & ~TS_PROBES_OPEN))
+			continue;
+		rule->calls |= 1ull << i;
+		if (t->subs[i].capture > rule->capture)
+			rule->capture = t->subs[i].capture;
 	}
 	return mask;
 }
@@ -112,7 +117,7 @@ static int sync_func(struct tracer *t, const struct traced_file *f, struct trace
 {
 	struct ts_rule *rule = &func->func.rule;
 
-	rule->subs = func_subs(t, f, &func->func, &rule->capture);
+	rule->subs = func_subs(t, f, &func->func, rule);
 	if (rule->role == TS_ROLE_CLOSE)
 		rule->subs = any ? ~0ull : 0;
 	if (rule->role == TS_ROLE_BIO)
@@ -356,6 +361,7 @@ static int copy_plan(struct traced_file *f, int fd, const char *path,
 		.fd = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 3),
 		.path = strdup(path),
 		.kind = plan->row->kind,
+		.aside = plan->row->aside,
 		.funcs = calloc(plan->funcs_count + 1, sizeof(*f->funcs)),
 		.funcs_count = plan->funcs_count,
 		.sites = calloc(plan->sites_count + 1, sizeof(*f->sites)),

@@ -22,6 +22,7 @@ struct traced_file {
 	int fd; /* ours; the kernel has none: below 0 */
 	char *path;
 	const char *kind;
+	bool aside; /* lib_row.aside: no filter of files concerns it */
 	struct traced_func *funcs;
 	size_t funcs_count;
 	struct resolve_site *sites;

@@ -135,6 +135,10 @@ static int add_sub(struct tracer *t, struct desired *d, const struct ts_sub *sub
 		d->control.errors |= bit;
 	if (lib_kernel_only(sub->probes))
 		d->control.control |= bit;
+	if (sub->probes & TS_PROBE(TS_P_OPEN))
+		d->control.opens |= bit;
+	if (sub->probes & TS_PROBE(TS_P_ERROR))
+		d->control.fails |= bit;
 	for (key = 0; key < TS_KEY_COUNT; key++) {
 		list = &sub->filter.keys[key];
 		if (list->nothing)
@@ -223,6 +227,8 @@ int tracer_set_subs(struct tracer *t, const struct ts_sub *subs, size_t count, s
 	t->control->errors = d.control.errors;
 	t->control->control = d.control.control;
 	t->control->hellos = tracer_hello_subs(subs, count);
+	t->control->opens = d.control.opens;
+	t->control->fails = d.control.fails;
 	for (i = 0; !ret && i < t->files_count; i++)
 		ret = tracer_sync_file(t, &t->files[i], err);
 	tracer_sync_hello(t);

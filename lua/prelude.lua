@@ -70,12 +70,12 @@ local function check_types(opts, where)
 	end
 end
 
--- The probes that a name with wildcards stands for: those of plaintext.
+-- The probes of plaintext that a name with wildcards stands for.
 local function match_probes(glob)
 	local pattern = glob:gsub("[%^%$%(%)%%%.%+%-]", "%%%0"):gsub("%*", ".*"):gsub("%?", ".")
 	local mask = 0
 	for name, bits in pairs(probes) do
-		if name ~= "tls_hello" and name:find("^" .. pattern .. "$") then
+		if name:find("^" .. pattern .. "$") and bits & probes.tls_data ~= 0 then
 			mask = mask | bits
 		end
 	end
@@ -116,7 +116,7 @@ local function attach(name, opts, fn)
 		end
 	end
 	if filtered then
-		return handles.closing(name, probes.tls_data, read_filter(opts, where), opts, fn)
+		return handles.closing(name, probes.tls_data | probes.tls_open, read_filter(opts, where), opts, fn)
 	end
 	return handles.event(name, opts, fn)
 end

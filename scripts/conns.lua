@@ -5,12 +5,13 @@
 --
 --   --min BYTES   only connections that carried as much, both ways together
 --
--- How it ended is said where it is certain: "freed" (the program gave its memory back), "cleared"
--- (and uses it for another one), "closed", "process ended"; "open": not yet. "-" is not known. A
--- connection older than tlsscope counts from the first call that was seen.
+-- How it ended is said where it is certain: "close_notify" (the other end said so), "error", "freed"
+-- (the program gave its memory back), "cleared" (and uses it for another one), "closed", "process
+-- ended"; "open": not yet. "-" is not known. A connection older than tlsscope counts from the first
+-- call that was seen.
 --
 -- time          process     peer           version    in    out      for  how
--- 14:03:05.118  nginx[812]  192.0.2.7:519  TLSv1.3   162   4.8K   21.3ms  freed
+-- 14:03:05.118  nginx[812]  192.0.2.7:519  TLSv1.3   162   4.8K   21.3ms  close_notify
 -- 14:03:05.119  curl[4107]  192.0.2.9:443  TLSv1.3  4.8K    162   20.9ms  process ended
 
 local format = require "format"

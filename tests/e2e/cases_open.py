@@ -45,18 +45,24 @@ def talk(n):
 """
 
 
-def server(lab):
+def named(lab, program, name):
+    """A program under a name of this case's own: there may be others of its kind."""
+    path = lab.path(name)
+    if not os.path.exists(path):
+        os.symlink(program, path)
+    return path
+
+
+def server(lab, code=SERVE):
     port = lab.port()
-    lab.spawn([PYTHON, lab.write("serve.py", SERVE), str(port), lab.both], port=port)
+    lab.spawn([named(lab, PYTHON, "serves"), lab.write("serve.py", code), str(port), lab.both],
+              port=port)
     return port
 
 
 def client(lab, name, port, code, **options):
     """A python program of that name: comm tells it from the server."""
-    program = lab.path(name)
-    if not os.path.exists(program):
-        os.symlink(PYTHON, program)
-    return lab.run([program, lab.write(f"{name}.py", TALK + code), str(port)], **options)
+    return lab.run([named(lab, PYTHON, name), lab.write(f"{name}.py", TALK + code), str(port)], **options)
 
 
 def recorded(data):
@@ -86,8 +92,7 @@ def close_tells_how(lab):
     check((b["how"], b["bytes_in"], b["bytes_out"]) == ("process ended", 300, 300), str(b))
     check(300 <= a["duration"] < 10000, str(a))
     check(a["nsecs"] > a["opened"], str(a))
-    check(any(r["how"] == "freed" and r["bytes_in"] == 700
-              for r in seen.records if r["type"] == "close" and r["pid"] != a["pid"]),
+    check(700 in [c["bytes_in"] for c in of(seen, "close", "serves")],
           "the server's side was not seen")
 
 
@@ -116,12 +121,12 @@ def conns_recipe(lab):
                "-www"], port=port)
     get = f"curl -sS -o /dev/null --cacert {lab.cert} https://localhost:{port}/"
     text = lab.run([TLSSCOPE, "-c", get, "conns"])
-    check(b"  freed\n" in text.out() and b"  curl[" in text.out(), text.out())
+    check(b"  close_notify\n" in text.out() and b"  curl[" in text.out(), text.out())
     out = lab.path("conns.json")
     lab.run([TLSSCOPE, "-f", "json", "-o", out, "-c", get, "conns"])
     with open(out) as f:
         (c,) = [json.loads(line) for line in f]
-    check(c["comm"] == "curl" and c["how"] == "freed" and c["bytes_in"] > 1000 and
+    check(c["comm"] == "curl" and c["how"] == "close_notify" and c["bytes_in"] > 1000 and
           c["bytes_out"] > 50 and 0 < c["duration_ns"] < 10e9, str(c))
 
 
@@ -155,3 +160,197 @@ def memory_is_bounded(lab):
         check(f"{closed} connections were forgotten" in p.err(), p.err())
         check(code != keep or int(p.out().split()[0]) == closed, p.out())
         check(peak < limit, f"{peak} MiB of memory for {n} connections")
+
+
+OPENS = READY + """
+local function show(e)
+    emit{type = e.probe, pid = e.pid, comm = e.comm, func = e.func, conn = e.conn.id, err = e.err,
+         ms = e.duration_ms, resumed = e.resumed, version = e.conn.version, cipher = e.conn.cipher,
+         alpn = e.conn.alpn, sni = e.conn.sni, role = e.conn.role}
+end
+on.tls_open(show)
+on.tls_error(show)
+"""
+
+
+def opened(seen, comm):
+    return of(seen, "tls_open", comm)
+
+
+def failed(seen, comm):
+    """A handshake that failed is one event of each kind, with the same reason."""
+    opens, errors = of(seen, "tls_open", comm), of(seen, "tls_error", comm)
+    check(len(opens) == 1 and len(errors) == 1, f"{comm}: {opens} {errors}")
+    check(opens[0]["err"] and opens[0]["err"] == errors[0]["err"], f"{opens} {errors}")
+    return opens[0]["err"]
+
+
+def same_as(event, **wanted):
+    for name, value in wanted.items():
+        check(event.get(name) == value, f"{name} is {event.get(name)!r}, not {value!r}: {event}")
+
+
+@case()
+def open_tells_all(lab):
+    """Versions, ciphers, sides, ALPN and resumption, as the programs themselves say; no plaintext."""
+    port = server(lab, SERVE.replace("l = sock", "c.set_alpn_protocols(['h2', 'x/1'])\nl = sock"))
+    record = lab.path("open.rec")
+    tracer = lab.tracer("-w", record, script=OPENS)
+    code = """
+c.set_alpn_protocols(["x/1"])
+session = None
+for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+    c.minimum_version = c.maximum_version = version
+    session = None
+    for _ in range(2):
+        s = c.wrap_socket(socket.create_connection(("127.0.0.1", int(sys.argv[1]))),
+                          server_hostname="a.example", session=session)
+        s.send(b"x")
+        s.recv(1)
+        session = s.session
+        print(s.version(), s.cipher()[2], s.selected_alpn_protocol(), s.session_reused)
+        s.close()
+"""
+    p = client(lab, "asks", port, code)
+    said = [line.split() for line in p.out().decode().splitlines()]
+    check(len(said) == 4 and [s[3] for s in said] == ["False", "True"] * 2, str(said))
+    tracer.wait_until("the last handshake", b'"asks"')
+    seen = tracer.stop()
+    mine = opened(seen, "asks")
+    check(len(mine) == 4, str(mine))
+    others = opened(seen, "serves")
+    check(len(others) == 4, str(others))
+    for said, client_, server_ in zip(said, mine, others):
+        for e, role in ((client_, "client"), (server_, "server")):
+            same_as(e, version=said[0], alpn=said[2], resumed=said[3] == "True", role=role, err=None,
+                    # A server of OpenSSL forgets it with the session of TLS 1.2.
+                    sni=None if role == "server" and said[0] == "TLSv1.2" and said[3] == "True"
+                    else "a.example")
+            check(f"_AES_{said[1]}_GCM_" in e["cipher"], str(e))
+            check(0 < e["ms"] < 5000, str(e))
+    check(not of(seen, "tls_error", "asks"), "errors where there are none")
+    with open(record, "rb") as f:
+        kinds = {kind for kind, _ in recorded(f.read())}
+    check(recording.OPEN in kinds and recording.DATA not in kinds, f"kinds of records: {kinds}")
+
+
+@case()
+def open_inside_calls(lab):
+    """Handshakes inside reads and writes, and in many steps, are told once, before what they carry."""
+    port = server(lab)
+    tracer = lab.tracer(script=OPENS.replace("on.tls_error(show)", """
+        on.tls_data(function(e) emit{type = "call", comm = e.comm, conn = e.conn.id} end)"""))
+    for name, code in (
+            ("writes", "s.send(b'x')\ns.recv(1)\n"),
+            ("steps", """
+import select
+s.setblocking(False)
+while True:
+    try:
+        s.do_handshake()
+        break
+    except ssl.SSLWantReadError:
+        select.select([s], [], [])
+for _ in range(3):
+    s.do_handshake()
+s.setblocking(True)
+s.send(b'x')
+s.recv(1)
+"""),
+            ("waits", "s.settimeout(0.4)\ntry:\n s.recv(1)\nexcept TimeoutError:\n pass\ns.send(b'x')\n")):
+        client(lab, name, port, "s = c.wrap_socket(socket.create_connection(('127.0.0.1', "
+               "int(sys.argv[1]))), do_handshake_on_connect=False)\n" + code)
+    seen = tracer.stop()
+    for name, func in (("writes", "ssl_write_internal"), ("steps", "SSL_do_handshake"),
+                       ("waits", "ssl_read_internal")):
+        kinds = [r["type"] for r in seen.records if r.get("comm") == name]
+        check(kinds[0] == "tls_open" and kinds.count("tls_open") == 1 and "call" in kinds,
+              f"{name}: {kinds}")
+        (e,) = opened(seen, name)
+        same_as(e, func=func, version="TLSv1.3", role="client")
+        check(0 < e["ms"] < 300, str(e))
+
+
+@case(needs=["openssl", "curl"])
+def open_fails(lab):
+    """Handshakes that fail: the wrong certificate, no version in common, no TLS at all, an end."""
+    port = lab.port()
+    lab.spawn([named(lab, "/usr/bin/openssl", "oserve"), "s_server", "-accept", str(port), "-cert",
+               lab.cert, "-key", lab.key, "-tls1_3", "-www"], port=port)
+    tracer = lab.tracer(script=OPENS)
+    lab.run([named(lab, "/usr/bin/curl", "ocurl"), "-sS", f"https://localhost:{port}/"], status=60)
+    client(lab, "old", port, "c.maximum_version = ssl.TLSVersion.TLSv1_2\ntalk(1)\n", status=1)
+    client(lab, "plain", port, "s = socket.create_connection(('127.0.0.1', int(sys.argv[1])))\n"
+           "s.send(b'GET / HTTP/1.0\\r\\n\\r\\n')\ns.recv(100)\n")
+    seen = tracer.stop()
+    check(failed(seen, "ocurl").startswith("certificate verify failed: self-signed certificate"),
+          str(opened(seen, "ocurl")))
+    check(failed(seen, "old") == "alert received: protocol_version", str(opened(seen, "old")))
+    reasons = [r["err"] for r in opened(seen, "oserve") if r["err"]]
+    check("unsupported protocol" in reasons and "http request" in reasons, str(reasons))
+    check(any("unknown_ca" in r for r in reasons), str(reasons))
+    check(all(r["role"] == "server" for r in opened(seen, "oserve")), str(reasons))
+
+
+@case()
+def open_ends_early(lab):
+    """What ends in mid-handshake has failed too: reset, given back, or with its process."""
+    port = lab.port()
+    tracer = lab.tracer(script=OPENS)
+    listen = lab.spawn([PYTHON, "-c", "import socket, sys, struct\n"
+                        f"l = socket.create_server(('127.0.0.1', {port}))\n"
+                        "for _ in range(2):\n s = l.accept()[0]\n s.recv(10)\n"
+                        " s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))\n"
+                        " s.close()\nl.accept()[0].recv(100000)\nl.accept()[0].recv(100)\n"
+                        "import time\ntime.sleep(20)"], port=port)
+    client(lab, "reset", port, "talk(1)", status=1)
+    client(lab, "quiet", port, """
+s = c.wrap_socket(socket.create_connection(("127.0.0.1", int(sys.argv[1]))),
+                  do_handshake_on_connect=False)
+s.settimeout(0.3)
+try:
+    s.do_handshake()
+except OSError:
+    pass
+""")
+    client(lab, "frees", port, """
+a, b = ssl.MemoryBIO(), ssl.MemoryBIO()
+o = c.wrap_bio(a, b)
+try:
+    o.do_handshake()
+except ssl.SSLWantReadError:
+    del o
+time.sleep(0.2)
+""")
+    seen = tracer.stop()
+    listen.stop()
+    check(failed(seen, "reset") == "the connection broke", str(opened(seen, "reset")))
+    check(failed(seen, "frees") == "ended before the handshake was done", str(opened(seen, "frees")))
+
+
+@case()
+def errors_after_the_handshake(lab):
+    """A connection that breaks later is an error of its own; one that ends as it should is none."""
+    port = server(lab)
+    tracer = lab.tracer(script=OPENS.replace("on.tls_open(show)", "") + CLOSES.replace(READY, ""))
+    client(lab, "whole", port, "s = talk(2)\ns.close()\n")
+    listen = """
+import socket, ssl, struct, sys
+c = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+c.load_cert_chain(sys.argv[2])
+l = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+s = c.wrap_socket(l.accept()[0], server_side=True)
+s.recv(1)
+raw = socket.socket(fileno=s.detach())
+raw.send(b"this is no TLS record at all")
+raw.recv(1)
+"""
+    broken = lab.port()
+    lab.spawn([PYTHON, lab.write("broken.py", listen), str(broken), lab.both], port=broken)
+    client(lab, "broken", broken, "talk(1)", status=1)
+    seen = tracer.stop()
+    check(not of(seen, "tls_error", "whole"), str(of(seen, "tls_error", "whole")))
+    (e,) = of(seen, "tls_error", "broken")
+    same_as(e, err="wrong version number", ms=None)
+    (c,) = of(seen, "close", "broken")
+    same_as(c, how="error")

@@ -296,4 +296,77 @@ test("containers", function()
 ]])
 end)
 
+local function handshake(more)
+	local e = {
+		time = "12:00:00.001", nsecs = 7, pid = 10, comm = "cu\27rl", func = "SSL_do_handshake",
+		conn = {id = 3, role = "client", version = "TLSv1.3", cipher = "TLS_AES_128_GCM_SHA256"},
+	}
+	for k, v in pairs(more) do
+		e[k] = v
+	end
+	return e
+end
+
+test("handshakes", function()
+	local host = stub.new()
+	host:recipe("scripts/handshakes.lua", {slow = "2ms"})
+	host:fire("tls_open", handshake {duration_ns = 1999999})
+	host:fire("tls_open", handshake {})
+	equal(host:text_out(), "")
+	host:fire("tls_open", handshake {duration_ns = 2000000, resumed = true})
+	host:fire("tls_open", handshake {duration_ns = 5000000, err = "alert received: handshake_failure"})
+	equal(host:text_out(), [[
+time          process                 role         for  version   cipher                        alpn      sni
+12:00:00.001  cu\x1brl[10]            client    2.00ms  TLSv1.3   TLS_AES_128_GCM_SHA256 resumed  -         -
+12:00:00.001  cu\x1brl[10]            client    5.00ms  failed:   alert received: handshake_failure  -         -
+]])
+	equal(pcall(host.recipe, host, "scripts/handshakes.lua", {slow = "fast"}), false)
+	local json = stub.new("json")
+	json:recipe "scripts/handshakes.lua"
+	json:fire("tls_open", handshake {})
+	equal(json.emitted[1], '{"cipher":"TLS_AES_128_GCM_SHA256","comm":"cu\27rl","conn":3,"nsecs":7,'
+		.. '"pid":10,"role":"client","time":"12:00:00.001","type":"handshake","version":"TLSv1.3"}')
+end)
+
+test("oldtls", function()
+	local host = stub.new()
+	host:recipe "scripts/oldtls.lua"
+	local function open(version, cipher, err)
+		host:fire("tls_open", handshake {conn = {id = 1, version = version, cipher = cipher}, err = err})
+	end
+	open("TLSv1.3", "TLS_AES_128_GCM_SHA256")
+	open("TLSv1.2", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256")
+	open("TLSv1.1", nil, "no shared cipher")
+	open()
+	equal(host:text_out(), "")
+	open("TLSv1", "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA")
+	local whys = {
+		TLS_RSA_WITH_RC4_128_MD5 = "RC4", TLS_RSA_WITH_NULL_SHA = "no encryption",
+		TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA = "DES", TLS_RSA_WITH_AES_128_GCM_SHA256 = "RSA key exchange",
+		TLS_ECDH_anon_WITH_AES_128_CBC_SHA = "no authentication",
+	}
+	for cipher, why in pairs(whys) do
+		host:text_out()
+		open("TLSv1.2", cipher)
+		assert(host:text_out():find(cipher .. " +" .. why .. "\n$"), cipher)
+	end
+	host:fire("stop", {})
+	equal(host:text_out(), "6 of 9 handshakes\n")
+end)
+
+test("tlserr", function()
+	local host = stub.new()
+	host:recipe "scripts/tlserr.lua"
+	host:fire("tls_error", handshake {err = "failed", conn = {id = 1, sni = "a\27b"}})
+	host:fire("tls_error", handshake {err = "failed", conn = {id = 2, role = "server"}})
+	host:fire("stop", {})
+	equal(host:text_out(), [[
+12:00:00.001 cu\x1brl[10] - a\x1bb: failed
+12:00:00.001 cu\x1brl[10] server: failed
+errors
+  comm      why     count
+  cu\x1brl  failed      2
+]])
+end)
+
 return tests

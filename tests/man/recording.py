@@ -5,8 +5,8 @@ the same, so that the manual can show what its examples print.
 """
 import struct
 
-DATA, CLOSE, CONN, HELLO, START, SOURCE, PROCESS, EXEC, EXIT, LOST, TICK, SIGNAL, STOP, ATTACH = \
-    range(1, 15)
+DATA, CLOSE, CONN, OPEN, HELLO, START, SOURCE, PROCESS, EXEC, EXIT, LOST, TICK, SIGNAL, STOP, ATTACH = \
+    range(1, 16)
 IN, OUT = 0, 1
 READ, WRITE = 0, 1  # enum ts_probe
 NODATA = 8

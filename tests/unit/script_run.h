@@ -90,6 +90,7 @@ static void message_part(struct run *r, const char *data, size_t size, uint64_t 
 		.head = &r->head,
 		.source = &r->source,
 		.conn = &r->conn,
+		.probes = TS_PROBE(r->source.probe),
 		.data = size ? (const unsigned char *)data : NULL,
 		.size = size,
 		.len = len,

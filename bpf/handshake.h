@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Handshakes: whether a connection is in one, its library says, before a call and after it; and
+ * calls that failed, as the library's own functions tell.
+ */
+#ifndef TLSSCOPE_HANDSHAKE_H
+#define TLSSCOPE_HANDSHAKE_H
+
+#include "calls.h"
+#include "send.h"
+
+#define ERR_LIB_SSL 20 /* openssl/err.h */
+/* openssl/ssl.h: SSL_get_error's values */
+enum { RESULT_SSL = 1, RESULT_SYSCALL = 5, RESULT_CLOSED = 6 };
+
+/* False: not known, or memory that is not there. */
+static __always_inline bool get_member(const struct ts_member *m, __u64 conn, __u64 *out)
+{
+	__u32 size = m->size, steps = m->walk.steps, i;
+	__u64 at = conn;
+
+	*out = 0;
+	if (!size || size > 8)
+		return false;
+	for (i = 0; i < TS_WALK_STEPS; i++) {
+		at += m->walk.offsets[i];
+		if (i + 1 >= steps)
+			return !bpf_probe_read_user(out, size, (void *)at);
+		if (bpf_probe_read_user(&at, sizeof(at), (void *)at) || !at)
+			return false;
+	}
+	return false;
+}
+
+static __always_inline bool in_handshake(const struct ts_rule *rule, __u64 conn)
+{
+	const struct ts_shake *s = &rule->shake;
+	__u64 type, busy;
+
+	if (s->type.size && (!get_member(&s->type, conn, &type) || type))
+		return false;
+	return get_member(&s->busy, conn, &busy) && !busy == !!(s->flags & TS_SHAKE_DONE);
+}
+
+static __always_inline struct conn *find_conn(__u64 conn)
+{
+	struct conn_key key;
+
+	return get_conn_key(conn, &key) ? bpf_map_lookup_elem(&conns, &key) : 0;
+}
+
+/* A call begins whose connection may be in a handshake, or that may fail. */
+static __always_inline void begin_handshake(struct ts_control *ctl, const struct ts_rule *rule,
+					    struct call *n)
+{
+	__u64 state = 0;
+	struct conn *c;
+
+	n->shakes = in_handshake(rule, n->conn);
+	if (!n->shakes && !(n->subs & ctl->fails))
+		return;
+	c = get_conn(rule, n, false);
+	if (!c)
+		return;
+	c->failed = 0;
+	if (!n->shakes)
+		return;
+	c->subs |= n->subs;
+	if (c->shake)
+		return;
+	/* One after the first bytes is no beginning. */
+	c->shake = c->pos[TS_IN] | c->pos[TS_OUT] ? SHAKE_TOLD : SHAKE_RUNS;
+	if (!rule->shake.before.size ||
+	    (get_member(&rule->shake.before, n->conn, &state) && !state))
+		c->began = n->nsecs;
+}
+
+static __always_inline void read_text(const struct ts_member *at, const struct ts_member *length,
+				      __u64 conn, char *out, const __u32 room)
+{
+	__u64 text, n = room - 1;
+
+	if (!get_member(at, conn, &text) || !text)
+		return;
+	if (!length->size) {
+		bpf_probe_read_user_str(out, room, (void *)text);
+		return;
+	}
+	if (!get_member(length, conn, &n) || !n || n >= room)
+		return;
+	asm volatile("if %0 <= %1 goto +1\n\t%0 = %1" : "+r"(n) : "i"(room - 1));
+	bpf_probe_read_user(out, n, (void *)text);
+}
+
+static __always_inline void read_shake(struct ts_open *o, const struct ts_shake *s, __u64 conn)
+{
+	__u64 v;
+
+	if (get_member(&s->version, conn, &v))
+		o->version = v;
+	if (get_member(&s->cipher, conn, &v))
+		o->cipher = v;
+	if (get_member(&s->server, conn, &v))
+		o->role = !v == !(s->flags & TS_SHAKE_CLIENT) ? TS_CLIENT : TS_SERVER;
+	if (o->what & TS_OPEN_DONE && get_member(&s->resumed, conn, &v))
+		o->resumed = v ? TS_YES : TS_NO;
+	if (get_member(&s->verify, conn, &v))
+		o->verify = v;
+	if (o->what & TS_OPEN_DONE)
+		read_text(&s->alpn, &s->alpn_len, conn, o->alpn, sizeof(o->alpn));
+	read_text(&s->sni, &s->sni_len, conn, o->sni, sizeof(o->sni));
+	if (!o->sni[0] && o->resumed == TS_YES)
+		read_text(&s->kept_sni, &s->sni_len, conn, o->sni, sizeof(o->sni));
+}
+
+/* What a call found out, for those of subs that want it. */
+struct outcome {
+	__u64 subs;
+	__u32 what;   /* enum ts_open_what */
+	__u32 result; /* what SSL_get_error said; 0: not asked */
+	__u32 reason; /* of the library's error; 0: none */
+};
+
+static __always_inline void send_open(struct ts_control *ctl, const struct ts_rule *rule,
+				      const struct call *call, struct conn *c, __s64 ret,
+				      const struct outcome *out)
+{
+	struct ts_data *d;
+	struct ts_open *o;
+
+	d = bpf_ringbuf_reserve(&ring, sizeof(*d) + sizeof(*o), 0);
+	if (!d) {
+		count(TS_CNT_LOST_EVENTS, 1);
+		return;
+	}
+	o = (void *)(d + 1);
+	__builtin_memset(d, 0, sizeof(*d));
+	__builtin_memset(o, 0, sizeof(*o));
+	fill_call(d, rule, call, ret, 0);
+	d->record.type = TS_REC_OPEN;
+	d->record.size = sizeof(*d) + sizeof(*o);
+	d->captured = sizeof(*o);
+	d->subs = out->subs;
+	d->fd = c->fd;
+	d->conn_opened = c->opened;
+	o->what = out->what;
+	o->result = out->result;
+	o->reason = out->reason;
+	if (out->what & (TS_OPEN_DONE | TS_OPEN_FAILED)) {
+		/* A read that brought bytes may have waited for them after the handshake. */
+		o->timed = c->began && !(ret > 0 && rule->role == TS_ROLE_CALL && !rule->dir);
+		d->duration = o->timed ? d->nsecs - c->began : 0;
+	}
+	if (out->what & (TS_OPEN_FAILED | TS_OPEN_ERROR))
+		c->failed = 1;
+	read_shake(o, &rule->shake, call->conn);
+	count(TS_CNT_EVENTS, 1);
+	bpf_ringbuf_submit(d, wake_flags(ctl));
+}
+
+/* The first error of the library since this thread's last call began. */
+static __always_inline __u32 noted_reason(void)
+{
+	__u64 thread = bpf_get_current_pid_tgid();
+	struct flow *flow = bpf_map_lookup_elem(&flows, &thread);
+
+	return flow ? flow->reason : 0;
+}
+
+/* A call returns: its handshake may be done, or may have failed, and so may the call. */
+static __always_inline void end_handshake(struct ts_control *ctl, const struct ts_rule *rule,
+					  const struct call *call, __s64 ret, __u64 len)
+{
+	struct outcome out = {};
+	struct conn *c;
+
+	if (len && !call->shakes)
+		return;
+	c = find_conn(call->conn);
+	if (!c)
+		return;
+	if (!in_handshake(rule, call->conn)) {
+		if (call->shakes && c->shake == SHAKE_RUNS)
+			out.what = TS_OPEN_DONE;
+	} else if (!len) {
+		out.reason = rule->flow_mode == TS_FLOW_THREAD ? noted_reason() : 0;
+		if (out.reason || (rule->ret_mode == TS_RET_FAILS && ret))
+			out.what = c->shake == SHAKE_RUNS ? TS_OPEN_FAILED | TS_OPEN_ERROR
+							  : TS_OPEN_ERROR;
+	}
+	if (out.what & (TS_OPEN_DONE | TS_OPEN_FAILED)) {
+		c->shake = SHAKE_TOLD;
+		out.subs = call->subs & ctl->opens;
+	}
+	if (out.what & TS_OPEN_ERROR) {
+		c->how = TS_HOW_ERROR;
+		out.subs |= call->subs & ctl->fails;
+	}
+	if (out.subs)
+		send_open(ctl, rule, call, c, ret, &out);
+}
+
+/* SSL_get_error returns: what it says of the call before is certain. */
+static __always_inline void end_result(struct ts_control *ctl, const struct ts_rule *rule,
+				       const struct call *call, __s64 ret)
+{
+	struct outcome out = {.what = TS_OPEN_ERROR, .result = ret};
+	struct conn *c = find_conn(call->conn);
+
+	if (!c || c->failed)
+		return;
+	if (ret == RESULT_CLOSED)
+		c->how = TS_HOW_NOTIFIED;
+	/* Of 0 it may mean nothing: that nothing was to be written. */
+	if (ret != RESULT_SSL && (ret != RESULT_SYSCALL || (__s64)call->len >= 0))
+		return;
+	c->how = TS_HOW_ERROR;
+	out.subs = call->subs & ctl->fails;
+	out.reason = ret == RESULT_SSL ? noted_reason() : 0;
+	if (c->shake == SHAKE_RUNS) {
+		c->shake = SHAKE_TOLD;
+		out.what |= TS_OPEN_FAILED;
+		out.subs |= call->subs & ctl->opens;
+	}
+	if (out.subs)
+		send_open(ctl, rule, call, c, 0, &out);
+}
+
+/* A connection ends before its handshake did. */
+static __always_inline void give_up_handshake(struct ts_control *ctl, const struct ts_rule *rule,
+					      __u64 conn)
+{
+	struct call call = {.conn = conn};
+	struct conn *c = find_conn(conn);
+	struct outcome out = {.what = TS_OPEN_FAILED | TS_OPEN_ERROR | TS_OPEN_GIVEN_UP};
+
+	if (!c || c->shake != SHAKE_RUNS || c->calls)
+		return;
+	out.subs = c->subs & ctl->enabled & (ctl->opens | ctl->fails);
+	if (out.subs)
+		send_open(ctl, rule, &call, c, 0, &out);
+}
+
+/* The library notes an error in its thread's queue: the first one is the cause. */
+static __always_inline void note_reason(__s64 lib, __s64 reason)
+{
+	__u64 thread = bpf_get_current_pid_tgid();
+	struct flow *flow = bpf_map_lookup_elem(&flows, &thread);
+
+	if (flow && lib == ERR_LIB_SSL && !flow->reason)
+		flow->reason = reason;
+}
+
+#endif
