@@ -1,8 +1,24 @@
 /* SPDX-License-Identifier: MIT */
-/* --info: what this kernel and machine offer. Needs no privileges; says what it cannot see. */
+/*
+ * What this kernel and machine offer, for --info and doctor. Needs no privileges; says what it
+ * cannot see.
+ */
 #ifndef TLSSCOPE_INFO_H
 #define TLSSCOPE_INFO_H
 
+#include "base.h"
+
+struct info_check {
+	const char *what;
+	bool good;
+	bool needed; /* without it nothing can be captured */
+	char text[512];
+	const char *remedy; /* where it is not good; NULL: the text has it */
+};
+#define INFO_CHECKS 16
+
+/* How many there are. */
+size_t info_machine(struct info_check checks[INFO_CHECKS]);
 void info_print(void);
 
 #endif
