@@ -254,6 +254,11 @@ const char *image_build_id(const struct image *im)
 	return im->build_id;
 }
 
+bool image_has_symtab(const struct image *im)
+{
+	return im->symtab.syms_scn;
+}
+
 static bool read_names(struct table *t)
 {
 	Elf_Data *d;

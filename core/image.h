@@ -67,6 +67,8 @@ struct image_range {
 bool image_segment(const struct image *im, size_t n, struct image_range *out, bool *writable);
 /* Whether the file names its sections: they may be stripped too. */
 bool image_has_sections(const struct image *im);
+/* Whether it has symbols beside those that the dynamic linker needs: a stripped file has none. */
+bool image_has_symtab(const struct image *im);
 /* The section of this name that is loaded and in the file; false when there is none. */
 bool image_section(const struct image *im, const char *name, struct image_range *out);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <stdio.h>
 
+#include "doctor.h"
 #include "info.h"
 #include "list.h"
 #include "options.h"
@@ -26,6 +27,8 @@ static int run_mode(const struct options *o)
 		if (!list_files(&o->filter, ~0ull, &err))
 			return 0;
 		break;
+	case OPTIONS_DOCTOR:
+		return doctor_run(o);
 	case OPTIONS_RECIPES:
 		list_recipes();
 		return 0;

@@ -63,6 +63,8 @@ void options_print_help(void)
 	      "       tlsscope [options] RECIPE [args]       run a shipped one (-L lists them)\n"
 	      "       tlsscope [options] -e CODE [args]      run a line of Lua\n"
 	      "       tlsscope [options] --pcap FILE         capture everything for Wireshark\n"
+	      "       tlsscope doctor [options] [PID...]     what can be captured, what not, and "
+	      "why\n"
 	      "\n"
 	      "Who is traced (repeatable: or; together: and; without any: everybody)\n"
 	      "  -p, --pid PID         this process\n"
@@ -292,6 +294,29 @@ static int parse_options(struct options *o, int argc, char *const *argv, struct 
 	return 0;
 }
 
+/* Of doctor: the other words are process numbers, with options among them. */
+static int parse_doctor(struct options *o, int argc, char *const *argv, struct ts_err *err)
+{
+	int ret = 0;
+
+	o->mode = OPTIONS_DOCTOR;
+	while (!ret && optind < argc) {
+		ret = parse_options(o, argc, argv, err);
+		if (!ret && optind < argc)
+			ret = ts_filter_add(&o->filter, "pid", argv[optind++], false, err);
+	}
+	if (!ret && o->mode != OPTIONS_DOCTOR)
+		ret = ts_fail(err, EINVAL, "doctor does not go with another way to look around");
+	if (!ret && (o->code || o->command || o->record || o->replay || o->pcap))
+		ret = ts_fail(err, EINVAL, "doctor does not go with %s",
+			      o->code	   ? "-e"
+			      : o->command ? "-c"
+			      : o->record  ? "-w"
+			      : o->replay  ? "-r"
+					   : "--pcap");
+	return ret;
+}
+
 int options_parse(struct options *o, int argc, char *const *argv, struct ts_err *err)
 {
 	int ret;
@@ -302,8 +327,10 @@ int options_parse(struct options *o, int argc, char *const *argv, struct ts_err 
 	if (!ret && o->mode == OPTIONS_LIST && optind < argc) {
 		o->pattern = argv[optind++];
 		ret = parse_options(o, argc, argv, err);
-	} else if (!o->code && optind < argc) {
+	} else if (!ret && !o->code && optind < argc) {
 		o->script = argv[optind++];
+		if (o->mode == OPTIONS_RUN && !strcmp(o->script, "doctor"))
+			ret = parse_doctor(o, argc, argv, err);
 	}
 	if (!o->script && !o->code && o->pcap)
 		o->script = PCAP_RECIPE;

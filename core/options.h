@@ -13,6 +13,7 @@ enum options_mode {
 	OPTIONS_LIST,	 /* -l */
 	OPTIONS_RECIPES, /* -L */
 	OPTIONS_INFO,	 /* --info */
+	OPTIONS_DOCTOR,	 /* doctor [PID...] */
 	OPTIONS_VERSION, /* -V */
 	OPTIONS_HELP,	 /* -h */
 };

@@ -178,6 +178,12 @@ static int look_at_image(struct targets *t, uint32_t pid, struct image *im, cons
 	return ret;
 }
 
+int targets_judge(struct targets *t, uint32_t pid, struct image *im, const char *path,
+		  struct ts_err *err)
+{
+	return look_at_image(t, pid, im, path, err);
+}
+
 /*
  * Containers of one image have one file at the bottom of several file systems, and probes are that
  * file's. overlayfs shows its inode and times, but not its device.

@@ -46,6 +46,13 @@ int targets_scan(struct targets *t, struct ts_err *err);
  * new program is noticed, a short one may have said all it has to say.
  */
 void targets_prepare(struct targets *t, const char *command);
+/*
+ * Tells the `file` op, for each kind that an image is of, what would be attached to it, whether or
+ * not it was looked at before; for targets without a tracer. 0; -ENOENT: it has no TLS functions;
+ * -ECANCELED: it has, but they cannot be probed. pid: whose path it is; 0: ours.
+ */
+int targets_judge(struct targets *t, uint32_t pid, struct image *im, const char *path,
+		  struct ts_err *err);
 int targets_fd(const struct targets *t); /* -1 when nothing is watched */
 void targets_poll(struct targets *t);
 size_t targets_attached(const struct targets *t); /* files with probes */

@@ -324,15 +324,7 @@ bind-address = "127.0.0.1:{inner}"
 
 def esbuild_of(lab):
     """esbuild from npm, for this machine."""
-    lab.need("npm")
-
-    def get(folder):
-        suites.or_unavailable("npm install", *suites.run(
-            "npm", "install", "--prefix", folder, "--no-save", "--ignore-scripts", "--no-audit",
-            "--no-fund", "--loglevel=error", "--cache", f"{folder}/cache", f"esbuild@{ESBUILD}",
-            env=dict(os.environ, HOME=folder), timeout=120))
-    folder = suites.obtained(lab, f"npm-esbuild-{ESBUILD}", get)
-    found = glob.glob(f"{folder}/node_modules/@esbuild/*/bin/esbuild")
+    found = glob.glob(f"{suites.from_npm(lab, 'esbuild', ESBUILD)}/@esbuild/*/bin/esbuild")
     if not found:
         raise Skip("npm has no esbuild for this machine")
     return found[0]

@@ -189,3 +189,17 @@ def packages_of(lab, suite, name, packages, leave_out=()):
     arch = architecture()
     return obtained(lab, f"{name}-{suite}-{arch}", lambda folder: fetch(
         suite, arch, folder, packages, True, leave_out)) + "/root"
+
+
+def from_npm(lab, package, version):
+    """The folder node_modules with a package of npm, whose own scripts are not run."""
+    lab.need("npm")
+
+    def get(folder):
+        or_unavailable("npm install", *run(
+            "npm", "install", "--prefix", folder, "--no-save", "--ignore-scripts", "--no-audit",
+            "--no-fund", "--loglevel=error", "--cache", f"{folder}/cache", f"{package}@{version}",
+            env=dict(os.environ, HOME=folder), timeout=240))
+        shutil.rmtree(f"{folder}/cache", ignore_errors=True)
+    name = "npm-" + package.replace("@", "").replace("/", "-")
+    return obtained(lab, f"{name}-{version}", get) + "/node_modules"
