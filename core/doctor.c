@@ -9,15 +9,13 @@
 #include "doctor_private.h"
 #include "groups.h"
 
-#define OTHERS 64
-
 struct doctor {
 	const struct options *o;
 	struct output *out;
 	struct doctor_files files;
 	struct doctor_net net;
-	struct groups_list cgroups; /* those that are named */
-	struct doctor_others others[OTHERS];
+	struct groups_list cgroups;   /* those that are named */
+	struct doctor_others *others; /* libraries of those without connections */
 	size_t others_count;
 	bool named;	/* those that the command line names, not those with connections */
 	bool each;	/* by number or name: without a library too */
@@ -28,33 +26,44 @@ struct doctor {
 
 /* --- all of them */
 
+/* NULL: no memory. */
+static struct doctor_others *others_of(struct doctor *d, const struct doctor_lib *lib,
+				       const char *path, const char *comm)
+{
+	struct doctor_others *others;
+	size_t i;
+
+	for (i = 0; i < d->others_count; i++)
+		if (d->others[i].lib == lib)
+			return &d->others[i];
+	others = realloc(d->others, (i + 1) * sizeof(*others));
+	if (!others)
+		return NULL;
+	d->others = others;
+	others[i] = (struct doctor_others){.lib = lib, .path = strdup(path)};
+	ts_copy(others[i].comm, sizeof(others[i].comm), comm);
+	d->others_count += others[i].path != NULL;
+	return others[i].path ? &others[i] : NULL;
+}
+
 static int count_other(struct doctor *d, const struct doctor_process *p)
 {
+	const struct doctor_file *file;
 	struct doctor_others *o;
-	struct doctor_lib *lib;
-	size_t i, n, k;
 	uint32_t *pids;
+	size_t i, n;
 
-	for (i = 0; i < p->uses_count; i++)
-		for (n = 0; n < p->uses[i].file->libs_count; n++) {
-			lib = &p->uses[i].file->libs[n];
-			for (k = 0; k < d->others_count && d->others[k].lib != lib; k++)
-				;
-			if (k == OTHERS)
-				continue;
-			o = &d->others[k];
-			if (k == d->others_count) {
-				*o = (struct doctor_others){.lib = lib};
-				o->path = strdup(p->uses[i].path);
-				ts_copy(o->comm, sizeof(o->comm), p->info.comm);
-				d->others_count += o->path != NULL;
-			}
-			pids = o->path ? realloc(o->pids, (o->count + 1) * sizeof(*pids)) : NULL;
+	for (i = 0; i < p->uses_count; i++) {
+		file = p->uses[i].file;
+		for (n = 0; n < file->libs_count; n++) {
+			o = others_of(d, &file->libs[n], p->uses[i].path, p->info.comm);
+			pids = o ? realloc(o->pids, (o->count + 1) * sizeof(*pids)) : NULL;
 			if (!pids)
 				return -ENOMEM;
 			o->pids = pids;
 			pids[o->count++] = p->info.pid;
 		}
+	}
 	return 0;
 }
 
@@ -284,6 +293,7 @@ static void close_doctor(struct doctor *d)
 		free(d->others[i].path);
 		free(d->others[i].pids);
 	}
+	free(d->others);
 	doctor_files_close(&d->files);
 	doctor_net_close(&d->net);
 	groups_list_free(&d->cgroups);
