@@ -126,6 +126,9 @@ def doctor_chooses(lab):
                         (["--lib", "libssl*", "--comm", "lonely-name"], {one.pid})):
         got = {o["pid"] for o in doctor(lab, *words, status=None)[1]}
         check(got >= pids if "--uid" in words else got == pids, f"{words}: {got}, not {pids}")
+    with open(f"/proc/{one.pid}/cgroup") as f:
+        got = {o["pid"] for o in doctor(lab, "--cgroup", f.readline().strip(), status=None)[1]}
+    check(got >= {one.pid, two.pid}, f"--cgroup: {got}")
     _, found = doctor(lab, "--lib", libssl())
     check(found[0]["type"] == "file", f"{found}")
     captured(library(found[0], "openssl"), "shared")
