@@ -14,8 +14,8 @@ struct doctor {
 	struct output *out;
 	struct doctor_files files;
 	struct doctor_net net;
-	struct groups_list cgroups;   /* those that are named */
-	struct doctor_others *others; /* libraries of those without connections */
+	struct groups_list cgroups, containers; /* those that are named */
+	struct doctor_others *others;		/* libraries of those without connections */
 	size_t others_count;
 	bool named;	/* those that the command line names, not those with connections */
 	bool each;	/* by number or name: without a library too */
@@ -77,13 +77,13 @@ static void print_process(struct doctor *d, struct doctor_process *p, int connec
 }
 
 /* Whether one of its cgroups is one of those, or below it. */
-static bool in_cgroups(const struct doctor *d, uint32_t pid)
+static bool in_groups(const struct groups_list *list, uint32_t pid)
 {
 	struct cgroup_line lines[CGROUP_LINES];
 	char text[CGROUP_TEXT];
 	struct cgroup c;
 	size_t count, i, k;
-	bool in = !d->cgroups.accepts;
+	bool in = !list->accepts;
 
 	if (in)
 		return true;
@@ -92,8 +92,8 @@ static bool in_cgroups(const struct doctor *d, uint32_t pid)
 	for (i = 0; !in && i < count; i++) {
 		if (cgroup_of_line(&lines[i], lines[i].path_len, &c))
 			continue;
-		for (k = 0; k < d->cgroups.count; k++)
-			in |= cgroup_within(&c, &d->cgroups.items[k].cgroup);
+		for (k = 0; k < list->count; k++)
+			in |= cgroup_within(&c, &list->items[k].cgroup);
 		free(c.path);
 	}
 	return in;
@@ -104,7 +104,7 @@ static bool wanted(const struct doctor *d, uint32_t pid)
 	struct proc_info *info = malloc(sizeof(*info));
 	bool passes = pid != (uint32_t)getpid() && info && !proc_read(pid, info) &&
 		      ts_filter_passes(&d->o->filter, pid, info->comm, info->uid) &&
-		      in_cgroups(d, pid);
+		      in_groups(&d->cgroups, pid) && in_groups(&d->containers, pid);
 
 	free(info);
 	return passes;
@@ -221,18 +221,17 @@ static int check_pids(const struct doctor *d, struct ts_err *err)
 	return 0;
 }
 
-static int find_cgroups(struct doctor *d, struct ts_err *err)
+static int find_groups(struct doctor *d, struct ts_err *err)
 {
-	const struct ts_filter_names *names = &d->o->filter.names[TS_NAMES_CGROUP];
+	const struct ts_filter *f = &d->o->filter;
 	struct groups *groups;
-	int ret;
+	int ret = groups_open(&groups, err);
 
-	if (!names->count)
-		return 0;
-	ret = groups_open(&groups, err);
 	if (ret)
 		return ret;
-	ret = groups_resolve(groups, names, &d->cgroups);
+	ret = groups_resolve(groups, f, TS_NAMES_CGROUP, &d->cgroups);
+	if (!ret)
+		ret = groups_resolve(groups, f, TS_NAMES_CONTAINER, &d->containers);
 	groups_close(groups);
 	return ret ? ts_fail(err, ENOMEM, "out of memory") : 0;
 }
@@ -240,7 +239,7 @@ static int find_cgroups(struct doctor *d, struct ts_err *err)
 static int look_around(struct doctor *d, struct ts_err *err)
 {
 	const struct ts_filter *f = &d->o->filter;
-	size_t i, keys = f->names[TS_NAMES_CGROUP].count;
+	size_t i, keys = f->names[TS_NAMES_CGROUP].count + f->names[TS_NAMES_CONTAINER].count;
 	int ret;
 
 	for (i = 0; i < TS_KEY_COUNT; i++)
@@ -250,7 +249,7 @@ static int look_around(struct doctor *d, struct ts_err *err)
 	d->named = keys || f->names[TS_NAMES_LIB].count;
 	ret = check_pids(d, err);
 	if (!ret)
-		ret = find_cgroups(d, err);
+		ret = find_groups(d, err);
 	if (!ret)
 		ret = look_at_named_files(d, err);
 	/* A file alone: nobody asked for who uses it. */
@@ -297,6 +296,7 @@ static void close_doctor(struct doctor *d)
 	doctor_files_close(&d->files);
 	doctor_net_close(&d->net);
 	groups_list_free(&d->cgroups);
+	groups_list_free(&d->containers);
 }
 
 int doctor_run(const struct options *o)

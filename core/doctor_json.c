@@ -126,6 +126,8 @@ void doctor_json_process(struct output *out, const struct doctor_process *p)
 	put_string(&b, "comm", p->info.comm);
 	put_string(&b, "exe", p->info.exe);
 	put_string(&b, "cmdline", p->info.cmdline);
+	put_string(&b, "container", p->container.id);
+	put_string(&b, "container_name", p->container.name);
 	if (p->connections_known)
 		put_number(&b, "connections", p->connections);
 	put_string(&b, "verdict", verdicts[p->verdict]);

@@ -160,9 +160,16 @@ static void add_use(struct ts_buf *b, const struct doctor_use *use, const struct
 
 static void add_remarks(struct ts_buf *b, const struct doctor_process *p)
 {
+	char label[CONTAINER_NAME];
+
 	if (p->deleted)
 		ts_buf_printf(b, "  its program was deleted or replaced since it started; what "
 				 "runs is probed, not what has its name now\n");
+	if (p->container.id[0]) {
+		ts_buf_printf(b, "  it is in the container ");
+		add_clean(b, container_label(&p->container, label));
+		ts_buf_printf(b, "\n");
+	}
 	if (p->other_mount_namespace)
 		ts_buf_printf(b, "  it is in another mount namespace; paths are as it sees them\n");
 	if (p->musl)

@@ -7,6 +7,7 @@
 #ifndef TLSSCOPE_DOCTOR_PRIVATE_H
 #define TLSSCOPE_DOCTOR_PRIVATE_H
 
+#include "container.h"
 #include "doctor.h"
 #include "info.h"
 #include "output.h"
@@ -107,7 +108,8 @@ enum doctor_verdict doctor_judge(const struct doctor_use *uses, size_t count,
 
 struct doctor_process {
 	struct proc_info info;
-	unsigned int connections; /* established TCP connections that it holds */
+	struct container container; /* id "": in none */
+	unsigned int connections;   /* established TCP connections that it holds */
 	bool connections_known;
 	struct doctor_use *uses;
 	size_t uses_count, files_count; /* files with TLS; all that it maps */

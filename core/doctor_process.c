@@ -105,6 +105,17 @@ static bool other_namespace(uint32_t pid, const char *kind)
 	return !stat(path, &theirs) && !stat(self, &ours) && theirs.st_ino != ours.st_ino;
 }
 
+static void find_container(struct doctor_process *p)
+{
+	char text[CGROUP_TEXT];
+
+	cgroup_read(p->info.pid, text, sizeof(text));
+	if (container_parse(text, &p->container, NULL))
+		container_read_names("", text, &p->container);
+	else
+		p->container = (struct container){.id = ""};
+}
+
 /* Why nothing of it can be captured, where no library says so. */
 static void judge_without_library(struct doctor_process *p)
 {
@@ -197,6 +208,7 @@ struct doctor_process *doctor_look_at_process(struct doctor_files *files,
 	/* A file that never had a name is always shown so. */
 	p->deleted &= strncmp(p->info.exe, "/memfd:", 7) != 0;
 	p->other_mount_namespace = other_namespace(pid, "mnt");
+	find_container(p);
 	take_versions(p);
 	judge(p);
 	return p;

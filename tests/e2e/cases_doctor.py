@@ -9,9 +9,11 @@ import signal
 import struct
 import subprocess
 
+import cgroups
 import golang
 import suites
 from cases_cli import copy_for_nobody, refused, tlsscope
+from cases_containers import docker, flood
 from cases_pitfalls import libssl
 from harness import NOBODY, PYTHON, Skip, case, check, wait_for
 from web import backend, nginx
@@ -434,3 +436,20 @@ def doctor_crowd(lab):
         q = tlsscope(lab, "doctor", status=None)
         check(q.returncode in (0, 1) and not q.err(), f"status {q.returncode}: {q.err()!r}")
     p.stop(signal.SIGKILL)
+
+
+@case(timeout=120)
+def doctor_container(lab):
+    """--container and --cgroup; a process' container is told."""
+    box = docker("clinic")
+    with cgroups.tree(lab, "none", box[0]) as top, cgroups.files(lab, **box[1]):
+        inside, outside = (flood(lab, f"flood-{n}", f"{top}/{place}", rounds=0)
+                           for n, place in (("in", box[0]), ("out", "none")))
+        for words in (["--container", "clinic"], ["--cgroup", f"{top}/{box[0]}"]):
+            _, found = doctor(lab, *words)
+            check([o["pid"] for o in found] == [inside.pid], f"{words}: {found}")
+        check((found[0]["container"], found[0]["container_name"]) == (box[2]["id"], "clinic"),
+              f"{found[0]}")
+        text = tlsscope(lab, "doctor", str(inside.pid)).out().decode()
+        check("in the container clinic" in text, text)
+        check("container" not in of_process(lab, outside.pid, "yes"), "in a container?")
