@@ -4,7 +4,7 @@ max_line_length = 120
 -- What core/api.c lists as functions and aggregations.
 local api = {
 	"on", "target", "options", "config", "every", "after", "stream", "printf", "emit", "warn", "escape",
-	"hexdump", "human", "duration", "json", "clear_screen", "exit", "args", "count", "sum", "avg", "min",
+	"hexdump", "human", "duration", "json", "clear_screen", "color", "exit", "args", "count", "sum", "avg", "min",
 	"max", "stats", "hist", "lhist", "tseries",
 }
 files["scripts"].read_globals = api

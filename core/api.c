@@ -36,7 +36,7 @@ const struct api_entry api_table[] = {
 	{API_EVENT, "signal_usr1", "nsecs time", "tlsscope got SIGUSR1"},
 
 	{API_FIELD, "nsecs", "integer", "when the call returned: ns of the monotonic clock"},
-	{API_FIELD, "time", "string|nil", "the same as HH:MM:SS.mmm (config{time=})"},
+	{API_FIELD, "time", "string|nil", "the same as HH:MM:SS.mmm, or as config{time=} says"},
 	{API_FIELD, "pid", "integer",
 	 "process number, as the machine's first pid namespace counts"},
 	{API_FIELD, "tid", "integer", "thread number"},
@@ -156,7 +156,7 @@ const struct api_entry api_table[] = {
 	{API_CONFIG, "buffer", "integer|string", "bytes of the ring buffer: \"8M\""},
 	{API_CONFIG, "capture", "integer|string", "what handlers without `capture` take: \"16K\""},
 	{API_CONFIG, "attach", "string", "\"auto\", \"multi\", \"perf\" or \"copies\""},
-	{API_CONFIG, "time", "string", "what e.time shows: \"local\" or \"utc\""},
+	{API_CONFIG, "time", "string", "what e.time shows: \"local\", \"utc\" or \"relative\""},
 	{API_CONFIG, "memory", "integer|string", "bytes that the script may use: \"1G\""},
 
 	{API_AGGREGATION, "count", "count(name[, opts])", "how many"},
@@ -224,7 +224,9 @@ const struct api_entry api_table[] = {
 	{API_FUNCTION, "human", "human(n)", "a number of bytes as 1.5K, 2.0M"},
 	{API_FUNCTION, "duration", "duration(ns)", "nanoseconds as 1.5ms, 2.0s"},
 	{API_FUNCTION, "json", "json.encode(v), json.decode(s)", "JSON"},
-	{API_FUNCTION, "clear_screen", "clear_screen()", "clears the terminal, if it is one"},
+	{API_FUNCTION, "clear_screen", "clear_screen()",
+	 "what follows replaces what is shown, on a terminal"},
+	{API_FUNCTION, "color", "color([name])", "what follows is of this colour, on a terminal"},
 	{API_FUNCTION, "exit", "exit([status])", "ends the run; on.stop still runs"},
 };
 

@@ -55,11 +55,17 @@ static int core_write_error(lua_State *L)
 
 static int core_clear(lua_State *L)
 {
-	static const char home[] = "\033[H\033[J";
-	struct output *out = host_of(L)->o.out;
+	output_redraw(host_of(L)->o.out);
+	return 0;
+}
 
-	if (output_is_terminal(out))
-		output_write(out, home, sizeof(home) - 1);
+/* color(name or nil) */
+static int core_color(lua_State *L)
+{
+	const char *name = luaL_optstring(L, 1, NULL);
+
+	if (!output_color(host_of(L)->o.out, name))
+		return host_fail(L, name, "color: there is no '%s'", name);
 	return 0;
 }
 
@@ -226,6 +232,7 @@ static int core_find(lua_State *L)
 static int core_config(lua_State *L)
 {
 	static const char *const attach[] = {"auto", "multi", "perf", "copies", NULL};
+	static const char *const times[] = {"local", "utc", "relative", NULL};
 	struct script *s = host_of(L);
 	const char *key = luaL_checkstring(L, 1);
 	size_t bytes;
@@ -239,8 +246,8 @@ static int core_config(lua_State *L)
 		s->config.attach = attach[luaL_checkoption(L, 2, NULL, attach)];
 	} else if (!strcmp(key, "memory")) {
 		s->memory_max = (size_t)luaL_checkinteger(L, 2);
-	} else if (!strcmp(key, "utc")) {
-		s->utc = lua_toboolean(L, 2);
+	} else if (!strcmp(key, "time") && !s->o.time_given) {
+		s->time_shown = (enum script_time)luaL_checkoption(L, 2, NULL, times);
 		s->time.text[0] = 0;
 		s->time.second = 0;
 	}
@@ -258,14 +265,19 @@ static int terminal_width(const struct output *out)
 	return width >= 20 && width <= 1000 ? width : 80;
 }
 
+/* width() -> columns of the output */
+static int core_width(lua_State *L)
+{
+	lua_pushinteger(L, terminal_width(host_of(L)->o.out));
+	return 1;
+}
+
 static void set_facts(lua_State *L, const struct script *s)
 {
 	lua_pushstring(L, output_format(s->o.out) == OUTPUT_JSON ? "json" : "text");
 	lua_setfield(L, -2, "format");
 	lua_pushboolean(L, output_is_terminal(s->o.out));
 	lua_setfield(L, -2, "terminal");
-	lua_pushinteger(L, terminal_width(s->o.out));
-	lua_setfield(L, -2, "width");
 	lua_pushboolean(L, s->o.unsafe);
 	lua_setfield(L, -2, "unsafe");
 	luaopen_tlsscope_text(L);
@@ -277,6 +289,7 @@ void host_push_core(lua_State *L)
 	static const luaL_Reg functions[] = {
 		{"write", core_write},	     {"write_error", core_write_error},
 		{"clear", core_clear},	     {"flush", core_flush},
+		{"color", core_color},	     {"width", core_width},
 		{"warn", core_warn},	     {"tell", core_tell},
 		{"fail", core_fail},	     {"nearest", core_nearest},
 		{"api", core_api},	     {"now", core_now},

@@ -83,8 +83,10 @@ struct script {
 	struct host_procs procs;
 	uint64_t now;	      /* 0: nothing was seen yet */
 	uint64_t wall_offset; /* 0: not known */
+	uint64_t began;	      /* nsecs of the run's start */
 	uint64_t next_tick;
-	bool utc, started, stopped, exited;
+	bool started, stopped, exited;
+	enum script_time time_shown;
 	int status;
 	uint64_t errors;
 	struct {

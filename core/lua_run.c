@@ -78,19 +78,35 @@ void host_clock(struct script *s, uint64_t nsecs)
 	}
 }
 
+/* What was seen before the start has a minus. */
+static void push_relative(lua_State *L, const struct script *s, uint64_t nsecs)
+{
+	uint64_t ns = nsecs < s->began ? s->began - nsecs : nsecs - s->began;
+	char text[48];
+
+	snprintf(text, sizeof(text), "%s%llu.%06llu", nsecs < s->began ? "-" : "",
+		 (unsigned long long)(ns / SECOND), (unsigned long long)(ns % SECOND / 1000));
+	lua_pushstring(L, text);
+}
+
 void host_push_time(lua_State *L, struct script *s, uint64_t nsecs)
 {
 	uint64_t wall = nsecs + s->wall_offset;
 	time_t second = (time_t)(wall / SECOND);
-	char text[32];
+	char text[48];
 	struct tm tm;
 
-	if (!s->wall_offset) {
+	if (s->time_shown == SCRIPT_TIME_RELATIVE && s->started) {
+		push_relative(L, s, nsecs);
+		return;
+	}
+	if (!s->wall_offset || s->time_shown == SCRIPT_TIME_RELATIVE) {
 		lua_pushnil(L);
 		return;
 	}
 	if (s->time.second != wall / SECOND) {
-		s->utc ? gmtime_r(&second, &tm) : localtime_r(&second, &tm);
+		s->time_shown == SCRIPT_TIME_UTC ? gmtime_r(&second, &tm)
+						 : localtime_r(&second, &tm);
 		strftime(s->time.text, sizeof(s->time.text), "%H:%M:%S", &tm);
 		s->time.second = wall / SECOND;
 	}
@@ -355,6 +371,7 @@ void script_record(struct script *s, const struct ts_record *r)
 	switch (r->type) {
 	case TS_REC_START:
 		s->wall_offset = u->start.wall_offset;
+		s->began = u->start.nsecs;
 		s->started = true;
 		host_clock(s, u->start.nsecs);
 		fire(s, fire_start, r);

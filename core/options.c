@@ -25,6 +25,7 @@ enum { /* long options without a letter */
        OPT_STRICT,
        OPT_PCAP,
        OPT_ROTATE,
+       OPT_TIME,
 };
 
 static const struct option long_options[] = {
@@ -40,6 +41,7 @@ static const struct option long_options[] = {
 	{"recipes", no_argument, NULL, 'L'},
 	{"format", required_argument, NULL, 'f'},
 	{"output", required_argument, NULL, 'o'},
+	{"time", required_argument, NULL, OPT_TIME},
 	{"rotate", required_argument, NULL, OPT_ROTATE},
 	{"pcap", required_argument, NULL, OPT_PCAP},
 	{"write", required_argument, NULL, 'w'},
@@ -76,6 +78,7 @@ void options_print_help(void)
 	      "      --container NAME  this container, by name or the beginning of its id\n"
 	      "Output\n"
 	      "  -f, --format text|json\n"
+	      "      --time local|utc|relative     what e.time shows\n"
 	      "  -o, --output FILE     write there instead of standard output\n"
 	      "      --pcap FILE       the plaintext as packets, for Wireshark; -: standard "
 	      "output\n"
@@ -132,6 +135,20 @@ static int set_format(struct options *o, const char *value, struct ts_err *err)
 		o->format = OUTPUT_JSON;
 	else
 		return ts_fail(err, EINVAL, "-f %s: the formats are text and json", value);
+	return 0;
+}
+
+static int set_time(struct options *o, const char *value, struct ts_err *err)
+{
+	o->time_given = true;
+	if (!strcmp(value, "local"))
+		o->time = SCRIPT_TIME_LOCAL;
+	else if (!strcmp(value, "utc"))
+		o->time = SCRIPT_TIME_UTC;
+	else if (!strcmp(value, "relative"))
+		o->time = SCRIPT_TIME_RELATIVE;
+	else
+		return ts_fail(err, EINVAL, "--time %s: it is local, utc or relative", value);
 	return 0;
 }
 
@@ -212,6 +229,8 @@ static int set_option(struct options *o, int code, char *const *argv, struct ts_
 		return set_once(&o->record, optarg, "-w", err);
 	case OPT_PCAP:
 		return set_once(&o->pcap, optarg, "--pcap", err);
+	case OPT_TIME:
+		return set_time(o, optarg, err);
 	case OPT_ROTATE:
 		return set_rotate(o, optarg, err);
 	case 'r':

@@ -5,6 +5,7 @@
 
 #include "filter.h"
 #include "output.h"
+#include "script.h"
 
 enum options_mode {
 	OPTIONS_RUN,
@@ -32,6 +33,8 @@ struct options {
 	size_t include_count;
 	struct ts_filter filter;
 	bool unsafe, strict;
+	bool time_given;
+	enum script_time time;
 	int argc; /* the script's arguments */
 	char *const *argv;
 };

@@ -10,7 +10,8 @@
 
 struct output {
 	struct output_file *file;
-	bool terminal;
+	bool terminal, color;
+	bool redraw;   /* lines are written over older ones */
 	bool mid_line; /* the last byte written ends no line */
 	enum output_format format;
 };
@@ -19,6 +20,7 @@ int output_open(struct output **out, const struct output_file_options *where,
 		enum output_format format, struct ts_err *err)
 {
 	struct output *o = calloc(1, sizeof(*o));
+	const char *no_color;
 	int ret;
 
 	*out = NULL;
@@ -31,6 +33,8 @@ int output_open(struct output **out, const struct output_file_options *where,
 	}
 	o->format = format;
 	o->terminal = output_file_is_terminal(o->file);
+	no_color = getenv("NO_COLOR");
+	o->color = o->terminal && format == OUTPUT_TEXT && !(no_color && *no_color);
 	*out = o;
 	return 0;
 }
@@ -41,6 +45,7 @@ int output_close(struct output *o, struct ts_err *err)
 
 	if (!o)
 		return 0;
+	output_flush(o);
 	ret = output_file_close(o->file, err);
 	free(o);
 	return ret;
@@ -61,15 +66,70 @@ int output_failed(const struct output *o)
 	return output_file_failed(o->file);
 }
 
+#define ERASE_LINE "\033[K"
+#define ERASE_BELOW "\033[J"
+
+static void write_text(struct output *o, const char *text)
+{
+	output_file_write(o->file, text, strlen(text));
+}
+
+void output_redraw(struct output *o)
+{
+	if (!o->terminal)
+		return;
+	write_text(o, "\033[H" ERASE_LINE);
+	o->redraw = true;
+}
+
+bool output_color(struct output *o, const char *name)
+{
+	static const struct {
+		const char *name, *code;
+	} colors[] = {{"bold", "\033[1m"},     {"dim", "\033[2m"},     {"red", "\033[31m"},
+		      {"green", "\033[32m"},   {"yellow", "\033[33m"}, {"blue", "\033[34m"},
+		      {"magenta", "\033[35m"}, {"cyan", "\033[36m"}};
+	const char *code = name ? NULL : "\033[m";
+	size_t i;
+
+	for (i = 0; name && i < TS_ARRAY_SIZE(colors); i++)
+		if (!strcmp(colors[i].name, name))
+			code = colors[i].code;
+	if (code && o->color)
+		write_text(o, code);
+	return code;
+}
+
 void output_flush(struct output *o)
 {
+	if (o->redraw)
+		write_text(o, ERASE_BELOW);
+	o->redraw = false;
 	output_file_flush(o->file);
+}
+
+/* A line is emptied before it is written, not after it: its last column may be the screen's. */
+static void write_over(struct output *o, const char *line, const char *end)
+{
+	const char *next;
+
+	for (; line < end; line = next) {
+		next = memchr(line, '\n', (size_t)(end - line));
+		next = next ? next + 1 : end;
+		output_file_write(o->file, line, (size_t)(next - line));
+		if (next[-1] == '\n')
+			write_text(o, ERASE_LINE);
+	}
 }
 
 void output_write(struct output *o, const void *data, size_t len)
 {
 	const char *line = data, *end = line + len, *next;
 
+	if (o->redraw) {
+		write_over(o, line, end);
+		return;
+	}
 	/* A file ends where a line does: each is looked at only where there are to be several. */
 	for (; line < end && (size_t)(end - line) > output_file_room(o->file); line = next) {
 		next = memchr(line, '\n', (size_t)(end - line));

@@ -19,6 +19,14 @@ enum output_format output_format(const struct output *o);
 bool output_is_terminal(const struct output *o);
 void output_write(struct output *o, const void *data, size_t len);
 void output_flush(struct output *o);
+/*
+ * On a terminal: what is written until the next flush takes the place of all that is shown, without
+ * a moment in which nothing is.
+ */
+void output_redraw(struct output *o);
+/* On a terminal, unless NO_COLOR is set: what follows is of this colour; NULL: of none. False:
+ * there is no such colour. */
+bool output_color(struct output *o, const char *name);
 int output_failed(const struct output *o); /* 0, or the errno value of the first failure */
 
 /*

@@ -326,6 +326,8 @@ static int open_script(struct run *r, struct ts_err *err)
 		.narrow = &r->filter,
 		.unsafe = o->unsafe,
 		.strict = o->strict,
+		.time_given = o->time_given,
+		.time = o->time,
 		.want_process = want_process,
 		.ctx = r,
 	};

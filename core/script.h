@@ -13,12 +13,17 @@
 
 struct script;
 
+/* What e.time shows: the time of day, or seconds since the run began. */
+enum script_time { SCRIPT_TIME_LOCAL, SCRIPT_TIME_UTC, SCRIPT_TIME_RELATIVE };
+
 struct script_options {
 	struct output *out;
 	const char *const *include; /* folders of -I */
 	size_t include_count;
 	const struct ts_filter *narrow; /* the command line's filter */
 	bool unsafe, strict;
+	bool time_given; /* `time` counts, whatever the script says */
+	enum script_time time;
 	/* Asks for a TS_REC_PROCESS of pid, of this cgroup of v2, now; may be NULL. */
 	void (*want_process)(void *ctx, uint32_t pid, uint64_t cgroup);
 	void *ctx;

@@ -203,12 +203,20 @@ local function emit(self, rows, more)
 	local json = self.host.text.json
 	local data, by = {}, {}
 	for i, row in ipairs(rows) do
-		local key = {}
+		local key, bytes = {}, nil
 		for n, k in ipairs(row.key) do
 			key[n] = k == self.none and json.null or k
+			-- Its place in `key` shows it as far as JSON can.
+			if type(k) == "string" and not self.host.text.is_utf8(k) then
+				bytes = bytes or {}
+				bytes[n] = json.base64(k)
+			end
+		end
+		for n = 1, bytes and #row.key or 0 do
+			bytes[n] = bytes[n] or json.null
 		end
 		data[i] = json_fields(self, row.cell)
-		data[i].key = json.array(key)
+		data[i].key, data[i].key_b64 = json.array(key), bytes and json.array(bytes)
 	end
 	for i, field in ipairs(self.by or {}) do
 		by[i] = type(field) == "string" and field or json.null

@@ -182,6 +182,7 @@ return function(core, check)
 			known[field] = true
 		end
 		fields[name] = {
+			event = name, -- for emit
 			__index = function(_, key)
 				if not known[key] then
 					check.unknown("unknown field of the event " .. name .. ":", key, known)

@@ -12,9 +12,11 @@ local function verb(e)
 end
 
 local function print_head(e)
+	color(e.dir == "in" and "green" or "cyan")
 	printf("%s %s[%d] %s %s %d bytes conn %d %s %s\n", e.time or e.nsecs, escape(e.comm), e.pid,
 		e.dir == "in" and "<-" or "->", verb(e), e.len, e.conn.id, e.func,
 		escape(e.lib:match("[^/]*$")))
+	color()
 end
 
 local function print_text(e, show)

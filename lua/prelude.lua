@@ -167,10 +167,13 @@ local CONFIG = {
 		check.unknown("config: unknown way to attach:", value, known)
 	end,
 	time = function(value)
-		if value ~= "local" and value ~= "utc" then
-			core.fail("time", "config: time is \"local\" or \"utc\"")
+		local known = {"local", "utc", "relative"}
+		for _, name in ipairs(known) do
+			if name == value then
+				return core.config("time", value)
+			end
 		end
-		core.config("utc", value == "utc")
+		check.unknown("config: unknown time:", value, known)
 	end,
 	memory = function(value)
 		core.config("memory", check.size(value, "memory"))
@@ -259,15 +262,23 @@ end
 
 local host = {
 	on = on, event = handles.event, every = handles.every, after = handles.after, write = core.write, emit = out.emit,
-	warn = out.warn, format = core.format, terminal = core.terminal, width = core.width,
+	warn = out.warn, format = core.format, terminal = core.terminal, width = core.width(),
 	text = core.text, now = core.now, check = check.check, fail = core.fail,
 }
+
+-- The next table takes this one's place, on a terminal that may be wider or narrower by now.
+local function clear_screen()
+	core.clear()
+	host.width = core.width()
+	require("format").set_output(host)
+end
 
 local globals = {
 	on = on, target = target, config = config, options = options, every = handles.every,
 	after = handles.after, print = out.print, printf = out.printf, emit = out.emit, warn = out.warn,
 	hexdump = out.hexdump, escape = core.text.escape, human = core.text.human,
-	duration = core.text.duration, json = core.text.json, clear_screen = core.clear, exit = exit,
+	duration = core.text.duration, json = core.text.json, clear_screen = clear_screen, color = core.color,
+	exit = exit,
 }
 for name, value in pairs(globals) do
 	set_global(name, value)

@@ -112,12 +112,39 @@ return function(core)
 		return table.concat(out)
 	end
 
+	local function id_of(value)
+		return value.id
+	end
+
+	-- What can be written of a table: a connection is its number. In JSON a string that is no UTF-8 is
+	-- NAME_b64, as its bytes would be lost.
+	local function whole(t, depth)
+		local copy = {}
+		for key, value in next, t do
+			local kind = type(value)
+			if kind == "userdata" then
+				local ok, id = pcall(id_of, value)
+				copy[key] = ok and id or value
+			elseif core.format ~= "json" or type(key) ~= "string" then
+				copy[key] = value
+			elseif kind == "string" and not core.text.is_utf8(value) then
+				copy[key .. "_b64"] = json.base64(value)
+			elseif kind == "table" and not getmetatable(value) and (depth or 0) < 5 then
+				copy[key] = whole(value, (depth or 0) + 1)
+			else
+				copy[key] = value
+			end
+		end
+		return copy
+	end
+
 	-- Text that the script prints.
 	function M.put(text)
 		if core.format == "json" then
-			text = json.encode {type = "print", text = (text:gsub("\n$", ""))} .. "\n"
+			core.write(json.encode(whole {type = "print", text = (text:gsub("\n$", ""))}) .. "\n")
+		else
+			core.write(text)
 		end
-		core.write(text)
 	end
 
 	local function join(separator, ...)
@@ -161,21 +188,21 @@ return function(core)
 	end
 
 	function M.emit(t)
-		if type(t) ~= "table" then
-			core.fail(nil, ("emit needs a table, not a %s"):format(type(t)))
+		local meta, kind = type(t) == "table" and getmetatable(t), nil
+		if type(t) == "userdata" then
+			kind, t = t.probe, t:copy()
+		elseif type(t) ~= "table" then
+			core.fail(nil, ("emit needs a table or an event, not a %s"):format(type(t)))
 		end
-		local kind = t.type or "emit"
+		kind = rawget(t, "type") or kind or meta and meta.event or "emit"
+		t = whole(t)
 		if core.format == "json" then
-			local copy = {}
-			for key, value in pairs(t) do
-				copy[key] = value
-			end
-			copy.type = kind
-			core.write(json.encode(copy) .. "\n")
+			t.type = kind
+			core.write(json.encode(t) .. "\n")
 			return
 		end
 		local names, values = {}, {}
-		for key, value in pairs(t) do
+		for key, value in next, t do
 			if key ~= "type" then
 				names[#names + 1] = tostring(key)
 				values[tostring(key)] = value

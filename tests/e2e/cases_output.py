@@ -106,7 +106,8 @@ def hostile_payload_terminal(lab):
                  "warn(e.data)", "error(e.data)", "exit(0, e.data)", "local x = e[e.data]",
                  'count("c"):add(1, e.data, e.comm)', "emit{data = e.data, [e.data] = e.comm}"):
         script = name if name == "sniff" else handler(lab, name)
-        out = on_terminal(lab, TLSSCOPE, "-c", command, script)
+        # Its own colours are looked at in `colors`.
+        out = on_terminal(lab, "env", "NO_COLOR=1", TLSSCOPE, "-c", command, script)
         harmless(name, out)
         if "exit" not in name:
             check(b"MARK-START" in out, f"{name}: nothing of it is shown: {out!r}")

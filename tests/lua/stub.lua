@@ -164,6 +164,7 @@ function Stub:recipe(path, options)
 	function env.clear_screen()
 		self.write("<clear>")
 	end
+	function env.color() end
 	env.emit, env.every, env.after = self.emit, self.after, self.after
 	for name, constructor in pairs(require("aggregate")(self)) do
 		env[name] = constructor

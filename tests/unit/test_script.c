@@ -340,7 +340,8 @@ static void api_is_complete(void **state)
 		  "'stream',\n"
 		  "'print', 'printf', 'emit', 'warn', 'escape', 'hexdump', 'human', 'duration', "
 		  "'json',\n"
-		  "'clear_screen', 'exit', 'count', 'sum', 'avg', 'min', 'max', 'stats', 'hist', "
+		  "'clear_screen', 'color', 'exit', 'count', 'sum', 'avg', 'min', 'max', 'stats', "
+		  "'hist', "
 		  "'lhist',\n"
 		  "'tseries', 'args'} do assert(_G[name] ~= nil, name) end");
 	expect(&r, "", "");

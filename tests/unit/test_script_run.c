@@ -229,6 +229,27 @@ static void exit_ends(void **state)
 	assert_int_equal(status, 4);
 }
 
+/* --time outweighs the script. */
+static void relative_time(void **state)
+{
+	struct rec_exec life = {.nsecs = STARTED + 61 * SECOND + 2345678};
+	const char *const comm[] = {"sh", NULL};
+	struct run r = {0};
+
+	(void)state;
+	start(&r, "config{time = 'relative'} on.exec(function(e) print(e.time) end)");
+	record(&r, TS_REC_EXEC, &life, sizeof(life), comm); /* when it began is not known */
+	record_started(&r);
+	record(&r, TS_REC_EXEC, &life, sizeof(life), comm);
+	life.nsecs = STARTED - 1500000;
+	record(&r, TS_REC_EXEC, &life, sizeof(life), comm);
+	expect(&r, "nil\n61.002345\n-0.001500\n", "");
+	r = (struct run){.options = {.time_given = true, .time = SCRIPT_TIME_UTC}};
+	start(&r, "config{time = 'relative'} on.start(function(e) print(e.time) end)");
+	record_started(&r);
+	expect(&r, "01:16:40.000\n", "");
+}
+
 static void own_events(void **state)
 {
 	static const char *const comm[] = {"sh", NULL};
@@ -433,6 +454,7 @@ int main(void)
 		cmocka_unit_test(declared_errors_of_handlers),
 		cmocka_unit_test(strict_ends),
 		cmocka_unit_test(exit_ends),
+		cmocka_unit_test(relative_time),
 		cmocka_unit_test(own_events),
 		cmocka_unit_test(timers),
 		cmocka_unit_test(idle_scripts),

@@ -45,18 +45,29 @@ static void on_a_terminal(void **state)
 	assert_int_equal(
 		script_load(script, SCRIPT_CODE,
 			    "print('a\\27[2J\\tb') printf('\\r%s\\n', '\\155') clear_screen() "
-			    "io.write('\\7\\n')",
+			    "io.write('\\7\\n') color('red') print('x') color()",
 			    0, NULL, &err),
 		0);
 	output_flush(options.out);
 	n = read(terminal, text, sizeof(text) - 1);
 	assert_true(n > 0);
 	/* The terminal makes a carriage return of its own before a newline. */
-	assert_string_equal(text, "a\\x1b[2J\tb\r\n\\r\\x9b\r\n\033[H\033[J\\x07\r\n");
+	assert_string_equal(text, "a\\x1b[2J\tb\r\n\\r\\x9b\r\n\033[H\033[K\\x07\r\n\033[K\033[31m"
+				  "x\r\n\033[K\033[m\033[J");
 	script_close(script);
 	output_close(options.out, NULL);
+	expect_prints("print('\\27') clear_screen() color('red') print('a')", "\\x1b\na\n");
+	assert_int_equal(setenv("NO_COLOR", "1", 1), 0);
+	assert_int_equal(output_open(&options.out, TO_FILE(ptsname(terminal)), OUTPUT_TEXT, &err),
+			 0);
+	assert_true(output_color(options.out, "red") && output_color(options.out, NULL));
+	assert_false(output_color(options.out, "no such"));
+	output_write(options.out, "plain", 5);
+	output_close(options.out, NULL);
+	unsetenv("NO_COLOR");
+	n = read(terminal, text, sizeof(text) - 1);
+	assert_int_equal(n, 5);
 	close(terminal);
-	expect_prints("print('\\27') clear_screen()", "\\x1b\n");
 }
 
 static void json_output(void **state)
