@@ -10,6 +10,7 @@
 
 #define HOLE_MAX (1ull << 30)	    /* a longer one could not be told from a step back */
 #define ACK_AFTER (PCAP_WINDOW / 4) /* unacknowledged bytes */
+#define PORT_CLIENTS 32768	    /* ip_local_port_range */
 #define COMMENT_NAME 1024	    /* bytes of a path in a comment */
 #define COMMENT_ROOM 8192	    /* more than any comment has, with all of it escaped */
 
@@ -256,29 +257,56 @@ static const char *describe_message(struct pcap *p, const struct stream_message 
 	return finish_comment(p);
 }
 
-/* Who connected: the end with the higher port, else who speaks first. */
+/* Who connected: who alone has one of the ports that Linux gives to clients, else who speaks first.
+ */
 static enum ts_dir client_of(const struct pcap_ends *real, enum ts_dir first)
 {
-	if (!real || real->by[TS_OUT].port == real->by[TS_IN].port)
+	bool process = real && real->by[TS_OUT].port >= PORT_CLIENTS;
+	bool peer = real && real->by[TS_IN].port >= PORT_CLIENTS;
+
+	if (process == peer)
 		return first;
-	return real->by[TS_OUT].port > real->by[TS_IN].port ? TS_OUT : TS_IN;
+	return process ? TS_OUT : TS_IN;
+}
+
+/* Whether a connection begins as HTTP/2 does: the client's preface, or the server's SETTINGS. */
+static bool is_http2(const struct stream_message *m)
+{
+	static const char preface[] = "PRI * HTTP/2.0\r\n";
+	static const unsigned char settings[6] = {4}; /* type, flags, stream 0 */
+
+	if (m->size >= sizeof(preface) - 1 && !memcmp(m->data, preface, sizeof(preface) - 1))
+		return true;
+	return m->size >= 9 && !m->data[0] && !m->data[1] && m->data[2] % 6 == 0 &&
+	       !memcmp(m->data + 3, settings, sizeof(settings));
+}
+
+/*
+ * The port at which a dissector will understand what is there; for HTTP/2, Wireshark looks at those
+ * of HTTP only.
+ */
+static uint16_t shown_port(uint16_t port, const struct stream_message *m)
+{
+	uint16_t plain = pcap_plain_port(port);
+
+	return plain == port && is_http2(m) ? 80 : plain;
 }
 
 /* Real ends are taken unless another connection that is open has them. */
-static void choose_ends(struct pcap *p, struct conn *c, const struct pcap_ends *real, uint64_t id,
-			enum ts_dir client)
+static void choose_ends(struct pcap *p, struct conn *c, const struct pcap_ends *real,
+			const struct stream_message *m, enum ts_dir client)
 {
 	uint16_t port;
 
 	if (real) {
 		c->ends = *real;
-		port = pcap_plain_port(real->by[!client].port);
+		port = shown_port(real->by[!client].port, m);
 		c->ends.by[!client].port = port;
 		pcap_ends_name(&c->ends, c->name);
 		c->named = !ts_map_get(&p->names, c->name[0], c->name[1]);
 	}
 	if (!c->named)
-		pcap_ends_make(&c->ends, id, client);
+		pcap_ends_make(&c->ends, m->conn->id, client);
 	if (real && !c->named)
 		c->ends.by[!client].port = port;
 }
@@ -305,7 +333,7 @@ static struct conn *conn_open(struct pcap *p, const struct stream_message *m)
 
 	if (!c)
 		return NULL;
-	choose_ends(p, c, real, id, client);
+	choose_ends(p, c, real, m, client);
 	/* Not those of an earlier connection with the same ends. */
 	c->sides[TS_OUT].first = (uint32_t)id * 2654435761u;
 	c->sides[TS_IN].first = c->sides[TS_OUT].first ^ 0x5bd1e995u;

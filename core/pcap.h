@@ -7,7 +7,7 @@
  * - Where they are not known, or two connections that are open have the same (both ends are
  *   watched), the process is 192.0.2.n and its peer 198.51.100.n (RFC 5737: nobody's addresses).
  * - A server's port at which TLS is expected is shown as that of the same protocol without it (443
- *   as 80): a dissector for TLS would not understand what is there.
+ *   as 80): a dissector for TLS would not understand what is there. HTTP/2 is at port 80.
  */
 #ifndef TLSSCOPE_PCAP_H
 #define TLSSCOPE_PCAP_H

@@ -138,10 +138,19 @@ return function(core)
 		return copy
 	end
 
+	-- Most need no second look: the encoder marks what it cannot show.
+	local function encode(t)
+		local line = json.encode(t)
+		if line:find("\\ufffd", 1, true) or line:find("<tlsscope.", 1, true) then
+			line = json.encode(whole(t))
+		end
+		return line
+	end
+
 	-- Text that the script prints.
 	function M.put(text)
 		if core.format == "json" then
-			core.write(json.encode(whole {type = "print", text = (text:gsub("\n$", ""))}) .. "\n")
+			core.write(encode {type = "print", text = (text:gsub("\n$", ""))} .. "\n")
 		else
 			core.write(text)
 		end
@@ -195,13 +204,19 @@ return function(core)
 			core.fail(nil, ("emit needs a table or an event, not a %s"):format(type(t)))
 		end
 		kind = rawget(t, "type") or kind or meta and meta.event or "emit"
-		t = whole(t)
 		if core.format == "json" then
-			t.type = kind
-			core.write(json.encode(t) .. "\n")
+			if not rawget(t, "type") then
+				local copy = {type = kind}
+				for key, value in next, t do
+					copy[key] = value
+				end
+				t = copy
+			end
+			core.write(encode(t) .. "\n")
 			return
 		end
 		local names, values = {}, {}
+		t = whole(t)
 		for key, value in next, t do
 			if key ~= "type" then
 				names[#names + 1] = tostring(key)

@@ -72,6 +72,8 @@ def pcap_http(lab):
         no_complaint(lab, path)
         uris = [u for row in fields(lab, path, first, first) for u in row[0].split(",")]
         check(any(u.startswith("/page") for u in uris), f"{option}: requests of {uris}")
+        servers = fields(lab, path, "tcp.flags.syn == 1 && ip.src == 127.0.0.1", "tcp.dstport")
+        check([str(port) if option == "--http1.1" else "80"] in servers, f"{option}: the server's address is not in {servers}")
         said = recorded(lab, record)
         check(any(PAGE in side for conn in said for side in conn) or option == "--http2",
               "the page is not in the recording")

@@ -317,6 +317,33 @@ static void real_ends(void **state)
 	       "counts 1000 2=1000 3=1000 4=5 5=0\n");
 }
 
+/* HTTP/2 is where a dissector finds it, whoever begins; ports that tell nothing. */
+static void http2_ends(void **state)
+{
+	static const char settings[] = "\0\0\6\4\0\0\0\0\0\0\3\0\0\0\200";
+	struct pcap_reader r = {0};
+	struct fixture f;
+
+	(void)state;
+	open_file(&f, 0);
+	start(f.pcap);
+	set_ends(&f.conns[1], AF_INET, "10.0.0.1", 40000, "10.0.0.2", 50000);
+	set_ends(&f.conns[2], AF_INET, "10.0.0.3", 9000, "10.0.0.4", 50000);
+	set_ends(&f.conns[3], AF_INET, "10.0.0.5", 9000, "10.0.0.6", 9001);
+	say(&f, (struct message){.conn = 1, .dir = TS_OUT, .data = "PRI * HTTP/2.0\r\n\r\n"});
+	say(&f, (struct message){.conn = 2, .dir = TS_OUT, .data = settings, .size = 15});
+	say(&f, (struct message){.conn = 3, .dir = TS_IN, .data = "PRI * HTTP/1.0\r\n\r\n"});
+	assert_int_equal(pcap_close(f.pcap, NULL), 0);
+	read_pcap(&r, f.path);
+	ts_buf_add(&r.text, "", 1);
+	assert_non_null(strstr((char *)r.text.data, " 10.0.0.1:40000 > 10.0.0.2:80 S "));
+	assert_non_null(strstr((char *)r.text.data, "in truth 10.0.0.1:40000 to 10.0.0.2:50000"));
+	assert_non_null(strstr((char *)r.text.data, " 10.0.0.4:50000 > 10.0.0.3:80 S "));
+	assert_non_null(strstr((char *)r.text.data, " 10.0.0.6:9001 > 10.0.0.5:9000 S "));
+	free_reader(&r);
+	close_files(&f);
+}
+
 /* A Unix socket; "any"; and an end that was not seen. */
 static void unusual_ends(void **state)
 {
@@ -496,6 +523,7 @@ int main(void)
 		cmocka_unit_test(wide_holes),
 		cmocka_unit_test(large_messages),
 		cmocka_unit_test(real_ends),
+		cmocka_unit_test(http2_ends),
 		cmocka_unit_test(unusual_ends),
 		cmocka_unit_test(names_are_harmless),
 		cmocka_unit_test(rotation),
