@@ -10,7 +10,7 @@ CC := gcc
 endif
 CLANG ?= clang
 LUA ?= lua5.4
-PKGS := libbpf libelf $(LUA) capstone nettle
+PKGS := libbpf libelf $(LUA) capstone nettle readline
 
 # CFLAGS and LDFLAGS are the user's; everything that the code needs is added here.
 CFLAGS ?= -O2 -g

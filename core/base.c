@@ -27,6 +27,23 @@ void ts_set_level(enum ts_level level)
 	message_level = level;
 }
 
+static struct {
+	void (*call)(void *ctx);
+	void *ctx;
+} before_message;
+
+void ts_set_before_message(void (*call)(void *ctx), void *ctx)
+{
+	before_message.call = call;
+	before_message.ctx = ctx;
+}
+
+void ts_before_message(void)
+{
+	if (before_message.call)
+		before_message.call(before_message.ctx);
+}
+
 enum ts_level ts_get_level(void)
 {
 	return message_level;
@@ -88,6 +105,7 @@ static void say(const char *what, const char *format, va_list ap)
 
 	vsnprintf(text, sizeof(text), format, ap);
 	ts_clean(clean, sizeof(clean), text);
+	ts_before_message();
 	fprintf(stderr, "tlsscope: %s%s%s\n", what ? what : "", what ? ": " : "", clean);
 }
 

@@ -38,6 +38,13 @@ void ts_verbose(const char *what, const char *format, ...)
 void ts_error(const char *format, ...) TS_PRINTF(1, 2); /* always */
 
 /*
+ * Something to do before anything is written to stderr, which may be a terminal on which a line is
+ * being edited. Whoever writes there past the functions above calls ts_before_message.
+ */
+void ts_set_before_message(void (*call)(void *ctx), void *ctx);
+void ts_before_message(void);
+
+/*
  * Copies text into out (size > 0, always terminated), bytes below 0x20, 0x7f and invalid UTF-8 as
  * \n, \t, \r or \xNN. Returns out.
  */

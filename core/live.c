@@ -29,6 +29,12 @@ static size_t count_enters(const struct resolve_plan *plan)
 	return n;
 }
 
+static void tell_file(const struct targets_file *f)
+{
+	ts_before_message();
+	list_file(stderr, f, ~0ull);
+}
+
 static void on_file(void *ctx, const struct targets_file *f)
 {
 	const char *strings[] = {f->path, f->kind, f->problem ? f->problem : "", NULL};
@@ -38,7 +44,7 @@ static void on_file(void *ctx, const struct targets_file *f)
 	if (f->problem)
 		ts_warn("%s", f->problem);
 	else if (ts_get_level() >= TS_VERBOSE)
-		list_file(stderr, f, ~0ull);
+		tell_file(f);
 	run_send(r, TS_REC_ATTACH, &body, sizeof(body), strings);
 }
 
@@ -70,7 +76,7 @@ static void on_exited(void *ctx, uint32_t pid, uint64_t nsecs)
 	exits[r->exits_count++] = (struct rec_exec){.nsecs = nsecs, .pid = pid};
 }
 
-static const struct targets_ops targets_ops = {on_file, on_exec, on_exited};
+const struct targets_ops live_targets = {on_file, on_exec, on_exited};
 
 static void send_exits(struct run *r)
 {
@@ -98,6 +104,8 @@ static void send_lost(struct run *r)
 	bool any = false;
 	unsigned int i;
 
+	if (!r->tracer)
+		return;
 	tracer_counters(r->tracer, now);
 	for (i = 0; i < TS_CNT_COUNT; i++) {
 		body.counters[i] = now[i] - r->lost[i];
@@ -118,7 +126,7 @@ static void send_tick(struct run *r, uint64_t now, bool behind)
 
 	r->last_tick = now;
 	send_lost(r);
-	if (r->sweep)
+	if (r->sweep && r->tracer)
 		tracer_sweep(r->tracer);
 	r->sweep = false;
 	run_send(r, TS_REC_TICK, &body, sizeof(body), NULL);
@@ -141,7 +149,8 @@ static int open_pids(struct run *r, struct ts_err *err)
 	r->fds = calloc(FD_PIDS + list->count, sizeof(*r->fds));
 	if (!r->fds)
 		return ts_fail(err, ENOMEM, "out of memory");
-	for (i = 0; i < list->count; i++) {
+	/* At a prompt the user says when it is over. */
+	for (i = 0; i < list->count && !r->repl; i++) {
 		if (list->items[i].exclude || list->items[i].follow)
 			continue;
 		fd = (int)syscall(SYS_pidfd_open, (pid_t)list->items[i].number, 0);
@@ -186,6 +195,10 @@ static void wait_events(struct run *r, unsigned int *idle)
 	int timeout = IDLE_SLEEP_MS;
 
 	run_flush_outputs(r);
+	if (!r->tracer) {
+		poll(r->fds, r->fds_count, sleep_ms(r, ARMED_SLEEP_MS));
+		return;
+	}
 	if (++*idle > IDLE_ROUNDS) {
 		tracer_arm(r->tracer, true);
 		/* What came before that wakes nobody. */
@@ -199,20 +212,6 @@ static void wait_events(struct run *r, unsigned int *idle)
 	r->fds[FD_TRACER].fd = *idle > IDLE_ROUNDS ? tracer_fd(r->tracer) : -1;
 	poll(r->fds, r->fds_count, sleep_ms(r, timeout));
 	tracer_arm(r->tracer, false);
-}
-
-static void apply_changes(struct run *r)
-{
-	const struct ts_sub *subs;
-	struct ts_err err;
-	size_t count;
-
-	if (!script_changed(r->script) && !r->regroup)
-		return;
-	r->regroup = false;
-	subs = script_subs(r->script, &count);
-	if (tracer_set_subs(r->tracer, subs, count, &err))
-		run_fail(r, &err);
 }
 
 static void on_usr1(struct run *r)
@@ -231,14 +230,20 @@ static void loop(struct run *r)
 	int n = 0;
 
 	while (!run_ended(r)) {
-		targets_poll(r->targets);
-		n = tracer_poll(r->tracer, POLL_BUDGET);
+		if (r->tracer) {
+			targets_poll(r->targets);
+			n = tracer_poll(r->tracer, POLL_BUDGET);
+		}
 		if (n >= 0 && n < POLL_BUDGET)
 			send_exits(r);
 		if (ts_now() >= next_tick(r))
 			send_tick(r, ts_now(), n == POLL_BUDGET);
 		on_usr1(r);
-		apply_changes(r);
+		live_apply(r);
+		if (r->repl)
+			run_prompt(r);
+		if (n == POLL_BUDGET && r->repl)
+			repl_flush(r->repl);
 		if (n == POLL_BUDGET)
 			continue;
 		if (last)
@@ -247,6 +252,8 @@ static void loop(struct run *r)
 		wait_events(r, &idle);
 		if (r->fds[FD_SIGNALS].revents)
 			signals_clear();
+		if (r->repl)
+			continue;
 		/* One more round for what it said last. */
 		last = child_ended(&r->child, &r->child_status) || pids_ended(r);
 	}
@@ -265,100 +272,9 @@ static void drain(struct run *r)
 	send_lost(r);
 }
 
-static enum tracer_attach attach_mode(const char *name)
-{
-	return !strcmp(name, "multi")	 ? TRACER_MULTI
-	       : !strcmp(name, "perf")	 ? TRACER_PERF
-	       : !strcmp(name, "copies") ? TRACER_COPIES
-					 : TRACER_AUTO;
-}
-
-/* The processes that alone can be wanted, for the probes themselves; *count 0: any can be. */
-static uint32_t *only_pids(const struct ts_filter *f, size_t *count)
-{
-	const struct ts_filter_list *list = &f->keys[TS_KEY_PID];
-	uint32_t *pids = calloc(list->count + 1, sizeof(*pids));
-	size_t i, n = 0;
-
-	for (i = 0; pids && i < list->count; i++) {
-		if (list->items[i].follow) {
-			n = 0;
-			break;
-		}
-		if (!list->items[i].exclude)
-			pids[n++] = (uint32_t)list->items[i].number;
-	}
-	*count = n;
-	return pids;
-}
-
-static int open_tracer(struct run *r, struct ts_err *err)
-{
-	const struct script_config *config = script_config(r->script);
-	struct record_sink sink = {run_record, r};
-	struct tracer_options options = {
-		.ring_bytes = config->buffer,
-		.attach = attach_mode(config->attach),
-		.groups = r->groups,
-	};
-	uint32_t *pids = only_pids(script_target(r->script), &options.pids_count);
-	int ret;
-
-	options.pids = pids;
-	if (!proc_pidns_is_init())
-		ts_warn("this is not the machine's first pid namespace: pids are those of the "
-			"machine, and -p with other numbers finds nothing");
-	ret = tracer_open(&r->tracer, &options, &sink, err);
-	free(pids);
-	return ret;
-}
-
-/* A script that asks for the kernel's TLS itself should know why nothing comes. */
-static void tell_kernel(const struct ts_sub *subs, size_t count)
-{
-	size_t i;
-
-	for (i = 0; i < count; i++)
-		if (!subs[i].removed && lib_kernel_only(subs[i].probes) &&
-		    !resolve_kernel_ready()) {
-			ts_warn("%s", resolve_kernel_missing());
-			return;
-		}
-}
-
-static int attach(struct run *r, struct ts_err *err)
-{
-	const struct ts_sub *subs;
-	size_t count;
-	int ret = groups_open(&r->groups, err);
-
-	if (!ret)
-		ret = open_tracer(r, err);
-	if (ret)
-		return ret;
-	script_changed(r->script);
-	subs = script_subs(r->script, &count);
-	ret = tracer_set_subs(r->tracer, subs, count, err);
-	if (!ret)
-		ret = targets_open(&r->targets, script_target(r->script), r->tracer, &targets_ops,
-				   r, err);
-	if (!ret)
-		ret = targets_scan(r->targets, err);
-	if (ret)
-		return ret;
-	if (r->o->command)
-		targets_prepare(r->targets, r->o->command);
-	tell_kernel(subs, count);
-	ts_verbose("tracer", "attached by %s", tracer_attach_name(r->tracer));
-	if (!targets_attached(r->targets))
-		ts_warn("no TLS library is in use or installed where it is looked for; waiting for "
-			"a program that brings one (-v tells more)");
-	return 0;
-}
-
 static int start(struct run *r, struct ts_err *err)
 {
-	int ret = attach(r, err);
+	int ret = r->repl ? 0 : live_attach(r, err);
 
 	if (!ret)
 		ret = open_pids(r, err);
@@ -366,8 +282,15 @@ static int start(struct run *r, struct ts_err *err)
 		return ret;
 	r->fds[FD_SIGNALS] = (struct pollfd){.fd = r->signals, .events = POLLIN};
 	r->fds[FD_TRACER] = (struct pollfd){.fd = -1, .events = POLLIN};
-	r->fds[FD_WATCH] = (struct pollfd){.fd = targets_fd(r->targets), .events = POLLIN};
-	run_send_start(r);
+	r->fds[FD_WATCH] = (struct pollfd){.fd = -1, .events = POLLIN};
+	r->fds[FD_INPUT] = (struct pollfd){.fd = -1, .events = POLLIN};
+	if (!r->started)
+		run_send_start(r);
+	if (r->repl) {
+		script_prompt_settled(r->script, live_apply(r) ? NULL : "refused");
+		return 0;
+	}
+	r->fds[FD_WATCH].fd = targets_fd(r->targets);
 	return child_release(&r->child, err);
 }
 

@@ -36,6 +36,7 @@ static void put_output(void *to, const void *data, size_t len)
 
 static void put_file(void *to, const void *data, size_t len)
 {
+	ts_before_message();
 	fwrite(data, 1, len, to);
 }
 

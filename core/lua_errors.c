@@ -79,6 +79,21 @@ void host_keep_source(lua_State *L, const char *chunk, const char *text, size_t 
 	lua_pop(L, 1);
 }
 
+void host_forget_source(lua_State *L, const char *chunk)
+{
+	lua_getfield(L, LUA_REGISTRYINDEX, SOURCES);
+	lua_pushnil(L);
+	lua_setfield(L, -2, chunk);
+	lua_pop(L, 1);
+}
+
+void host_push_source(lua_State *L, const char *chunk)
+{
+	lua_getfield(L, LUA_REGISTRYINDEX, SOURCES);
+	lua_getfield(L, -1, chunk);
+	lua_remove(L, -2);
+}
+
 /* Makes a table of the message on the top. */
 static void new_error(lua_State *L)
 {
@@ -250,9 +265,7 @@ static const char *find_place(lua_State *L, lua_Debug *ar, const char *word, con
 	const char *line, *at = NULL;
 	size_t len;
 
-	lua_getfield(L, LUA_REGISTRYINDEX, SOURCES);
-	lua_getfield(L, -1, ar->source);
-	lua_remove(L, -2);
+	host_push_source(L, ar->source);
 	*text = lua_tolstring(L, -1, &len);
 	if (!*text)
 		return NULL;

@@ -15,6 +15,7 @@
 
 #include "libs.h"
 #include "script.h"
+#include "script_prompt.h"
 
 /*
  * The main stack of the state, from its bottom. An event is one of a ring of userdata: one that a
@@ -42,12 +43,22 @@ struct host_handler {
  * References.
  */
 struct host_callbacks {
-	int fire, tick, failed, started, lists, timers;
+	int fire, tick, failed, started, lists, timers, repl;
 };
 
 struct host_procs {
 	struct ts_map by_pid; /* struct host_proc */
 	struct host_proc *oldest, *newest;
+};
+
+/* The last event that a handler got, for the prompt: the message, until it becomes a table. */
+struct host_last {
+	bool wanted, valid; /* valid: the message and what it points to are */
+	struct stream_message message;
+	struct ts_buf bytes; /* the message's head, then its data */
+	size_t size;
+	const struct host_handler *handler;
+	int copy; /* a reference */
 };
 
 /* Where an event's field name may lie: see lua_event.c. */
@@ -94,6 +105,15 @@ struct script {
 		char text[16];
 	} time; /* the last second shown */
 
+	/* The prompt, where there is one. */
+	bool cut;   /* a call was interrupted */
+	char *main; /* the name of the main chunk; NULL: no script was loaded */
+	int prompt; /* what lua/repl.lua returned: a reference */
+	script_command_fn command;
+	void *command_ctx;
+	struct host_last last;
+	struct ts_buf scratch; /* of a primitive that is running */
+
 	volatile sig_atomic_t running, interrupted;
 };
 
@@ -106,6 +126,10 @@ int host_read_file(const char *path, struct ts_buf *out, bool checked, struct ts
 int host_load_buffer(lua_State *L, const char *chunk, struct ts_buf *text);
 /* Pushes nil where there is no such file. */
 int host_load_embedded(lua_State *L, const char *path);
+
+/* Reads a script or recipe by its name. */
+int host_read_script(struct ts_buf *text, enum script_kind kind, const char *what,
+		     struct ts_err *err);
 
 /* lua_run.c: what script.h says of messages, records and interrupts */
 /* lua_pcall(nargs, nresults) with traceback, and interrupts told from others. */
@@ -134,10 +158,18 @@ int host_raise_exit(lua_State *L);
 /* Keeps a source for carets. */
 void host_keep_source(lua_State *L, const char *chunk, const char *text, size_t len);
 
+void host_forget_source(lua_State *L, const char *chunk);
+void host_push_source(lua_State *L, const char *chunk); /* or nil */
+
 /* lua_core.c: pushes the table of primitives. */
 void host_push_core(lua_State *L);
 /* lua_subs.c: adds the primitives for handlers and filters to the table on the top. */
 void host_add_subs(lua_State *L);
+
+/* lua_facts.c: adds what the prompt can tell to the table on the top. */
+void host_add_facts(lua_State *L);
+void host_keep_last(struct script *s, const struct stream_message *m);
+void host_settle_last(struct script *s); /* while what it points to is there; no Lua runs */
 
 /* lua_event.c */
 void host_open_events(lua_State *L); /* pushes HOST_EVENTS userdata */

@@ -45,6 +45,7 @@ int host_call(struct script *s, int nargs, int nresults)
 	if (s->interrupted) {
 		lua_sethook(s->L, NULL, 0, 0);
 		s->interrupted = 0;
+		s->cut = true;
 	}
 	return err;
 }
@@ -177,6 +178,7 @@ static void run_handler(struct script *s, struct host_handler *h, const struct s
 		h->events++;
 		h->bytes += m->len;
 		run_function(s, h, h->fn, 0);
+		host_keep_last(s, m);
 	}
 	s->message = NULL;
 }
@@ -477,6 +479,8 @@ void script_closed(struct script *s, struct stream_conn *c, uint64_t nsecs)
 	struct closed closed = {c, nsecs};
 
 	host_clock(s, nsecs);
+	if (s->last.valid && s->last.message.conn == c)
+		host_settle_last(s);
 	fire(s, fire_close, &closed);
 	/* Allocates nothing, so it needs no protection: Lua must not keep a pointer to it. */
 	host_conn_closed(s->L, c);

@@ -46,6 +46,7 @@ static const struct option long_options[] = {
 	{"pcap", required_argument, NULL, OPT_PCAP},
 	{"write", required_argument, NULL, 'w'},
 	{"replay", required_argument, NULL, 'r'},
+	{"interactive", no_argument, NULL, 'i'},
 	{"include", required_argument, NULL, 'I'},
 	{"check", no_argument, NULL, OPT_CHECK},
 	{"dry-run", no_argument, NULL, OPT_DRY_RUN},
@@ -67,6 +68,7 @@ void options_print_help(void)
 	      "       tlsscope [options] --pcap FILE         capture everything for Wireshark\n"
 	      "       tlsscope doctor [options] [PID...]     what can be captured, what not, and "
 	      "why\n"
+	      "       tlsscope [options]                     a prompt to explore at\n"
 	      "\n"
 	      "Who is traced (repeatable: or; together: and; without any: everybody)\n"
 	      "  -p, --pid PID         this process\n"
@@ -96,6 +98,7 @@ void options_print_help(void)
 	      "      --check           load the script, attach nothing\n"
 	      "      --dry-run         say what would be attached\n"
 	      "The script\n"
+	      "  -i, --interactive     the prompt after the script\n"
 	      "  -I, --include DIR     look for Lua modules there first\n"
 	      "      --strict          end at the first error of a handler\n"
 	      "      --unsafe          allow os.execute, io.popen, writing files, C modules\n"
@@ -239,6 +242,9 @@ static int set_option(struct options *o, int code, char *const *argv, struct ts_
 		return set_format(o, optarg, err);
 	case 'I':
 		return add_include(o, optarg, err);
+	case 'i':
+		o->interactive = true;
+		return 0;
 	case 'l':
 		o->mode = OPTIONS_LIST;
 		return 0;
@@ -276,14 +282,14 @@ static int set_option(struct options *o, int code, char *const *argv, struct ts_
 	return bad_option(code, argv, err);
 }
 
-static int check_combination(const struct options *o, struct ts_err *err)
+static int check_combination(struct options *o, struct ts_err *err)
 {
 	bool runs =
 		o->mode == OPTIONS_RUN || o->mode == OPTIONS_CHECK || o->mode == OPTIONS_DRY_RUN;
 
 	if (!runs)
 		return o->argc ? ts_fail(err, EINVAL, "what is '%s' for?", o->argv[0]) : 0;
-	if (!o->script && !o->code)
+	if (!o->script && !o->code && (o->mode != OPTIONS_RUN || o->replay))
 		return ts_fail(err, EINVAL,
 			       "name a script, a recipe (-L lists them) or -e CODE; -h tells more");
 	if (!o->pcap && o->mode == OPTIONS_RUN && o->script && !strcmp(o->script, PCAP_RECIPE))
@@ -293,6 +299,13 @@ static int check_combination(const struct options *o, struct ts_err *err)
 	if (o->pcap && ((o->output && !strcmp(o->pcap, o->output)) ||
 			(o->record && !strcmp(o->pcap, o->record))))
 		return ts_fail(err, EINVAL, "--pcap %s: a file of its own is needed", o->pcap);
+	if (!o->script && !o->code)
+		o->interactive = true;
+	if (o->interactive && o->mode != OPTIONS_RUN)
+		return ts_fail(err, EINVAL, "-i does not go with --check and --dry-run");
+	if (o->interactive && o->script && !strcmp(o->script, "-"))
+		return ts_fail(err, EINVAL,
+			       "-i needs the standard input: put the script in a file");
 	if (o->replay && (o->command || o->record))
 		return ts_fail(err, EINVAL, "-r does not go with -%c", o->command ? 'c' : 'w');
 	return 0;
@@ -304,7 +317,7 @@ static int parse_options(struct options *o, int argc, char *const *argv, struct 
 	int code, ret;
 
 	/* "+": what follows the script's name is the script's. */
-	while ((code = getopt_long(argc, argv, "+:p:c:e:f:o:w:r:I:lLqvVh", long_options, NULL)) !=
+	while ((code = getopt_long(argc, argv, "+:p:c:e:f:o:w:r:I:ilLqvVh", long_options, NULL)) !=
 	       -1) {
 		ret = set_option(o, code, argv, err);
 		if (ret)

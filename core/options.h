@@ -35,7 +35,8 @@ struct options {
 	bool unsafe, strict;
 	bool time_given;
 	enum script_time time;
-	int argc; /* the script's arguments */
+	bool interactive; /* -i, or no script */
+	int argc;	  /* the script's arguments */
 	char *const *argv;
 };
 

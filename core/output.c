@@ -56,6 +56,12 @@ enum output_format output_format(const struct output *o)
 	return o->format;
 }
 
+void output_set_gate(struct output *o, size_t (*gate)(void *ctx, const char *data, size_t len),
+		     void *ctx)
+{
+	output_file_set_gate(o->file, gate, ctx);
+}
+
 bool output_is_terminal(const struct output *o)
 {
 	return o->terminal;

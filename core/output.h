@@ -27,6 +27,11 @@ void output_redraw(struct output *o);
 /* On a terminal, unless NO_COLOR is set: what follows is of this colour; NULL: of none. False:
  * there is no such colour. */
 bool output_color(struct output *o, const char *name);
+/*
+ * Asks, before bytes are written, how many of them shall be; the others are dropped. NULL: all.
+ */
+void output_set_gate(struct output *o, size_t (*gate)(void *ctx, const char *data, size_t len),
+		     void *ctx);
 int output_failed(const struct output *o); /* 0, or the errno value of the first failure */
 
 /*

@@ -19,6 +19,8 @@ struct output_file {
 	int fd, failed;
 	const char *doing; /* when it failed */
 	uint64_t size;	   /* of the file, with what is in the buffer */
+	size_t (*gate)(void *ctx, const char *data, size_t len);
+	void *gate_ctx;
 	size_t used;
 	char buffer[BUFFER_SIZE];
 };
@@ -113,6 +115,13 @@ int output_file_close(struct output_file *f, struct ts_err *err)
 	return -failed;
 }
 
+void output_file_set_gate(struct output_file *f,
+			  size_t (*gate)(void *ctx, const char *data, size_t len), void *ctx)
+{
+	f->gate = gate;
+	f->gate_ctx = ctx;
+}
+
 bool output_file_is_terminal(const struct output_file *f)
 {
 	return isatty(f->fd);
@@ -143,6 +152,8 @@ static void write_all(struct output_file *f, const char *data, size_t len)
 {
 	size_t done;
 
+	if (f->gate && len)
+		len = f->gate(f->gate_ctx, data, len);
 	while (len && !f->failed) {
 		f->failed = write_some(f, data, len, &done);
 		data += done;

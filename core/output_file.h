@@ -26,6 +26,9 @@ void output_file_write(struct output_file *f, const void *data, size_t len);
 void output_file_flush(struct output_file *f);
 uint64_t output_file_room(const struct output_file *f); /* bytes until the next one is due */
 void output_file_next(struct output_file *f);		/* nothing, where nothing is in this one */
+/* Asks, before bytes are written, how many of them shall be; the others are dropped. */
+void output_file_set_gate(struct output_file *f,
+			  size_t (*gate)(void *ctx, const char *data, size_t len), void *ctx);
 bool output_file_is_terminal(const struct output_file *f);
 int output_file_failed(
 	const struct output_file *f); /* 0, or the errno value of the first failure */

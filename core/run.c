@@ -231,8 +231,8 @@ bool run_ended(const struct run *r)
 {
 	int status;
 
-	return signals_stop() || r->failed || script_exited(r->script, &status) ||
-	       run_unwritable(r);
+	return signals_stop() || r->failed || (r->repl && repl_ended(r->repl)) ||
+	       script_exited(r->script, &status) || run_unwritable(r);
 }
 
 static void tell_losses(const struct run *r)
@@ -291,30 +291,16 @@ static void finish(struct run *r)
 	tell_child(r);
 }
 
-static bool is_recipe(const char *name)
-{
-	const struct script_recipe *recipe;
-
-	for (recipe = script_recipes(); recipe->name; recipe++)
-		if (!strcmp(recipe->name, name))
-			return true;
-	return false;
-}
-
 /* A file's name, a recipe's, or standard input. */
 static int load(struct run *r, struct ts_err *err)
 {
 	const struct options *o = r->o;
-	enum script_kind kind = SCRIPT_RECIPE;
-	const char *dot;
 
+	if (!o->code && !o->script)
+		return 0;
 	if (o->code)
 		return script_load(r->script, SCRIPT_CODE, o->code, o->argc, o->argv, err);
-	dot = strrchr(o->script, '.');
-	if (!strcmp(o->script, "-") || strchr(o->script, '/') || (dot && !strcmp(dot, ".lua")) ||
-	    (!is_recipe(o->script) && !access(o->script, F_OK)))
-		kind = SCRIPT_FILE;
-	return script_load(r->script, kind, o->script, o->argc, o->argv, err);
+	return script_load(r->script, script_kind_of(o->script), o->script, o->argc, o->argv, err);
 }
 
 static int open_script(struct run *r, struct ts_err *err)
@@ -348,8 +334,8 @@ static int check_idle(struct run *r, struct ts_err *err)
 {
 	int status;
 
-	if (r->o->mode != OPTIONS_RUN || r->o->replay || script_exited(r->script, &status) ||
-	    !script_idle(r->script))
+	if (r->o->mode != OPTIONS_RUN || r->o->replay || r->o->interactive ||
+	    script_exited(r->script, &status) || !script_idle(r->script))
 		return 0;
 	return ts_fail(err, EINVAL,
 		       "%s has no handler and no timer: nothing to do (try on.tls_data(...))",
@@ -375,6 +361,9 @@ static int open_run(struct run *r, struct ts_err *err)
 	}
 	err->text[0] = 0;
 	ret = open_script(r, err);
+	/* What is wrong in a script was told: there is still the prompt. */
+	if (ret == -EINVAL && o->interactive && !err->text[0])
+		ret = 0;
 	if (!ret)
 		ret = check_idle(r, err);
 	if (ret)
@@ -382,6 +371,8 @@ static int open_run(struct run *r, struct ts_err *err)
 	ret = stream_open(&r->stream, &stream_ops, r);
 	if (ret)
 		return ts_fail(err, -ret, "out of memory");
+	if (o->interactive && run_open_prompt(r, err))
+		return -EINVAL;
 	return o->mode == OPTIONS_RUN ? run_open_captures(r, err) : 0;
 }
 
@@ -389,6 +380,7 @@ static void close_run(struct run *r)
 {
 	size_t i;
 
+	repl_close(r->repl);
 	child_stop(&r->child);
 	targets_close(r->targets);
 	tracer_close(r->tracer);
@@ -440,11 +432,14 @@ int run_script(const struct options *o)
 			dry_run(&r);
 		else if (o->mode == OPTIONS_RUN)
 			o->replay ? replay_run(&r) : live_run(&r);
+		if (o->replay && r.repl)
+			live_run(&r);
 	}
 	if (o->mode == OPTIONS_RUN && r.stream)
 		finish(&r);
 	if (r.script)
 		script_exited(r.script, &status);
+	r.failed |= r.repl && repl_failed(r.repl);
 	close_run(&r);
 	return r.failed ? 1 : status;
 }

@@ -42,7 +42,10 @@ void run_flush_outputs(struct run *r)
 {
 	struct ts_err err;
 
-	output_flush(r->out);
+	if (r->repl)
+		repl_flush(r->repl);
+	else
+		output_flush(r->out);
 	if (r->pcap)
 		pcap_flush(r->pcap);
 	if (r->writer && record_flush(r->writer, &err))

@@ -10,6 +10,7 @@
 
 #include "child.h"
 #include "pcap.h"
+#include "repl.h"
 #include "run.h"
 #include "script.h"
 #include "targets.h"
@@ -30,22 +31,28 @@ struct run {
 	struct ts_map told;	 /* processes that a record told of, by pid */
 	struct ts_map processes; /* replay: their last TS_REC_PROCESS, by pid */
 	struct rec_exec *exits;	 /* that wait until the ring's older records were handed over */
+	struct repl *repl;	/* NULL: no prompt */
+	int child_status;	/* as waitpid gives it; -1: no command, or it has not ended */
+	struct ts_map told;	/* processes that a record told of, by pid */
+	struct ts_map cgroups;	/* replay: what the records say of their /proc/PID/cgroup */
+	struct rec_exec *exits; /* that wait until the ring's older records were handed over */
 	size_t exits_count;
 	bool regroup;		     /* there are new cgroups, which filters may name */
 	bool sweep;		     /* processes ended since their calls were last looked for */
 	uint64_t lost[TS_CNT_COUNT]; /* the counters as they were told */
 	uint64_t last_tick, last_nsecs;
-	struct pollfd *fds; /* signals, tracer, watch, then one for each process of -p */
+	struct pollfd *fds; /* signals, tracer, watch, prompt, then one for each process of -p */
 	size_t fds_count;
 	int signals;	      /* readable after a signal */
 	bool wants_processes; /* the script asks for e.proc */
 	bool started;	      /* TS_REC_START was handed on */
 	bool stopped;	      /* TS_REC_STOP was handed on */
+	bool refused;	      /* at the prompt: probes cannot be had */
 	bool failed;	      /* something went wrong that makes the exit status 1 */
 };
 
 /* Places in run.fds. */
-enum { FD_SIGNALS, FD_TRACER, FD_WATCH, FD_PIDS };
+enum { FD_SIGNALS, FD_TRACER, FD_WATCH, FD_INPUT, FD_PIDS };
 
 /* The sink of everything that sends records. */
 int run_record(void *ctx, const struct ts_record *rec);
@@ -75,6 +82,17 @@ void run_drop_recording(struct run *r, const struct ts_err *err); /* it cannot b
 /* Connections that are open have no end in it: before the stream forgets them. */
 void run_close_capture(struct run *r);
 void run_close_outputs(struct run *r);
+/* run_prompt.c: with a script that is loaded, or none; and in the event loop */
+int run_open_prompt(struct run *r, struct ts_err *err);
+void run_prompt(struct run *r);
+
+/*
+ * Keeps the probes in step with what the script wants; at a prompt they come with the first handler
+ * that needs them. False: they cannot be had, which was told.
+ */
+bool live_apply(struct run *r);
+int live_attach(struct run *r, struct ts_err *err);
+extern const struct targets_ops live_targets; /* what targets tell of; their ctx is the run */
 
 /* From the first probe to the last record; TS_REC_STOP is not among them. */
 void live_run(struct run *r);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "embed.h"
 #include "lua_host.h"
@@ -66,6 +67,7 @@ static int open_prelude(lua_State *L)
 	s->callbacks.started = callback(L, "started");
 	s->callbacks.lists = callback(L, "lists");
 	s->callbacks.timers = callback(L, "timers");
+	s->callbacks.repl = callback(L, "repl");
 	return 0;
 }
 
@@ -118,6 +120,7 @@ int script_open(struct script **out, const struct script_options *options, struc
 	s->capture = HOST_CAPTURE;
 	s->next_tick = UINT64_MAX;
 	s->event_slot = HOST_TOP;
+	s->last.copy = LUA_NOREF;
 	if (options->narrow && ts_filter_intersect(&s->target, options->narrow))
 		ret = ts_fail(err, ENOMEM, "no memory for a script");
 	if (!ret)
@@ -145,6 +148,9 @@ void script_close(struct script *s)
 	ts_filter_free(&s->target);
 	ts_filter_free(&s->given);
 	host_procs_free(s);
+	ts_buf_free(&s->last.bytes);
+	ts_buf_free(&s->scratch);
+	free(s->main);
 	free(s);
 }
 
@@ -209,28 +215,40 @@ static int read_recipe(const char *name, struct ts_buf *text, struct ts_err *err
 		       name);
 }
 
-static int read_main(struct main_chunk *m, enum script_kind kind, const char *what,
+enum script_kind script_kind_of(const char *name)
+{
+	const struct script_recipe *recipe = script_recipes();
+	const char *dot = strrchr(name, '.');
+
+	while (recipe->name && strcmp(recipe->name, name))
+		recipe++;
+	if (!strcmp(name, "-") || strchr(name, '/') || (dot && !strcmp(dot, ".lua")) ||
+	    (!recipe->name && !access(name, F_OK)))
+		return SCRIPT_FILE;
+	return SCRIPT_RECIPE;
+}
+
+int host_read_script(struct ts_buf *text, enum script_kind kind, const char *what,
 		     struct ts_err *err)
 {
 	switch (kind) {
 	case SCRIPT_FILE:
-		return host_read_file(what, &m->text, false, err);
+		return host_read_file(what, text, false, err);
 	case SCRIPT_RECIPE:
-		return read_recipe(what, &m->text, err);
+		return read_recipe(what, text, err);
 	case SCRIPT_CODE:
 		break;
 	}
-	m->name = "-e";
-	return ts_buf_add(&m->text, what, strlen(what)) ? ts_fail(err, ENOMEM, "no memory for -e")
-							: 0;
+	return ts_buf_add(text, what, strlen(what)) ? ts_fail(err, ENOMEM, "no memory for -e") : 0;
 }
 
 int script_load(struct script *s, enum script_kind kind, const char *what, int argc,
 		char *const *argv, struct ts_err *err)
 {
-	struct main_chunk m = {.name = what, .argc = argc, .argv = argv};
+	struct main_chunk m = {
+		.name = kind == SCRIPT_CODE ? "-e" : what, .argc = argc, .argv = argv};
 	struct ts_buf chunk = {0};
-	int ret = read_main(&m, kind, what, err);
+	int ret = host_read_script(&m.text, kind, what, err);
 
 	if (ret)
 		return ret;
@@ -259,7 +277,8 @@ int script_load(struct script *s, enum script_kind kind, const char *what, int a
 			host_tell(s->L, -1, "");
 		lua_pop(s->L, 1);
 	}
-	ts_buf_free(&chunk);
+	free(s->main);
+	s->main = (char *)chunk.data;
 	ts_buf_free(&m.text);
 	return ret;
 }
@@ -280,6 +299,27 @@ bool script_idle(struct script *s)
 		wanted += lua_rawlen(L, -1);
 	lua_pop(L, 1);
 	return !wanted;
+}
+
+static bool listens(struct script *s, const char *event)
+{
+	lua_Unsigned n;
+
+	lua_rawgeti(s->L, LUA_REGISTRYINDEX, s->callbacks.lists);
+	lua_getfield(s->L, -1, event);
+	n = lua_rawlen(s->L, -1);
+	lua_pop(s->L, 2);
+	return n;
+}
+
+bool script_wants_probes(struct script *s)
+{
+	size_t i;
+
+	for (i = 0; i < s->subs_count; i++)
+		if (s->handlers[i].used)
+			return true;
+	return listens(s, "exec") || listens(s, "exit");
 }
 
 const struct script_config *script_config(const struct script *s)

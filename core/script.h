@@ -45,6 +45,7 @@ void script_close(struct script *s);
  * with file, line and caret); -ENOENT and others when it cannot be read (in err).
  */
 enum script_kind { SCRIPT_FILE, SCRIPT_CODE, SCRIPT_RECIPE };
+enum script_kind script_kind_of(const char *name); /* a file's, or a recipe's */
 int script_load(struct script *s, enum script_kind kind, const char *what, int argc,
 		char *const *argv, struct ts_err *err);
 
@@ -79,6 +80,8 @@ uint64_t script_errors(const struct script *s); /* handlers' errors so far */
 
 /* Whether it has no handler and no timer: nothing of it would ever run. */
 bool script_idle(struct script *s);
+/* Whether anything of it needs probes, or news of processes. */
+bool script_wants_probes(struct script *s);
 
 /* Async-signal-safe: interrupts Lua code that is running, now. */
 void script_interrupt(struct script *s);

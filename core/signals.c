@@ -10,21 +10,29 @@
 #include "signals.h"
 
 /* Of processor time: on a busy machine a handler is slow without being endless. */
-#define INTERRUPT_AFTER_S 1
+#define INTERRUPT_AFTER_US 1000000
+#define PROMPT_AFTER_US 100000 /* at the prompt somebody waits */
 
 static struct {
-	volatile sig_atomic_t stop, usr1;
+	volatile sig_atomic_t stop, usr1, prompt, interrupt, screen;
 	struct script *volatile script;
 	int pipe[2];
 } state = {.pipe = {-1, -1}};
 
-static const int handled[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGCHLD, SIGPROF, SIGPIPE};
+static const int handled[] = {SIGINT,  SIGTERM, SIGHUP,	  SIGUSR1, SIGCHLD,
+			      SIGPROF, SIGPIPE, SIGWINCH, SIGCONT};
+
+static void interrupt_after(long us)
+{
+	const struct itimerval timer = {
+		.it_value = {.tv_sec = us / 1000000, .tv_usec = us % 1000000}};
+
+	setitimer(ITIMER_PROF, &timer, NULL);
+}
 
 void signals_postpone(void)
 {
-	const struct itimerval timer = {.it_value.tv_sec = INTERRUPT_AFTER_S};
-
-	setitimer(ITIMER_PROF, &timer, NULL);
+	interrupt_after(INTERRUPT_AFTER_US);
 }
 
 static void on_signal(int number)
@@ -36,6 +44,11 @@ static void on_signal(int number)
 			script_interrupt(state.script);
 	} else if (number == SIGUSR1) {
 		state.usr1 = 1;
+	} else if (number == SIGWINCH || number == SIGCONT) {
+		state.screen = 1;
+	} else if (number == SIGINT && state.prompt) {
+		state.interrupt = 1;
+		interrupt_after(PROMPT_AFTER_US);
 	} else if (number != SIGCHLD) {
 		state.stop = 1;
 		signals_postpone();
@@ -72,12 +85,32 @@ bool signals_stop(void)
 	return state.stop;
 }
 
+void signals_set_prompt(bool prompt)
+{
+	state.prompt = prompt;
+}
+
+static bool take(volatile sig_atomic_t *flag)
+{
+	bool came = *flag;
+
+	*flag = 0;
+	return came;
+}
+
 bool signals_take_usr1(void)
 {
-	bool came = state.usr1;
+	return take(&state.usr1);
+}
 
-	state.usr1 = 0;
-	return came;
+bool signals_take_interrupt(void)
+{
+	return take(&state.interrupt);
+}
+
+bool signals_take_screen(void)
+{
+	return take(&state.screen);
 }
 
 void signals_clear(void)

@@ -2,7 +2,7 @@
 /*
  * Signals: the only global state of the program, because a handler can reach nothing else. Ctrl-C
  * asks the run to end; Lua code that keeps running is interrupted after a second; a second Ctrl-C
- * kills.
+ * kills. At a prompt it ends nothing: it interrupts Lua code that does not end by itself at once.
  */
 #ifndef TLSSCOPE_SIGNALS_H
 #define TLSSCOPE_SIGNALS_H
@@ -17,7 +17,10 @@ void signals_set_script(struct script *s); /* whose Lua code is interrupted; NUL
 
 bool signals_stop(void);      /* SIGINT, SIGTERM or SIGHUP came */
 bool signals_take_usr1(void); /* SIGUSR1 came since the last call */
-void signals_clear(void);     /* empties the descriptor */
+void signals_set_prompt(bool prompt);
+bool signals_take_interrupt(void); /* Ctrl-C at the prompt, since the last call */
+bool signals_take_screen(void);	   /* the terminal has another size, or is ours again */
+void signals_clear(void);	   /* empties the descriptor */
 /* What runs now is not what Ctrl-C was meant for: a second more, or no end. */
 void signals_postpone(void);
 void signals_calm(void);

@@ -377,5 +377,19 @@ return function(host)
 		end
 	end
 
+	-- For the prompt: all there are, and to forget one.
+	function library.all()
+		return all
+	end
+
+	function library.forget(self)
+		for i, other in ipairs(all) do
+			if other == self then
+				table.remove(all, i)
+				named[self.name] = nil
+			end
+		end
+	end
+
 	return library
 end

@@ -84,10 +84,17 @@ return function(core)
 		return math.floor(ns)
 	end
 
+	local declared = {}
+
+	-- A global of this name may be made anywhere.
+	function M.declare(name)
+		declared[name] = true
+	end
+
 	-- From now on a global must be made at the top level of a script or module, and be there when it is
 	-- read: a typo is an error.
 	function M.guard_globals()
-		local getinfo, declared = debug.getinfo, {}
+		local getinfo = debug.getinfo
 		local function all_names()
 			local list = {}
 			for name in next, _G do

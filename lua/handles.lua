@@ -11,6 +11,7 @@ return function(core, check)
 	-- A handle: name, fn, what = "plaintext", "event" or "timer", enabled, and counts. Its methods and
 	-- `stats` are all that a script sees.
 	local private = setmetatable({}, {__mode = "k"})
+	local made = 0
 	local methods = {}
 	local METHODS = {"disable", "enable", "detach", "stats"}
 
@@ -88,10 +89,40 @@ return function(core, check)
 
 	local function new(what, name, fn)
 		local h = setmetatable({}, meta)
+		made = made + 1
 		private[h] = {
 			what = what, name = name, fn = fn, enabled = true, events = 0, bytes = 0, errors = 0,
+			number = made,
 		}
 		return h, private[h]
+	end
+
+	-- For the prompt: how many handles were made, and of those that are not detached what is known.
+	function M.made()
+		return made
+	end
+
+	function M.state(h)
+		return private[h]
+	end
+
+	-- The prompt's own, made last, is none of the user's.
+	function M.hide(h)
+		private[h].hidden, private[h].number, made = true, 0, made - 1
+	end
+
+	function M.live()
+		local list = {}
+		for h, state in next, private do
+			if not state.detached and not state.hidden then
+				count(state)
+				list[#list + 1] = h
+			end
+		end
+		table.sort(list, function(a, b)
+			return private[a].number < private[b].number
+		end)
+		return list
 	end
 
 	function M.plaintext(name, probes, filter, opts, fn)
@@ -103,6 +134,7 @@ return function(core, check)
 				core.fail("capture", "capture must be below 4G; \"all\" has no limit")
 			end
 		end
+		state.probes = probes
 		state.id = core.subscribe(h, probes, filter, capture, opts.errors == true, opts.peek == false, fn,
 			opts.where)
 		return h
@@ -132,6 +164,7 @@ return function(core, check)
 	-- A handler failed: told when the count is a power of two. h: nil when it is gone.
 	function M.failed(h, err)
 		local state = h and private[h] or {name = "an event", errors = 0}
+		M.suspect = h
 		state.errors = state.errors + 1
 		core.failed()
 		local n = state.errors
@@ -153,6 +186,7 @@ return function(core, check)
 		if not state.enabled then
 			return
 		end
+		M.suspect = h -- an interrupt goes past what follows
 		local ok, err = true, nil
 		if state.where then
 			local wanted

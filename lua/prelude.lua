@@ -284,8 +284,9 @@ for name, value in pairs(globals) do
 	set_global(name, value)
 end
 local aggregate = require("aggregate")(host)
+local AGGREGATE_OWN = {print_all = true, all = true, forget = true}
 for name, constructor in pairs(aggregate) do
-	if name ~= "print_all" then
+	if not AGGREGATE_OWN[name] then
 		set_global(name, constructor)
 	end
 end
@@ -309,4 +310,11 @@ end
 return {
 	fire = fire, tick = handles.tick, failed = handles.failed, started = handles.started,
 	lists = handles.lists, timers = handles.timers,
+	repl = function(prompt)
+		return part("repl", {
+			host = prompt, check = check, handles = handles, out = out, aggregate = aggregate,
+			event_names = event_names, probes = probes, target = target, config = config,
+			filter_keys = FILTER_KEYS,
+		})
+	end,
 }

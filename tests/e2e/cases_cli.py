@@ -37,7 +37,7 @@ def refused(lab, status, words, *arguments, **options):
 def usage_errors(lab):
     script = lab.write("s.lua", QUIET)
     for words, arguments in (
-            ("script", []),
+            ("script", ["--check"]),
             ("--nosuch", ["--nosuch", script]),
             ("did you mean --strict", ["--strct", script]),
             ("-Z", ["-Z", script]),

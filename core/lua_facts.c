@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: MIT */
+/* What the prompt can tell: the last event, who is traced, the processes and their libraries. */
+#include <errno.h>
+#include <fnmatch.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lua_host.h"
+#include "proc.h"
+
+/* A copy of the message, as the event is over when somebody asks. */
+void host_keep_last(struct script *s, const struct stream_message *m)
+{
+	struct host_last *last = &s->last;
+
+	if (!last->wanted)
+		return;
+	last->valid = false;
+	last->bytes.len = 0;
+	if (ts_buf_add(&last->bytes, m->head, sizeof(*m->head)) ||
+	    ts_buf_add(&last->bytes, m->data, m->size ? s->event_size : 0))
+		return;
+	last->message = *m;
+	last->message.head = (const void *)last->bytes.data;
+	last->message.data = last->bytes.data + sizeof(*m->head);
+	last->size = s->event_size;
+	last->handler = s->handler;
+	last->valid = true;
+	if (last->copy != LUA_NOREF)
+		luaL_unref(s->L, LUA_REGISTRYINDEX, last->copy);
+	last->copy = LUA_NOREF;
+}
+
+/* The event -> a reference to a table of all its fields */
+static int copy_event(lua_State *L)
+{
+	struct script *s = host_of(L);
+
+	lua_getfield(L, 1, "copy");
+	lua_pushvalue(L, 1);
+	lua_call(L, 1, 1);
+	s->last.copy = luaL_ref(L, LUA_REGISTRYINDEX);
+	return 0;
+}
+
+void host_settle_last(struct script *s)
+{
+	struct host_last *last = &s->last;
+	lua_State *L = s->L;
+
+	if (!last->valid)
+		return;
+	last->valid = false;
+	if (++s->event_slot > HOST_TOP)
+		s->event_slot = HOST_FIRST_EVENT;
+	s->event = lua_touserdata(L, (int)s->event_slot);
+	s->message = &last->message;
+	s->handler = last->handler;
+	s->event_size = last->size;
+	lua_pushcfunction(L, copy_event);
+	lua_pushvalue(L, (int)s->event_slot);
+	if (host_call(s, 1, 0))
+		lua_pop(L, 1);
+	s->message = NULL;
+	if (s->event_has_data) {
+		lua_pushnil(L);
+		lua_setiuservalue(L, (int)s->event_slot, 1);
+		s->event_has_data = false;
+	}
+}
+
+/* last() -> all fields of the last event, or nil */
+static int facts_last(lua_State *L)
+{
+	lua_rawgeti(L, LUA_REGISTRYINDEX, host_of(L)->last.copy);
+	return 1;
+}
+
+static void push_triple(lua_State *L, lua_Integer *n, const char *key, const char *value,
+			bool excluded)
+{
+	lua_createtable(L, 3, 0);
+	lua_pushstring(L, key);
+	lua_rawseti(L, -2, 1);
+	lua_pushstring(L, value);
+	lua_rawseti(L, -2, 2);
+	lua_pushboolean(L, excluded);
+	lua_rawseti(L, -2, 3);
+	lua_rawseti(L, -2, ++*n);
+}
+
+/* target(all) -> list of {key, value, excluded}: the command line's; all: target{}'s too */
+static int facts_target(lua_State *L)
+{
+	static const char *const keys[TS_KEY_COUNT] = {
+		[TS_KEY_PID] = "pid", [TS_KEY_COMM] = "comm", [TS_KEY_UID] = "uid"};
+	static const char *const lists[TS_NAMES_COUNT] = {
+		[TS_NAMES_LIB] = "lib", [TS_NAMES_CGROUP] = "cgroup"};
+	struct script *s = host_of(L);
+	const struct ts_filter *f = lua_toboolean(L, 1) ? &s->target : s->o.narrow;
+	const struct ts_filter_item *item;
+	lua_Integer n = 0;
+	char number[32];
+	size_t key, i;
+
+	lua_newtable(L);
+	if (!f)
+		return 1;
+	for (key = 0; key < TS_KEY_COUNT; key++)
+		for (i = 0; i < f->keys[key].count; i++) {
+			item = &f->keys[key].items[i];
+			snprintf(number, sizeof(number), "%llu", (unsigned long long)item->number);
+			if (!item->follow && keys[key])
+				push_triple(L, &n, keys[key], item->text[0] ? item->text : number,
+					    item->exclude);
+		}
+	for (key = 0; key < TS_NAMES_COUNT; key++)
+		for (i = 0; i < f->names[key].count; i++)
+			push_triple(L, &n, lists[key], f->names[key].items[i].text,
+				    f->names[key].items[i].exclude);
+	return 1;
+}
+
+struct process {
+	uint32_t pid;
+	char comm[4 * TS_COMM_LEN + 1], lib[256];
+};
+
+struct search {
+	struct ts_buf *out; /* struct process, one after the other */
+	struct process found;
+	bool with_lib;
+};
+
+static bool is_library(const char *path)
+{
+	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+	size_t row, i;
+
+	for (row = 0; row < lib_rows_count; row++)
+		for (i = 0; i < TS_ARRAY_SIZE(lib_rows[row].names) && lib_rows[row].names[i]; i++)
+			if (!fnmatch(lib_rows[row].names[i], name, 0))
+				return true;
+	return false;
+}
+
+static int look_at_map(void *ctx, const struct proc_map *map)
+{
+	struct search *s = ctx;
+
+	if (!is_library(map->path))
+		return 0;
+	ts_clean(s->found.lib, sizeof(s->found.lib), map->path);
+	return 1;
+}
+
+static int look_at_process(void *ctx, uint32_t pid)
+{
+	struct search *s = ctx;
+	struct proc_info *info;
+
+	s->found.lib[0] = 0;
+	if (s->with_lib && proc_maps(pid, look_at_map, s) != 1)
+		return 0;
+	info = malloc(sizeof(*info));
+	if (!info)
+		return -ENOMEM;
+	if (!proc_read(pid, info)) {
+		s->found.pid = pid;
+		ts_clean(s->found.comm, sizeof(s->found.comm), info->comm);
+		ts_buf_add(s->out, &s->found, sizeof(s->found));
+	}
+	free(info);
+	return 0;
+}
+
+/* processes(with_lib) -> list of {pid=, comm=, lib=}: all, or those with a TLS library */
+static int facts_processes(lua_State *L)
+{
+	struct script *s = host_of(L);
+	struct search search = {.out = &s->scratch, .with_lib = lua_toboolean(L, 1)};
+	const struct process *p;
+	size_t i;
+
+	ts_buf_free(&s->scratch);
+	proc_each(look_at_process, &search);
+	lua_newtable(L);
+	for (i = 0; i < s->scratch.len / sizeof(*p); i++) {
+		p = (const struct process *)(const void *)s->scratch.data + i;
+		lua_createtable(L, 0, 3);
+		lua_pushinteger(L, p->pid);
+		lua_setfield(L, -2, "pid");
+		lua_pushstring(L, p->comm);
+		lua_setfield(L, -2, "comm");
+		lua_pushstring(L, p->lib);
+		lua_setfield(L, -2, "lib");
+		lua_rawseti(L, -2, (lua_Integer)i + 1);
+	}
+	ts_buf_free(&s->scratch);
+	return 1;
+}
+
+/* recipes() -> list of {name, summary} */
+static int facts_recipes(lua_State *L)
+{
+	const struct script_recipe *r = script_recipes();
+	lua_Integer n = 0;
+
+	lua_newtable(L);
+	for (; r->name; r++)
+		push_triple(L, &n, r->name, r->summary, false);
+	return 1;
+}
+
+void host_add_facts(lua_State *L)
+{
+	static const luaL_Reg functions[] = {
+		{"last", facts_last},
+		{"target", facts_target},
+		{"processes", facts_processes},
+		{"recipes", facts_recipes},
+		{NULL, NULL},
+	};
+
+	luaL_setfuncs(L, functions, 0);
+}
