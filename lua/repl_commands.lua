@@ -81,19 +81,29 @@ return function(core, parts, repl)
 		return list
 	end
 
+	-- Where a handler is attached, as the end of a sentence.
+	local function place(state)
+		local list = state.probes and files_of(state.probes) or {}
+		local more = #list - FILES_TOLD
+		if not state.probes then
+			return ""
+		elseif state.name == "tls_hello" then
+			return ", on the wire"
+		elseif #list == 0 then
+			return ", waiting for a program with such a library"
+		end
+		return (" in %d file%s: %s%s"):format(#list, #list > 1 and "s" or "",
+			table.concat(list, ", ", 1, math.min(#list, FILES_TOLD)),
+			more > 0 and (" and %d more (.targets)"):format(more) or "")
+	end
+
 	-- Tells of the handlers made since it was called last. problem: why they are not attached.
 	function M.settled(problem)
 		for _, h in ipairs(handles.live()) do
 			local state = handles.state(h)
 			if state.number > told then
-				local list = state.probes and files_of(state.probes) or {}
-				local more = #list - FILES_TOLD
-				say("%d: %s%s%s%s", state.number, title(h),
-					not state.probes and "" or problem and ", not attached"
-					or #list == 0 and ", waiting for a program with such a library"
-					or (" in %d file%s: "):format(#list, #list > 1 and "s" or ""),
-					not problem and table.concat(list, ", ", 1, math.min(#list, FILES_TOLD)) or "",
-					not problem and more > 0 and (" and %d more (.targets)"):format(more) or "")
+				say("%d: %s%s", state.number, title(h),
+					problem and state.probes and ", not attached" or place(state))
 			end
 		end
 		told = handles.made()
