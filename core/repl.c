@@ -170,13 +170,18 @@ static void interrupt(struct repl *r)
 	r->shown = false;
 }
 
-/* Another size; or another program had the terminal. */
-static void screen_changed(struct repl *r)
+static void continued(struct repl *r)
 {
 	if (!r->installed)
 		return;
 	rl_deprep_terminal();
 	rl_prep_terminal(1);
+	rl_reset_screen_size();
+	r->flood.drawn = r->shown = false;
+}
+
+static void resized(struct repl *r)
+{
 	r->flood.drawn = false;
 	if (r->shown)
 		rl_resize_terminal();
@@ -186,8 +191,10 @@ static void screen_changed(struct repl *r)
 
 static void step_terminal(struct repl *r, bool readable)
 {
-	if (signals_take_screen())
-		screen_changed(r);
+	if (signals_take_continued())
+		continued(r);
+	if (signals_take_resized())
+		resized(r);
 	if (signals_take_interrupt())
 		interrupt(r);
 	if (!r->installed && !r->quit && !r->ops.waiting(r->ctx)) {

@@ -283,6 +283,11 @@ static void finish(struct run *r)
 				.status = r->child_status};
 
 	signals_calm();
+	/* What comes now is for a screen without a prompt. */
+	if (r->repl)
+		r->failed |= repl_failed(r->repl);
+	repl_close(r->repl);
+	r->repl = NULL;
 	/* What never began has no end. */
 	if (!r->stopped && r->started)
 		run_send(r, TS_REC_STOP, &body, sizeof(body), NULL);
@@ -439,7 +444,6 @@ int run_script(const struct options *o)
 		finish(&r);
 	if (r.script)
 		script_exited(r.script, &status);
-	r.failed |= r.repl && repl_failed(r.repl);
 	close_run(&r);
 	return r.failed ? 1 : status;
 }

@@ -14,7 +14,7 @@
 #define PROMPT_AFTER_US 100000 /* at the prompt somebody waits */
 
 static struct {
-	volatile sig_atomic_t stop, usr1, prompt, interrupt, screen;
+	volatile sig_atomic_t stop, usr1, prompt, interrupt, resized, continued;
 	struct script *volatile script;
 	int pipe[2];
 } state = {.pipe = {-1, -1}};
@@ -44,8 +44,10 @@ static void on_signal(int number)
 			script_interrupt(state.script);
 	} else if (number == SIGUSR1) {
 		state.usr1 = 1;
-	} else if (number == SIGWINCH || number == SIGCONT) {
-		state.screen = 1;
+	} else if (number == SIGWINCH) {
+		state.resized = 1;
+	} else if (number == SIGCONT) {
+		state.continued = 1;
 	} else if (number == SIGINT && state.prompt) {
 		state.interrupt = 1;
 		interrupt_after(PROMPT_AFTER_US);
@@ -108,9 +110,14 @@ bool signals_take_interrupt(void)
 	return take(&state.interrupt);
 }
 
-bool signals_take_screen(void)
+bool signals_take_resized(void)
 {
-	return take(&state.screen);
+	return take(&state.resized);
+}
+
+bool signals_take_continued(void)
+{
+	return take(&state.continued);
 }
 
 void signals_clear(void)

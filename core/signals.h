@@ -19,7 +19,8 @@ bool signals_stop(void);      /* SIGINT, SIGTERM or SIGHUP came */
 bool signals_take_usr1(void); /* SIGUSR1 came since the last call */
 void signals_set_prompt(bool prompt);
 bool signals_take_interrupt(void); /* Ctrl-C at the prompt, since the last call */
-bool signals_take_screen(void);	   /* the terminal has another size, or is ours again */
+bool signals_take_resized(void);   /* the terminal has another size */
+bool signals_take_continued(void); /* we were stopped, and others had the terminal */
 void signals_clear(void);	   /* empties the descriptor */
 /* What runs now is not what Ctrl-C was meant for: a second more, or no end. */
 void signals_postpone(void);

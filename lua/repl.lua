@@ -190,7 +190,7 @@ return function(core, parts)
 			end
 		end
 		if #texts > 0 then
-			core.write(table.concat(texts, "\t") .. "\n")
+			parts.out.put(table.concat(texts, "\t") .. "\n")
 		end
 		if results.n > 0 then
 			check.declare("_")

@@ -36,7 +36,7 @@ return function(core, parts, repl)
 	end
 
 	local function say(format, ...)
-		core.write(format:format(...) .. "\n")
+		out.put(format:format(...) .. "\n")
 	end
 
 	local function wrong(format, ...)

@@ -12,7 +12,7 @@ local function quote(text)
 	return ("[%s[\n%s]%s]"):format(level, text, level)
 end
 
-return function(core, parts, repl, wrong)
+return function(_, parts, repl, wrong)
 	local host, handles = parts.host, parts.handles
 
 	-- The filter of the command line, as target{} says it.
@@ -99,6 +99,6 @@ return function(core, parts, repl, wrong)
 		if problem then
 			return wrong("%s", problem)
 		end
-		core.write(("written to %s\n"):format(path))
+		parts.out.put(("written to %s\n"):format(path))
 	end
 end

@@ -103,6 +103,7 @@ class Prompt:
         self.enter(f"{n[0]}*1000", f"{n[0]}000")
 
     def end(self):
+        self.last("tlsscope>")  # before, Ctrl-D is not yet readline's
         self.keys("C-d")
         wait_for("end", lambda: "Pane is dead" in "\n".join(self.lines()))
         return self.lines()
@@ -115,10 +116,11 @@ def talker(lab, rate):
     return lab.spawn([PYTHON, lab.write("talker.py", TALKER), lab.both, str(rate)], ready=b"talking")
 
 
-def piped(lab, text, *options, status=0, **how):
+def piped(lab, text, *options, status=0, env=None, **how):
     # What a sanitizer keeps back is no leak.
     p = lab.run([TLSSCOPE, *options], input=text, status=status,
-                env={"XDG_STATE_HOME": lab.path("state"), "ASAN_OPTIONS": "quarantine_size_mb=0"}, **how)
+                env={"XDG_STATE_HOME": lab.path("state"), "ASAN_OPTIONS": "quarantine_size_mb=0",
+                     **(env or {})}, **how)
     return p.out().decode(), p.err()
 
 
@@ -411,6 +413,10 @@ def repl_scripts(lab):
     out, err = piped(lab, "1+1\n", "-i", "-e", "x y", status=0)
     check(out == "2\n" and "syntax error" in err, out + err)
     piped(lab, ".save script.lua\n", status=1)
+    out, err = piped(lab, "1 + 1\n.edit\n", env={"EDITOR": "sed -i s/1/20/"})
+    same("what was edited", out, "2\n21\n")
+    out, err = piped(lab, "1 + 1\nprint('a')\n", "-f", "json")
+    same("as JSON", out, '{"text":"2","type":"print"}\n{"text":"a","type":"print"}\n')
     out, err = piped(lab, "n = 1\nexit(7)\n", status=7)
 
 
@@ -440,7 +446,7 @@ def repl_without_root(lab):
 def repl_leaks(lab):
     """10,000 lines leave nothing behind."""
     size = "io.open(\"/proc/self/statm\"):read(\"a\"):match(\"%d+ (%d+)\") * 4\n"
-    work = "".join(f"print({i})\n{{a = {i}, \"text {i}\"}}\nlocal x = {i}\nnosuch{i}\nx y\n"
+    work = "".join(f"print({i})\n{{a = {i}, \"text {i}\"}}\n(function() local x = {i} end)()\nnosuch{i}\nx y\n"
                    for i in range(100))
     out, _ = piped(lab, work * 4 + "collectgarbage()\n" + size + work * 20 + "collectgarbage()\n" + size,
                    status=1, timeout=120)
