@@ -10,7 +10,7 @@ CC := gcc
 endif
 CLANG ?= clang
 LUA ?= lua5.4
-PKGS := libbpf libelf $(LUA) capstone nettle readline
+PKGS := libbpf libelf $(LUA) capstone nettle libnghttp2 zlib libbrotlidec libzstd readline
 
 # CFLAGS and LDFLAGS are the user's; everything that the code needs is added here.
 CFLAGS ?= -O2 -g
@@ -35,11 +35,12 @@ BPF_INCLUDE = $(eval BPF_INCLUDE := -I$$(call pkgs,--variable=includedir,libbpf)
 # Debian 12 has no libdwarf.pc, and that of Debian 13 names a folder that is not there.
 DWARF_DIR = $(or $(wildcard /usr/include/libdwarf /usr/include/libdwarf-[0-9]),$\
 	$(error libdwarf cannot be found: run `make deps`))
+# libhttp-parser has no .pc file.
 # Not -Icore: <dwarf.h> is libdwarf's, "dwarf.h" is ours.
 ALL_CFLAGS = $(CFLAGS) $(WARN) $(SANITIZE) $(DEFS) -iquote core \
 	$(addprefix -isystem ,$(DWARF_DIR)) $(patsubst -I%,-isystem %,$(PKG_CFLAGS))
 ALL_LDFLAGS = $(LDFLAGS) $(SANITIZE)
-LIBS = $(PKG_LIBS) -ldwarf -lm
+LIBS = $(PKG_LIBS) -ldwarf -lhttp_parser -lm
 
 CORE := $(filter-out core/main.c,$(wildcard core/*.c))
 OBJS := $(CORE:core/%.c=$(B)/core/%.o)
@@ -89,7 +90,7 @@ $(B)/unit/%: tests/unit/%.c $(B)/libtlsscope.a Makefile
 	@mkdir -p $(@D)
 	$(call run,TEST)$(CC) $(ALL_CFLAGS) -Itests/unit $(ALL_LDFLAGS) -MMD -MP -MF $@.d -o $@ $< \
 		$(if $(shell grep '^#include "alloc.h"' $<),$(WRAP_ALLOC)) \
-		$(B)/libtlsscope.a -lcmocka $(LIBS)
+		$(B)/libtlsscope.a -lcmocka -lbrotlienc $(LIBS)
 
 $(B)/fuzz/%: tests/fuzz/%.c $(B)/libtlsscope.a
 	@mkdir -p $(@D)
