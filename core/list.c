@@ -110,7 +110,8 @@ int list_probes(const struct options *o, struct ts_err *err)
 	size_t i, found = 0;
 
 	for (i = 0; i < api_count; i++) {
-		if ((api_table[i].kind != API_PROBE && api_table[i].kind != API_EVENT) ||
+		if ((api_table[i].kind != API_PROBE && api_table[i].kind != API_EVENT &&
+		     api_table[i].kind != API_HTTP) ||
 		    fnmatch(pattern, api_table[i].name, 0))
 			continue;
 		found++;

@@ -355,6 +355,19 @@ static void push_field(lua_State *L, struct script *s, const struct stream_messa
 	}
 }
 
+bool host_push_message_field(lua_State *L, const struct stream_message *m, const char *name)
+{
+	enum field field;
+
+	for (field = F_NONE + 1; field < F_SUB; field++) {
+		if (strcmp(field_names[field], name) != 0)
+			continue;
+		push_field(L, host_of(L), m, field);
+		return true;
+	}
+	return false;
+}
+
 /*
  * Field names are interned: the same name is the same string, wherever it stands. Where its bytes
  * lie finds the field faster than a lookup in a table does.

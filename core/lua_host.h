@@ -30,12 +30,17 @@ enum { HOST_MSGH = 1, HOST_FIRST_EVENT, HOST_TOP = HOST_FIRST_EVENT + HOST_EVENT
 #define HOST_MEMORY (1ull << 30)
 #define HOST_TEXT_MAX (64u << 20) /* no source file is larger */
 
+/* What a handler of plaintext gets: calls, or what lua_http.c makes of them. */
+enum http_event { HTTP_NO_EVENT, HTTP_EVENT, HTTP_REQUEST_EVENT, HTTP_RESPONSE_EVENT };
+
 /* A handler of plaintext. Its place in script.handlers is its bit and its place in script.subs. */
 struct host_handler {
 	struct ts_sub own; /* as declared: not narrowed by target{} */
 	int fn, where;	   /* references; where: LUA_NOREF if there is none */
 	int handle;	   /* its table in Lua */
 	bool used, any_capture, no_peeks;
+	enum http_event http;
+	size_t body; /* of HTTP: bytes of each body to keep */
 	uint64_t events, bytes;
 };
 
@@ -91,6 +96,14 @@ struct script {
 	bool event_has_data; /* its user value holds the data */
 	struct host_name names[HOST_NAMES];
 
+	struct {
+		struct ts_map conns; /* struct host_http, by the connection's id */
+		struct host_http *oldest, *newest;
+		struct http_firing *firing; /* the event at hand; NULL: none */
+		uint64_t serial;	    /* its number */
+		struct ts_buf body;	    /* for what is decoded */
+	} http;
+
 	struct host_procs procs;
 	uint64_t now;	      /* 0: nothing was seen yet */
 	uint64_t wall_offset; /* 0: not known */
@@ -134,6 +147,8 @@ int host_read_script(struct ts_buf *text, enum script_kind kind, const char *wha
 /* lua_run.c: what script.h says of messages, records and interrupts */
 /* lua_pcall(nargs, nresults) with traceback, and interrupts told from others. */
 int host_call(struct script *s, int nargs, int nresults);
+/* Tells of the error on the top, and takes it. handle: the handler's table when it ran. */
+void host_handler_failed(struct script *s, const struct host_handler *h, int handle);
 void host_interrupted(lua_State *L, lua_Debug *ar); /* raises what an interrupt raises */
 void host_clock(struct script *s, uint64_t nsecs);
 /* Pushes HH:MM:SS.mmm, or nil when the time of day is not known. */
@@ -178,6 +193,16 @@ void host_open_events(lua_State *L); /* pushes HOST_EVENTS userdata */
 void host_push_version(lua_State *L, unsigned int version);
 void host_push_cipher(lua_State *L, unsigned int cipher);
 void host_push_failure(lua_State *L, const struct ts_open *o);
+
+/* Pushes a field of what is common to all events of plaintext; false: of no such name. */
+bool host_push_message_field(lua_State *L, const struct stream_message *m, const char *name);
+
+/* lua_http.c, lua_http_event.c. subs: the handlers whose filter took the message. */
+void host_open_http(lua_State *L);
+void host_http_message(struct script *s, const struct stream_message *m, uint64_t subs);
+void host_http_closed(struct script *s, const struct stream_conn *conn, uint64_t nsecs);
+void host_http_flush(struct script *s, uint64_t nsecs); /* what is unfinished is told */
+void host_http_free(struct script *s);
 
 /* lua_conn.c */
 void host_open_conns(lua_State *L);

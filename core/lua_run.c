@@ -116,8 +116,7 @@ void host_push_time(lua_State *L, struct script *s, uint64_t nsecs)
 	lua_pushstring(L, text);
 }
 
-/* The error is on the top. handle: the handler's table when it ran. */
-static void handler_failed(struct script *s, const struct host_handler *h, int handle)
+void host_handler_failed(struct script *s, const struct host_handler *h, int handle)
 {
 	lua_State *L = s->L;
 
@@ -152,7 +151,7 @@ static bool run_function(struct script *s, struct host_handler *h, int fn, int n
 	if (!err)
 		return true;
 	s->message = NULL;
-	handler_failed(s, h, handle);
+	host_handler_failed(s, h, handle);
 	return false;
 }
 
@@ -195,16 +194,22 @@ static bool wants(const struct host_handler *h, const struct stream_message *m)
 
 void script_message(struct script *s, const struct stream_message *m)
 {
-	uint64_t mask = m->head->subs;
+	uint64_t mask = m->head->subs, http = 0;
 	struct host_handler *h;
 
 	host_clock(s, m->head->nsecs);
 	m->conn->subs |= mask;
 	for (; mask && !s->exited && !s->stopped; mask &= mask - 1) {
 		h = &s->handlers[__builtin_ctzll(mask)];
-		if (wants(h, m))
+		if (!wants(h, m))
+			continue;
+		if (h->http)
+			http |= mask & -mask;
+		else
 			run_handler(s, h, m);
 	}
+	if (http)
+		host_http_message(s, m, http);
 }
 
 static void set_integer(lua_State *L, const char *name, uint64_t value)
@@ -402,6 +407,7 @@ void script_record(struct script *s, const struct ts_record *r)
 		break;
 	case TS_REC_STOP:
 		host_clock(s, u->stop.nsecs);
+		host_http_flush(s, u->stop.nsecs);
 		fire(s, fire_stop, r);
 		s->stopped = true;
 		break;
@@ -481,6 +487,7 @@ void script_closed(struct script *s, struct stream_conn *c, uint64_t nsecs)
 	host_clock(s, nsecs);
 	if (s->last.valid && s->last.message.conn == c)
 		host_settle_last(s);
+	host_http_closed(s, c, nsecs);
 	fire(s, fire_close, &closed);
 	/* Allocates nothing, so it needs no protection: Lua must not keep a pointer to it. */
 	host_conn_closed(s->L, c);

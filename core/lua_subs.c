@@ -73,8 +73,8 @@ static int ref_at(lua_State *L, int index)
 }
 
 /*
- * subscribe(handle, probes, filter, capture or nil, errors, no_peeks, fn or nil, where or nil) ->
- * number
+ * subscribe(handle, probes, filter, capture or nil, errors, no_peeks, fn or nil, where or nil,
+ * HTTP event or nil, bytes of its bodies) -> number
  */
 static int core_subscribe(lua_State *L)
 {
@@ -93,6 +93,8 @@ static int core_subscribe(lua_State *L)
 	h->own.errors = lua_toboolean(L, 5);
 	h->no_peeks = lua_toboolean(L, 6);
 	h->own.enabled = true;
+	h->http = (enum http_event)luaL_optinteger(L, 9, HTTP_NO_EVENT);
+	h->body = (size_t)luaL_optinteger(L, 10, 0);
 	h->fn = ref_at(L, 7);
 	h->where = ref_at(L, 8);
 	h->handle = ref_at(L, 1);

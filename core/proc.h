@@ -44,7 +44,8 @@ struct proc_info {
 };
 int proc_read(uint32_t pid, struct proc_info *out); /* -ESRCH */
 
-/* The names of the files of TLS libraries that it has mapped, with spaces between them; "": none. */
+/* The names of the files of TLS libraries that it has mapped, with spaces between them; "": none.
+ */
 void proc_tls(uint32_t pid, char *out, size_t size);
 
 /* Whether we are in the machine's first pid namespace, whose numbers BPF reports. */

@@ -31,11 +31,7 @@ struct run {
 	struct ts_map told;	 /* processes that a record told of, by pid */
 	struct ts_map processes; /* replay: their last TS_REC_PROCESS, by pid */
 	struct rec_exec *exits;	 /* that wait until the ring's older records were handed over */
-	struct repl *repl;	/* NULL: no prompt */
-	int child_status;	/* as waitpid gives it; -1: no command, or it has not ended */
-	struct ts_map told;	/* processes that a record told of, by pid */
-	struct ts_map cgroups;	/* replay: what the records say of their /proc/PID/cgroup */
-	struct rec_exec *exits; /* that wait until the ring's older records were handed over */
+	struct repl *repl;	 /* NULL: no prompt */
 	size_t exits_count;
 	bool regroup;		     /* there are new cgroups, which filters may name */
 	bool sweep;		     /* processes ended since their calls were last looked for */

@@ -55,6 +55,7 @@ static int open_prelude(lua_State *L)
 	host_open_libraries(L, s->o.unsafe);
 	host_open_conns(L);
 	host_open_procs(L);
+	host_open_http(L);
 	if (host_load_embedded(L, "lua/prelude.lua"))
 		return lua_error(L);
 	if (lua_isnil(L, -1))
@@ -139,6 +140,7 @@ void script_close(struct script *s)
 
 	if (!s)
 		return;
+	host_http_free(s);
 	if (s->L)
 		lua_close(s->L);
 	for (i = 0; i < TS_MAX_SUBS; i++) {

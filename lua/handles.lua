@@ -2,6 +2,9 @@
 -- What on.NAME returns, and what of it runs: handlers of plaintext (C runs those), of the tool's own
 -- events, and timers.
 
+-- Bytes of a body that are kept where a handler does not say.
+local BODY = 65536
+
 return function(core, check)
 	local M = {}
 	-- The handlers of own events, by event, in the order of their making. C looks whether there are any.
@@ -125,18 +128,21 @@ return function(core, check)
 		return list
 	end
 
-	function M.plaintext(name, probes, filter, opts, fn)
+	local ALL = 0xffffffff
+
+	-- http: which event of HTTP (core/lua_host.h). Then `capture` is of bodies.
+	function M.plaintext(name, probes, filter, opts, fn, http)
 		local h, state = new("plaintext", name, fn)
 		local capture = opts.capture
 		if capture ~= nil then
-			capture = check.size(capture, "capture", 0xffffffff)
-			if capture > 0xffffffff then
+			capture = check.size(capture, "capture", ALL)
+			if capture > ALL then
 				core.fail("capture", "capture must be below 4G; \"all\" has no limit")
 			end
 		end
 		state.probes = probes
-		state.id = core.subscribe(h, probes, filter, capture, opts.errors == true, opts.peek == false, fn,
-			opts.where)
+		state.id = core.subscribe(h, probes, filter, http and ALL or capture, opts.errors == true,
+			http ~= nil or opts.peek == false, fn, opts.where, http, capture or BODY)
 		return h
 	end
 

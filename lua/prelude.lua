@@ -16,8 +16,10 @@ local options = part("options", core.write)
 
 local FILTER_KEYS = {"pid", "comm", "uid", "lib", "cgroup", "container"}
 local probes = core.probes()
+-- What becomes of all plaintext, by enum http_event.
+local HTTP = {http = 1, http_request = 2, http_response = 3}
 local event_names = {}
-for _, kind in ipairs {"probe", "event"} do
+for _, kind in ipairs {"probe", "http", "event"} do
 	local _, list = core.api(kind)
 	table.move(list, 1, #list, #event_names + 1, event_names)
 end
@@ -87,7 +89,7 @@ local function attach(name, opts, fn)
 		opts, fn = {}, opts
 	end
 	local where = "on." .. tostring(name)
-	local mask = probes[name]
+	local mask = HTTP[name] and probes.tls_data or probes[name]
 	if type(name) ~= "string" then
 		core.fail(nil, ("on needs the name of an event, not a %s"):format(type(name)))
 	elseif not mask and name:find("[*?%[]") then
@@ -105,8 +107,12 @@ local function attach(name, opts, fn)
 	end
 	check.check("option", opts, where)
 	check_types(opts, where)
+	if HTTP[name] and (opts.errors ~= nil or opts.peek ~= nil) then
+		core.fail(opts.errors ~= nil and "errors" or "peek",
+			("%s is of whole messages: it takes no option `errors` or `peek`"):format(where))
+	end
 	if mask then
-		return handles.plaintext(name, mask, read_filter(opts, where), opts, fn)
+		return handles.plaintext(name, mask, read_filter(opts, where), opts, fn, HTTP[name])
 	end
 	local filtered = name == "tls_close"
 	for key in pairs(opts) do
@@ -127,7 +133,8 @@ local on = setmetatable({}, {
 		return attach(name, opts, fn)
 	end,
 	__index = function(_, name)
-		if not probes[name] and not handles.lists[name] and not tostring(name):find("[*?%[]") then
+		local known = probes[name] or HTTP[name] or handles.lists[name]
+		if not known and not tostring(name):find("[*?%[]") then
 			check.unknown("unknown event", name, event_names)
 		end
 		return function(opts, fn)

@@ -150,7 +150,7 @@ def curl(lab, port, *options, paths=("page", "echo")):
     return p
 
 
-def nginx(lab, port, echo, http2=True, workers=1, prefix=(), name="nginx"):
+def nginx(lab, port, echo, http2=True, workers=1, prefix=(), name="nginx", access=False):
     """
     nginx with a page and an echo location; prefix: words before its own command line; name: its
     comm.
@@ -166,7 +166,7 @@ def nginx(lab, port, echo, http2=True, workers=1, prefix=(), name="nginx"):
         error_log stderr warn;
         events {{ worker_connections 256; }}
         http {{
-            access_log off; client_max_body_size 64m; keepalive_requests 100000;
+            access_log {lab.path("access.log") if access else "off"}; client_max_body_size 64m; keepalive_requests 100000;
             client_body_temp_path {lab.path("n1")}; proxy_temp_path {lab.path("n2")};
             fastcgi_temp_path {lab.path("n3")}; uwsgi_temp_path {lab.path("n4")};
             scgi_temp_path {lab.path("n5")};

@@ -369,4 +369,60 @@ errors
 ]])
 end)
 
+local function transaction(more)
+	local e = {
+		time = "12:00:00.001", nsecs = 7, pid = 10, comm = "cu\27rl", side = "client", proto = "HTTP/2",
+		peer = "192.0.2.1:443", conn = {id = 3}, stream_id = 5, method = "GET", host = "h",
+		url = "https://u:p@h/a?token=t&x=1\27", path = "/a?token=t&x=1", status = 200, body_len = 12,
+		duration_ns = 1500, latency_ns = 1000, partial = false,
+		request = {body_len = 0, headers = {
+			{name = "Authorization", value = "Bearer abc"}, {name = "cookie", value = "a=b; c=d"},
+			{name = "X-Api-Key", value = "k"}, {name = "accept", value = "*/*"},
+			{name = "referer", value = "https://h/?code=9"},
+		}},
+		response = {headers = {{name = "Set-Cookie", value = "id=1; Path=/; Secure"}}},
+	}
+	for k, v in pairs(more or {}) do
+		e[k] = v
+	end
+	return e
+end
+
+test("httplog", function()
+	local host = stub.new()
+	host:recipe("scripts/httplog.lua", {headers = true})
+	host:fire("http", transaction())
+	local text = host:text_out()
+	equal(text, [[
+12:00:00.001 cu\x1brl[10] -> 192.0.2.1:443 GET https://***@h/a?token=***&x=1\x1b HTTP/2 200 12 ]]
+		.. host.text.duration(1500) .. [[
+
+  > Authorization: Bearer ***
+  > cookie: a=***; c=***
+  > X-Api-Key: ***
+  > accept: */*
+  > referer: https://h/?code=***
+  < Set-Cookie: id=***; Path=/; Secure
+]])
+	-- A request that was not answered, a response without its request.
+	host = stub.new()
+	host:recipe "scripts/httplog.lua"
+	local unanswered = transaction {side = "server", partial = true}
+	unanswered.status, unanswered.response, unanswered.peer = nil, nil, nil
+	unanswered.duration_ns = 0
+	host:fire("http", unanswered)
+	equal(host:text_out():match("<.*"), "<- - GET https://***@h/a?token=***&x=1\\x1b HTTP/2 - - "
+		.. host.text.duration(0) .. " partial\n")
+end)
+
+test("httplog shows secrets when asked, and one side only", function()
+	local host = stub.new("json")
+	host:recipe("scripts/httplog.lua", {show_secrets = true, headers = true, side = "client"})
+	host:fire("http", transaction())
+	host:fire("http", transaction {side = "server"})
+	equal(#host.emitted, 1)
+	assert(host.emitted[1]:find("token=t", 1, true) and host.emitted[1]:find("Bearer abc", 1, true))
+	assert(not host.emitted[1]:find("***", 1, true))
+end)
+
 return tests
