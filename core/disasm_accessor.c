@@ -219,7 +219,6 @@ static bool x86_step(const struct code *c, const struct paths *p, struct state *
 	case X86_INS_CMP:
 		return x->op_count == 2 && x86_test(c, s);
 	case X86_INS_NOP:
-		return true;
 	case X86_INS_PUSH:
 		return true;
 	case X86_INS_POP:
