@@ -52,15 +52,20 @@ enum {
 };
 #define BIO_STEPS 3 /* BIOs that are looked at, one behind the other */
 
-static __always_inline __s32 get_bio_fd(const struct ts_bio *b, __u64 conn)
+/* bio, fd: what was found last, in a BIO that then was of such a type. */
+static __always_inline __s32 get_bio_fd(const struct ts_bio *b, __u64 conn, __u64 *bio, __s32 fd)
 {
 	__u64 at = conn, type, number = 0;
 	int i;
 
-	if (b->zero.steps && (!walk(&b->zero, &at, 4) || at))
-		return FD_NONE;
-	at = conn;
 	if (!walk(&b->read, &at, 8))
+		return FD_NONE;
+	if (fd >= 0 && at == *bio && !bpf_probe_read_user(&number, 4, (void *)(at + b->number)) &&
+	    (__s32)number == fd)
+		return fd;
+	*bio = 0;
+	type = conn;
+	if (b->zero.steps && (!walk(&b->zero, &type, 4) || type))
 		return FD_NONE;
 #pragma unroll
 	for (i = 0; i < BIO_STEPS; i++) {
@@ -71,6 +76,7 @@ static __always_inline __s32 get_bio_fd(const struct ts_bio *b, __u64 conn)
 		    type == BIO_TYPE_DGRAM) {
 			if (bpf_probe_read_user(&number, 4, (void *)(at + b->number)))
 				return FD_NONE;
+			*bio = at;
 			return (__s32)number < 0 ? FD_NONE : (__s32)number;
 		}
 		if (!(type & BIO_TYPE_FILTER) ||

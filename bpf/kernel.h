@@ -41,6 +41,7 @@ enum { BPF_RB_NO_WAKEUP = 1, BPF_RB_FORCE_WAKEUP = 2 };
 enum bpf_func_id___local {
 	BPF_FUNC_get_attach_cookie___local = 174,
 	BPF_FUNC_task_pt_regs___local = 175,
+	BPF_FUNC_get_current_task_btf___local = 158,
 };
 
 enum { AF_UNIX = 1, AF_INET = 2, AF_INET6 = 10 };

@@ -18,11 +18,18 @@ static __always_inline __u64 inode_of(const struct sock *sk)
 	return BPF_CORE_READ(sk, sk_socket, file, f_inode, i_ino);
 }
 
-/* The innermost of the thread's calls in flight; 0: none. */
-static __always_inline struct call *innermost(__u64 sp)
+/* The thread's calls, if a socket may be looked for in them. */
+static __always_inline struct flow *searching_flow(void)
 {
 	__u64 thread = bpf_get_current_pid_tgid();
 	struct flow *flow = bpf_map_lookup_elem(&flows, &thread);
+
+	return flow && !flow->plain ? flow : 0;
+}
+
+/* The innermost of the thread's calls in flight; 0: none. */
+static __always_inline struct call *innermost(struct flow *flow, __u64 sp)
+{
 	struct call *found = 0, *c;
 	int i;
 
@@ -92,7 +99,7 @@ static __always_inline void passed(const struct sock *sk, __u64 at, __s64 n, __u
 {
 	struct ts_socket s = {.sk = (__u64)sk};
 	__u32 pid = bpf_get_current_pid_tgid() >> 32;
-	struct call *c = innermost(sp);
+	struct call *c = innermost(searching_flow(), sp);
 	bool marks = sent && bpf_map_lookup_elem(&marked, &pid);
 	__u8 head[5];
 
@@ -135,12 +142,11 @@ static __always_inline __u64 find_bytes(__u64 at)
 static __always_inline int on_length(__u64 *ctx, bool sent)
 {
 	struct sock *sk = (void *)ctx[0];
-	__u64 regs, sp = 0, at = 0, thread = bpf_get_current_pid_tgid();
-	__u32 pid = thread >> 32;
+	__u32 pid = bpf_get_current_pid_tgid() >> 32;
+	__u64 regs, sp = 0, at = 0;
 	__s32 n = ctx[1];
 
-	if (n <= 0 || (!bpf_map_lookup_elem(&flows, &thread) &&
-		       !(sent && bpf_map_lookup_elem(&marked, &pid))))
+	if (n <= 0 || (!searching_flow() && !(sent && bpf_map_lookup_elem(&marked, &pid))))
 		return 0;
 	regs = (__u64)bpf_task_pt_regs((void *)bpf_get_current_task_btf());
 	bpf_probe_read_kernel(&sp, sizeof(sp), (void *)(regs + hook.sp));

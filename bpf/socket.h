@@ -5,30 +5,42 @@
 
 #include "conns.h"
 
-/*
- * The socket of descriptor fd of the current process; false: it is none. Only a socket's file has a
- * struct socket that points back to it.
- */
-static __always_inline bool get_socket(__s32 fd, struct ts_socket *out)
+/* The file of a descriptor of the current process, and its inode's number; 0: none. */
+static __always_inline struct file *get_file(__s32 fd, __u64 *inode)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
-	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
-	struct file **files = BPF_CORE_READ(table, fd), *file = 0;
-	struct inode *inode;
-	struct socket *socket;
+	struct file **files = 0, *file = 0;
+	struct task_struct *task;
+	struct fdtable *table;
+	__u32 max = 0;
 
-	if (fd < 0 || (__u32)fd >= BPF_CORE_READ(table, max_fds) ||
-	    bpf_probe_read_kernel(&file, sizeof(file), files + fd) || !file)
-		return false;
-	inode = BPF_CORE_READ(file, f_inode);
-	if ((BPF_CORE_READ(inode, i_mode) & S_IFMT) != S_IFSOCK)
-		return false;
-	socket = BPF_CORE_READ(file, private_data);
-	if (BPF_CORE_READ(socket, file) != file)
-		return false;
-	out->inode = BPF_CORE_READ(inode, i_ino);
-	out->sk = (__u64)BPF_CORE_READ(socket, sk);
-	return out->sk != 0;
+	/* Its pointers are followed without a helper. */
+	if (bpf_core_enum_value_exists(enum bpf_func_id___local,
+				       BPF_FUNC_get_current_task_btf___local)) {
+		task = (void *)bpf_get_current_task_btf();
+		table = task->files->fdt;
+		max = table->max_fds;
+		files = table->fd;
+	} else {
+		task = (void *)bpf_get_current_task();
+		table = BPF_CORE_READ(task, files, fdt);
+		max = BPF_CORE_READ(table, max_fds);
+		files = BPF_CORE_READ(table, fd);
+	}
+	if ((__u32)fd >= max || bpf_probe_read_kernel(&file, sizeof(file), files + fd) || !file)
+		return 0;
+	*inode = BPF_CORE_READ(file, f_inode, i_ino);
+	return file;
+}
+
+/* Only a socket's file has a struct socket that points back to it. */
+static __always_inline __u64 socket_of(struct file *file)
+{
+	struct socket *socket = BPF_CORE_READ(file, private_data);
+
+	if ((BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK ||
+	    BPF_CORE_READ(socket, file) != file)
+		return 0;
+	return (__u64)BPF_CORE_READ(socket, sk);
 }
 
 /* --- what the socket tells */
@@ -114,11 +126,7 @@ static __always_inline void tell_socket(__u64 conn, struct conn *c, const struct
 	}
 }
 
-/*
- * Where another socket has the descriptor now, the program may have given it to the connection, or
- * closed the old one while the library still had bytes of it: only what was written went there for
- * certain.
- */
+/* What was told may be wrong: from now on nothing is. */
 static __always_inline void doubt_socket(__u64 conn, struct conn *c)
 {
 	if (!c->doubt && send_conn(conn, c, 0, false)) {
@@ -169,6 +177,16 @@ static __always_inline void tell_nested(struct ts_control *ctl, const struct cal
 	}
 }
 
+/* Whether this thread's calls use connections without a descriptor. */
+static __always_inline void set_nested(bool nested)
+{
+	__u64 thread = bpf_get_current_pid_tgid();
+	struct flow *flow = bpf_map_lookup_elem(&flows, &thread);
+
+	if (flow)
+		flow->plain = !nested;
+}
+
 /*
  * Tells what the descriptor of a call that transferred something leads to, unless that is known. A
  * Go program's descriptor is its connection's for good, but may be closed by now, and another one:
@@ -181,23 +199,28 @@ static __noinline __attribute__((unused)) void tell_addresses(struct ts_control 
 							      struct conn *c)
 {
 	__u64 state = call->conn;
+	struct file *file = 0;
 	struct ts_socket s;
 
-	if (rule->bio.number)
-		c->fd = get_bio_fd(&rule->bio, call->conn);
-	else if (c->socket.sk)
+	/* A TLS connection stays with its peer; what is written to proves it again. */
+	if (c->socket.sk && (call->dir == TS_IN || !rule->bio.number))
 		return;
+	if (rule->bio.number)
+		c->fd = get_bio_fd(&rule->bio, call->conn, &c->bio, c->fd);
+	if (rule->flow_mode == TS_FLOW_THREAD)
+		set_nested(c->fd < 0);
 	if (c->fd < 0 && rule->flow_mode == TS_FLOW_THREAD)
 		tell_nested(ctl, call, c);
-	if (c->fd < 0 || !get_socket(c->fd, &s) ||
-	    (c->socket.inode == s.inode && c->socket.sk == s.sk))
+	if (c->fd >= 0)
+		file = get_file(c->fd, &s.inode);
+	if (!file || c->socket.inode == s.inode)
+		return;
+	s.sk = socket_of(file);
+	if (!s.sk)
 		return;
 	if (rule->fd.closed.steps && (!walk(&rule->fd.closed, &state, 8) || state & 1))
 		return;
-	if (call->dir == TS_IN && (c->socket.sk || c->doubt))
-		doubt_socket(call->conn, c);
-	else
-		tell_socket(call->conn, c, &s);
+	tell_socket(call->conn, c, &s);
 }
 
 #endif

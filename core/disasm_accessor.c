@@ -448,10 +448,11 @@ static int run(struct image *im, const struct image_symbol *sym, struct paths *p
 {
 	int ret = disasm_run(im, sym, find, p);
 
-	if (!ret && !p->found.walk.steps)
-		ret = -ENOENT;
-	*accessor = ret ? (struct disasm_accessor){.size = 0} : p->found;
-	return ret;
+	memset(accessor, 0, sizeof(*accessor));
+	if (ret || !p->found.walk.steps)
+		return ret ? ret : -ENOENT;
+	*accessor = p->found;
+	return 0;
 }
 
 int disasm_accessor(struct image *im, const struct image_symbol *sym, unsigned int out,

@@ -84,6 +84,11 @@ def apache_case(lab, mpm, option, reader):
     servers = seen.flows(pids=[server.pid] + descendants(server.pid))
     both_sides(mine, servers, 1, farewell if option == "--http2" else None)
     reader(mine[0])
+    # Neither has a descriptor in OpenSSL's place; both came before sockets were watched, or not.
+    ends = [{(c["laddr"], c["lport"], c["raddr"], c["rport"]) for c in f.calls if "laddr" in c}
+            for f in (mine[0], servers[0])]
+    check(all(len(e) == 1 for e in ends) and ends[0] == {e[2:] + e[:2] for e in ends[1]},
+          f"addresses that do not agree: {ends}")
 
 
 @case(needs=["apache2", "curl"])
