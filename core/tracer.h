@@ -70,6 +70,8 @@ void tracer_counters(const struct tracer *t, uint64_t counters[TS_CNT_COUNT]);
  * ...". NULL: it does not. Begins to watch, if that has not begun.
  */
 const char *tracer_sockets_name(struct tracer *t);
+/* Begins to watch where that is needed; tracer_poll does it too. */
+void tracer_search(struct tracer *t);
 const char *tracer_attach_name(const struct tracer *t); /* "uprobe_multi", ... */
 
 #endif

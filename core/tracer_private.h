@@ -81,8 +81,6 @@ struct bpf_object *tracer_open_object(const struct tracer *t);
 int tracer_map_fd(const struct tracer *t, const char *name);
 bool tracer_has_multi(const struct tracer *t);
 void tracer_set_hook(struct bpf_object *o, const struct ts_hook *hook);
-/* Does what connections without a descriptor have asked for. */
-void tracer_search(struct tracer *t);
 /* Keeps a plan as a file of ours. fd: the file, or below 0. */
 int tracer_add_file(struct tracer *t, int fd, const char *path, const struct resolve_plan *plan,
 		    struct ts_err *err);

@@ -11,7 +11,7 @@ import subprocess
 import golang
 import suites
 from cases_go import ENV, go_case
-from harness import PYTHON, case, check
+from harness import PYTHON, TLSSCOPE, case, check
 
 
 def shown(text):
@@ -172,3 +172,17 @@ def addresses_of_other_sockets(lab):
     check(one("abstract", True) == ("unix", None, name), f"{one('abstract', True)}")
     check(one("abstract", False) == ("unix", name, None), f"{one('abstract', False)}")
     check(one("pair", True) == ("unix", None, None), f"{one('pair', True)}")
+
+
+@case(needs=["openssl", "curl"])
+def addresses_of_a_command(lab):
+    """curl's BIOs are its own: its only connection shows its address, and a replay the same."""
+    port, record = lab.port(), lab.path("record")
+    lab.spawn(["openssl", "s_server", "-accept", str(port), "-cert", lab.cert, "-key", lab.key,
+               "-www", "-quiet"], port=port)
+    script = "on.tls_write(function(e) print(e.conn.family, e.peer, e.conn.raddr) end)"
+    live = lab.run([TLSSCOPE, "-w", record, "-c", f"curl -sk https://127.0.0.1:{port}/ -o page",
+                    "-e", script]).out().decode()
+    check(live == f"inet\t127.0.0.1:{port}\t127.0.0.1\n", f"{live!r}")
+    replay = lab.run([TLSSCOPE, "-r", record, "-e", script]).out().decode()
+    check(replay == live, f"{replay!r}")
