@@ -8,7 +8,7 @@
  * Whose bytes they are: a packet can leave in an interrupt, which runs in anybody's name. But a
  * socket that is owned is worked on by its owner alone, and so the current thread is that.
  */
-#include "conns.h"
+#include "send.h"
 #include "wanted.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -83,6 +83,15 @@ static __always_inline __u64 wanted_unknown(struct ts_control *c)
 	return subs;
 }
 
+/* Pieces wake nobody, as that costs more than they do; who sleeps is woken by the ring. */
+static __always_inline void wake_consumer(struct ts_control *c)
+{
+	void *nothing = c->armed ? bpf_ringbuf_reserve(&ring, 8, 0) : 0;
+
+	if (nothing)
+		bpf_ringbuf_discard(nothing, wake_flags(c));
+}
+
 static __always_inline void send_packet(const struct packet *p, __u32 len)
 {
 	struct ts_control *c = get_control();
@@ -109,6 +118,8 @@ static __always_inline void send_packet(const struct packet *p, __u32 len)
 	if (bpf_skb_output(p->skb, &pieces, BPF_F_CURRENT_CPU | (__u64)(p->skip + len) << 32, &h,
 			   sizeof(h)))
 		count(TS_CNT_LOST_EVENTS, 1);
+	else
+		wake_consumer(c);
 }
 
 /*

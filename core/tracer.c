@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -267,13 +266,6 @@ void tracer_close(struct tracer *t)
 int tracer_fd(const struct tracer *t)
 {
 	return ring_buffer__epoll_fd(t->ring);
-}
-
-int tracer_wait_for(struct tracer *t, int fd)
-{
-	struct epoll_event event = {.events = EPOLLIN};
-
-	return epoll_ctl(tracer_fd(t), EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
 }
 
 int tracer_poll(struct tracer *t, unsigned int budget)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Hellos: bpf/hello.bpf.c is there while a subscription wants them. */
 #include <errno.h>
+#include <linux/perf_event.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -44,22 +45,37 @@ static void on_done(void *ctx, uint64_t sock, uint32_t start, uint8_t dir)
 
 static const struct hello_finder_ops ops = {on_found, on_done};
 
-static void on_piece(void *ctx, int cpu, void *data, __u32 size)
+static int on_piece(struct tracer_hello *h, const char *data, size_t size)
 {
-	struct tracer_hello *h = ctx;
-	struct tracer *t = h->tracer;
 	struct ts_hello *p = h->piece;
 
-	(void)cpu;
-	t->polled++;
-	if (t->sink_error || size < sizeof(*p))
-		return;
+	if (size < sizeof(*p))
+		return 0;
 	memcpy(p, data, sizeof(*p));
 	if (p->len > TS_HELLO_WINDOW || p->skip > size || p->len > size - p->skip ||
 	    sizeof(*p) > size - p->skip - p->len)
-		return;
-	memcpy(p->payload, (const char *)data + sizeof(*p) + p->skip, p->len);
-	t->sink_error = hello_finder_feed(h->finder, p);
+		return 0;
+	memcpy(p->payload, data + sizeof(*p) + p->skip, p->len);
+	return hello_finder_feed(h->finder, p);
+}
+
+/* What is lost, BPF counts. */
+static enum bpf_perf_event_ret on_event(void *ctx, int cpu, struct perf_event_header *event)
+{
+	const struct {
+		struct perf_event_header header;
+		__u32 size;
+		char data[];
+	} *sample = (const void *)event;
+	struct tracer_hello *h = ctx;
+	struct tracer *t = h->tracer;
+
+	(void)cpu;
+	if (event->type != PERF_RECORD_SAMPLE || t->sink_error)
+		return LIBBPF_PERF_EVENT_CONT;
+	t->polled++;
+	t->sink_error = on_piece(h, sample->data, sample->size);
+	return LIBBPF_PERF_EVENT_CONT;
 }
 
 /* All processors' buffers together are as large as the ring, in powers of two. */
@@ -102,6 +118,14 @@ static int load(struct tracer_hello *h)
 {
 	const struct embed_file *file = embed_find("bpf/hello.bpf.o");
 	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = "tlsscope_hello");
+	struct perf_event_attr attr = {
+		.size = sizeof(attr),
+		.type = PERF_TYPE_SOFTWARE,
+		.config = PERF_COUNT_SW_BPF_OUTPUT,
+		.sample_type = PERF_SAMPLE_RAW,
+		.sample_period = 1,
+		.wakeup_events = INT32_MAX, /* never: the ring wakes us */
+	};
 	int ret;
 
 	h->object = bpf_object__open_mem(file->data, (size_t)(file->end - file->data), &opts);
@@ -112,8 +136,8 @@ static int load(struct tracer_hello *h)
 	if (ret)
 		return ret;
 	h->looks = bpf_object__find_map_fd_by_name(h->object, "looks");
-	h->buffer = perf_buffer__new(bpf_object__find_map_fd_by_name(h->object, "pieces"),
-				     buffer_pages(h->tracer), on_piece, NULL, h, NULL);
+	h->buffer = perf_buffer__new_raw(bpf_object__find_map_fd_by_name(h->object, "pieces"),
+					 buffer_pages(h->tracer), &attr, on_event, h, NULL);
 	return h->buffer ? 0 : -errno;
 }
 
@@ -146,9 +170,6 @@ static int open_hello(struct tracer *t)
 		ret = load(h);
 	if (!ret)
 		ret = attach(h);
-	/* Who waits for the ring is woken by pieces too. */
-	if (!ret)
-		ret = tracer_wait_for(t, perf_buffer__epoll_fd(h->buffer));
 	if (ret)
 		tracer_close_hello(t);
 	return ret;

@@ -89,8 +89,6 @@ int tracer_add_link(struct tracer *t, struct probe_link link);
 int tracer_hook(struct tracer *t, struct traced_func *func);
 /* All maps are one: those of the programs for user space, or of the first that hooks the kernel. */
 void tracer_share_maps(struct tracer *t, struct bpf_object *o);
-/* Another descriptor whose readiness makes that of tracer_fd. 0 or -errno. */
-int tracer_wait_for(struct tracer *t, int fd);
 
 /* tracer_hello.c: as control.hellos says; what fails is told. */
 void tracer_sync_hello(struct tracer *t);

@@ -26,7 +26,7 @@ local function first(e)
 	end
 	local proc = e.proc or {}
 	local row = {
-		pid = e.pid, comm = e.comm, exe = proc.exe, tls = proc.tls, sni = e.sni, peer = e.peer, dir = e.dir,
+		nsecs = e.nsecs, pid = e.pid, comm = e.comm, exe = proc.exe, tls = proc.tls, sni = e.sni, peer = e.peer, dir = e.dir,
 		hellos = 0,
 	}
 	list[#list + 1] = row
@@ -44,15 +44,22 @@ end}, function(e)
 end)
 
 on.tls_data({capture = 0}, function(e)
-	seen[e.pid] = true
+	seen[e.pid] = e.nsecs
 	if running[e.pid] then
 		running[e.pid].shown = true
 	end
 end)
 
--- Its number serves another process, or it runs another program.
+-- Its number serves another process, or it runs another program: what was earlier is not its own. That
+-- it does may be told late.
 local function forget(e)
-	running[e.pid], seen[e.pid] = nil, nil
+	local row = running[e.pid]
+	if row and row.nsecs < e.nsecs then
+		running[e.pid] = nil
+	end
+	if seen[e.pid] and seen[e.pid] < e.nsecs then
+		seen[e.pid] = nil
+	end
 end
 on.exit(forget)
 on.exec(forget)

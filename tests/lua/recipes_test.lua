@@ -172,7 +172,7 @@ end)
 
 local function hello(more)
 	local e = {
-		pid = 10, comm = "cu\27rl", hello = "client", dir = "out", retry = false, raddr = "192.0.2.1",
+		nsecs = 5, pid = 10, comm = "cu\27rl", hello = "client", dir = "out", retry = false, raddr = "192.0.2.1",
 		peer = "192.0.2.1:443", proc = {exe = "/bin/curl", tls = "libssl.so.3"},
 	}
 	for k, v in pairs(more) do
@@ -219,8 +219,12 @@ test("blind", function()
 	fire_hello(host, hello {pid = 11, sni = "more.test"})
 	host:fire("tls_data", event {pid = 12, data = "x"})
 	fire_hello(host, hello {pid = 12})
+	-- A program that has begun is told late.
+	fire_hello(host, hello {pid = 13})
+	host:fire("exec", {nsecs = 4, pid = 13})
+	host:fire("tls_data", event {pid = 13, data = "x"})
 	-- The number serves another process.
-	host:fire("exit", {pid = 11})
+	host:fire("exit", {nsecs = 9, pid = 11})
 	fire_hello(host, hello {pid = 11, comm = "later", proc = {}})
 	fire_hello(host, {hello = "client", retry = false})
 	host:fire("stop", {})
