@@ -46,7 +46,7 @@ static void hash(char out[HASH_SIZE], struct numbers *sorted, const struct numbe
 	size_t i;
 
 	if (!sorted->count) {
-		strcpy(out, "000000000000");
+		ts_copy(out, HASH_SIZE, "000000000000");
 		return;
 	}
 	qsort(sorted->all, sorted->count, sizeof(*sorted->all), compare);
@@ -97,7 +97,7 @@ static void alpn_of(const struct hello *h, char out[3])
 	struct hello_part list = h->alpn, name;
 	unsigned char first, last;
 
-	strcpy(out, "00");
+	ts_copy(out, 3, "00");
 	if (!hello_name(&list, &name) || !name.size)
 		return;
 	first = name.at[0];

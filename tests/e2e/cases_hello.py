@@ -226,6 +226,44 @@ def hello_in_pieces(lab):
         check("ja4" not in h, f"a fingerprint of what was cut: {h}")
 
 
+LATE = """
+import socket, sys, time
+hello = bytes.fromhex(sys.argv[2])
+with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as s:
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+    s.sendall(hello)
+    time.sleep(1)  # the kernel's timer sends it, after 0.2 s
+"""
+
+
+@case()
+def hello_of_nobody(lab):
+    """What a timer sends, while others run on every processor: nobody is named, never somebody else."""
+    body = bytes.fromhex("0303" + "11" * 32 + "00" + "00041301c02f" + "0100")
+    message = b"\x01" + len(body).to_bytes(3, "big") + body
+    record = b"\x16\x03\x01" + len(message).to_bytes(2, "big") + message
+    busy = [lab.spawn([PYTHON, "-c", "while True: pass"]) for _ in range(os.cpu_count() + 1)]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        t = tracer(lab, port)
+        late = lab.write("late.py", LATE)
+        for _ in range(5):
+            p = lab.spawn([PYTHON, late, str(port), record.hex()])
+            s, _ = listener.accept()
+            with s:
+                check(s.recv(1000) == record, "not what was sent")
+                p.finish()
+        wait_hellos(t, 10)
+        found = hellos(t.stop())
+    sent = [h for h in found if h["dir"] == "out"]
+    check(len(sent) == 5 and len(found) == 10, f"{len(found)} hellos, {len(sent)} sent: {found}")
+    for h in sent:
+        check(not {"pid", "tid", "comm", "uid"} & h.keys(), f"somebody: {h}; busy: {busy[0].pid}")
+        check(h["rport"] == port and len(h["ciphers"]) == 2, f"{h}")
+    received = [h for h in found if h["dir"] == "in"]
+    check({h["pid"] for h in received} == {os.getpid()}, f"received: {received}")
+
+
 @case(needs=["curl", "openssl"])
 def hello_filters(lab):
     """Filters of processes, in the kernel and in a replay."""
