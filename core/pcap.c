@@ -257,28 +257,37 @@ static const char *describe_message(struct pcap *p, const struct stream_message 
 	return finish_comment(p);
 }
 
-/* Who connected: who alone has one of the ports that Linux gives to clients, else who speaks first.
+/* Whether it begins as HTTP/2 does: with the client's preface, or the server's SETTINGS. */
+static bool is_preface(const struct stream_message *m)
+{
+	static const char preface[] = "PRI * HTTP/2.0\r\n";
+
+	return m->size >= sizeof(preface) - 1 && !memcmp(m->data, preface, sizeof(preface) - 1);
+}
+
+static bool is_settings(const struct stream_message *m)
+{
+	static const unsigned char head[6] = {4}; /* type, flags, stream 0 */
+
+	return m->size >= 9 && !m->data[0] && !m->data[1] && m->data[2] % 6 == 0 &&
+	       !memcmp(m->data + 3, head, sizeof(head));
+}
+
+/*
+ * Who connected: of HTTP/2, the first message tells; else it is who alone has one of the ports that
+ * Linux gives to clients, or who speaks first.
  */
-static enum ts_dir client_of(const struct pcap_ends *real, enum ts_dir first)
+static enum ts_dir client_of(const struct pcap_ends *real, const struct stream_message *m)
 {
 	bool process = real && real->by[TS_OUT].port >= PORT_CLIENTS;
 	bool peer = real && real->by[TS_IN].port >= PORT_CLIENTS;
+	enum ts_dir first = m->head->dir;
 
-	if (process == peer)
+	if (is_settings(m))
+		return !first;
+	if (process == peer || is_preface(m))
 		return first;
 	return process ? TS_OUT : TS_IN;
-}
-
-/* Whether a connection begins as HTTP/2 does: the client's preface, or the server's SETTINGS. */
-static bool is_http2(const struct stream_message *m)
-{
-	static const char preface[] = "PRI * HTTP/2.0\r\n";
-	static const unsigned char settings[6] = {4}; /* type, flags, stream 0 */
-
-	if (m->size >= sizeof(preface) - 1 && !memcmp(m->data, preface, sizeof(preface) - 1))
-		return true;
-	return m->size >= 9 && !m->data[0] && !m->data[1] && m->data[2] % 6 == 0 &&
-	       !memcmp(m->data + 3, settings, sizeof(settings));
 }
 
 /*
@@ -289,7 +298,7 @@ static uint16_t shown_port(uint16_t port, const struct stream_message *m)
 {
 	uint16_t plain = pcap_plain_port(port);
 
-	return plain == port && is_http2(m) ? 80 : plain;
+	return plain == port && (is_preface(m) || is_settings(m)) ? 80 : plain;
 }
 
 /* Real ends are taken unless another connection that is open has them. */
@@ -327,7 +336,7 @@ static struct conn *conn_open(struct pcap *p, const struct stream_message *m)
 {
 	struct conn *c = calloc(1, sizeof(*c));
 	struct pcap_ends ends, *real = pcap_ends_real(&ends, &m->conn->info) ? &ends : NULL;
-	enum ts_dir client = client_of(real, m->head->dir);
+	enum ts_dir client = client_of(real, m);
 	struct packet k = {client, PCAP_SYN, .nsecs = m->head->nsecs};
 	uint64_t id = m->conn->id;
 

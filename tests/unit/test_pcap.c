@@ -328,7 +328,7 @@ static void http2_ends(void **state)
 	open_file(&f, 0);
 	start(f.pcap);
 	set_ends(&f.conns[1], AF_INET, "10.0.0.1", 40000, "10.0.0.2", 50000);
-	set_ends(&f.conns[2], AF_INET, "10.0.0.3", 9000, "10.0.0.4", 50000);
+	set_ends(&f.conns[2], AF_INET, "10.0.0.3", 49000, "10.0.0.4", 50000);
 	set_ends(&f.conns[3], AF_INET, "10.0.0.5", 9000, "10.0.0.6", 9001);
 	say(&f, (struct message){.conn = 1, .dir = TS_OUT, .data = "PRI * HTTP/2.0\r\n\r\n"});
 	say(&f, (struct message){.conn = 2, .dir = TS_OUT, .data = settings, .size = 15});
