@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* What the prompt can tell: the last event, who is traced, the processes and their libraries. */
 #include <errno.h>
-#include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "container.h"
 #include "lua_host.h"
 #include "proc.h"
 
@@ -94,8 +94,9 @@ static int facts_target(lua_State *L)
 {
 	static const char *const keys[TS_KEY_COUNT] = {
 		[TS_KEY_PID] = "pid", [TS_KEY_COMM] = "comm", [TS_KEY_UID] = "uid"};
-	static const char *const lists[TS_NAMES_COUNT] = {
-		[TS_NAMES_LIB] = "lib", [TS_NAMES_CGROUP] = "cgroup"};
+	static const char *const lists[TS_NAMES_COUNT] = {[TS_NAMES_LIB] = "lib",
+							  [TS_NAMES_CGROUP] = "cgroup",
+							  [TS_NAMES_CONTAINER] = "container"};
 	struct script *s = host_of(L);
 	const struct ts_filter *f = lua_toboolean(L, 1) ? &s->target : s->o.narrow;
 	const struct ts_filter_item *item;
@@ -123,7 +124,7 @@ static int facts_target(lua_State *L)
 
 struct process {
 	uint32_t pid;
-	char comm[4 * TS_COMM_LEN + 1], lib[256];
+	char comm[4 * TS_COMM_LEN + 1], libs[512], container[CONTAINER_NAME];
 };
 
 struct search {
@@ -132,26 +133,18 @@ struct search {
 	bool with_lib;
 };
 
-static bool is_library(const char *path)
+/* What its container is called; "": it is in none. */
+static void find_container(uint32_t pid, char label[CONTAINER_NAME])
 {
-	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
-	size_t row, i;
+	struct container c;
+	char text[8192];
 
-	for (row = 0; row < lib_rows_count; row++)
-		for (i = 0; i < TS_ARRAY_SIZE(lib_rows[row].names) && lib_rows[row].names[i]; i++)
-			if (!fnmatch(lib_rows[row].names[i], name, 0))
-				return true;
-	return false;
-}
-
-static int look_at_map(void *ctx, const struct proc_map *map)
-{
-	struct search *s = ctx;
-
-	if (!is_library(map->path))
-		return 0;
-	ts_clean(s->found.lib, sizeof(s->found.lib), map->path);
-	return 1;
+	*label = 0;
+	cgroup_read(pid, text, sizeof(text));
+	if (!container_parse(text, &c, NULL))
+		return;
+	container_read_names("", text, &c);
+	ts_copy(label, CONTAINER_NAME, container_label(&c, (char[CONTAINER_NAME]){0}));
 }
 
 static int look_at_process(void *ctx, uint32_t pid)
@@ -159,8 +152,8 @@ static int look_at_process(void *ctx, uint32_t pid)
 	struct search *s = ctx;
 	struct proc_info *info;
 
-	s->found.lib[0] = 0;
-	if (s->with_lib && proc_maps(pid, look_at_map, s) != 1)
+	proc_tls(pid, s->found.libs, sizeof(s->found.libs));
+	if (s->with_lib && !s->found.libs[0])
 		return 0;
 	info = malloc(sizeof(*info));
 	if (!info)
@@ -168,13 +161,14 @@ static int look_at_process(void *ctx, uint32_t pid)
 	if (!proc_read(pid, info)) {
 		s->found.pid = pid;
 		ts_clean(s->found.comm, sizeof(s->found.comm), info->comm);
+		find_container(pid, s->found.container);
 		ts_buf_add(s->out, &s->found, sizeof(s->found));
 	}
 	free(info);
 	return 0;
 }
 
-/* processes(with_lib) -> list of {pid=, comm=, lib=}: all, or those with a TLS library */
+/* processes(with_lib) -> list of {pid=, comm=, libs=, container=}: all, or with a TLS library */
 static int facts_processes(lua_State *L)
 {
 	struct script *s = host_of(L);
@@ -187,13 +181,15 @@ static int facts_processes(lua_State *L)
 	lua_newtable(L);
 	for (i = 0; i < s->scratch.len / sizeof(*p); i++) {
 		p = (const struct process *)(const void *)s->scratch.data + i;
-		lua_createtable(L, 0, 3);
+		lua_createtable(L, 0, 4);
 		lua_pushinteger(L, p->pid);
 		lua_setfield(L, -2, "pid");
 		lua_pushstring(L, p->comm);
 		lua_setfield(L, -2, "comm");
-		lua_pushstring(L, p->lib);
-		lua_setfield(L, -2, "lib");
+		lua_pushstring(L, p->libs);
+		lua_setfield(L, -2, "libs");
+		lua_pushstring(L, p->container);
+		lua_setfield(L, -2, "container");
 		lua_rawseti(L, -2, (lua_Integer)i + 1);
 	}
 	ts_buf_free(&s->scratch);

@@ -118,6 +118,9 @@ void run_prompt(struct run *r)
 		ts_warn(WIFEXITED(status) ? "the command exited with status %d"
 					  : "the command was ended by signal %d",
 			WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
+	/* While records keep coming the loop does not wait, and would not see what is typed. */
+	input->fd = repl_fd(r->repl);
+	poll(input, 1, 0);
 	repl_step(r->repl, input->revents);
 	input->revents = 0;
 	input->fd = repl_fd(r->repl);

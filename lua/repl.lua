@@ -103,7 +103,7 @@ end
 return function(core, parts)
 	local host, check, handles = parts.host, parts.check, parts.handles
 	local getinfo = debug.getinfo
-	local M = {limits = {depth = 4, items = 50, bytes = 2000, width = math.max(40, core.width - 1)}}
+	local M = {limits = {depth = 4, items = 50, bytes = 2000}}
 	local cells = {} -- locals: {get =, set =}
 	local count = 0 -- inputs so far
 	local pending -- lines that are not yet a whole chunk

@@ -254,7 +254,7 @@ return function(core, parts, repl)
 
 	function commands.ps()
 		for _, p in ipairs(host.processes(true)) do
-			say("%8d  %-16s %s", p.pid, p.comm, p.lib)
+			say("%8d  %-16s %s%s", p.pid, p.comm, p.libs, p.container ~= "" and ", in " .. p.container or "")
 		end
 	end
 

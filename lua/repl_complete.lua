@@ -50,9 +50,11 @@ return function(_, parts, repl, pending)
 	local function values_of(field, with_lib)
 		local seen, list = {}, {}
 		for _, p in ipairs(host.processes(with_lib)) do
-			if p[field] ~= "" and not seen[p[field]] then
-				seen[p[field]] = true
-				list[#list + 1] = p[field]
+			for value in p[field]:gmatch(field == "libs" and "%S+" or ".+") do
+				if not seen[value] then
+					seen[value] = true
+					list[#list + 1] = value
+				end
 			end
 		end
 		table.sort(list)
@@ -98,7 +100,9 @@ return function(_, parts, repl, pending)
 		if key == "comm" then
 			return values_of("comm")
 		elseif key == "lib" then
-			return values_of("lib", true)
+			return values_of("libs", true)
+		elseif key == "container" then
+			return values_of("container")
 		elseif EVENT_NAME[key] or call == "on" then
 			return add({}, parts.event_names)
 		elseif FIELDS[key] then
@@ -282,7 +286,7 @@ return function(_, parts, repl, pending)
 			return processes(true)
 		elseif BOOLEAN[key] then
 			return add({}, {"true", "false"})
-		elseif VALUES[key] or EVENT_NAME[key] or key == "comm" or key == "lib" then
+		elseif VALUES[key] or EVENT_NAME[key] or key == "comm" or key == "lib" or key == "container" then
 			-- These are strings: the quote comes first.
 			return {{'"'}}
 		end

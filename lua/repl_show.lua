@@ -19,7 +19,7 @@ local function key_less(a, b)
 	return tostring(a) < tostring(b)
 end
 
--- limits: depth (tables in tables), items (of a table), bytes (of a string), width (of a line).
+-- limits: depth (tables in tables), items (of a table), bytes (of a string).
 return function(core, limits)
 	local escape = core.text.escape
 	local value_text
@@ -68,7 +68,7 @@ return function(core, limits)
 			length = length + #parts[i] + 2
 		end
 		seen[t] = nil
-		if length + #indent < limits.width and not table.concat(parts):find("\n", 1, true) then
+		if length + #indent < math.max(40, core.width() - 1) and not table.concat(parts):find("\n", 1, true) then
 			return "{" .. table.concat(parts, ", ") .. "}"
 		end
 		return "{\n" .. indent .. "  " .. table.concat(parts, ",\n" .. indent .. "  ") .. "\n" .. indent .. "}"

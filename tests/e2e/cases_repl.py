@@ -105,7 +105,7 @@ class Prompt:
     def end(self):
         self.last("tlsscope>")  # before, Ctrl-D is not yet readline's
         self.keys("C-d")
-        wait_for("end", lambda: "Pane is dead" in "\n".join(self.lines()))
+        self.wait("Pane is dead")
         return self.lines()
 
     def close(self):
@@ -290,7 +290,8 @@ COMPLETIONS = [  # what is typed before TAB, and the line after it
     ("on.ssl_r", "on.ssl_read"), ("on.tls_read({err", "on.tls_read({errors = "),
     ("on.tls_read({errors = t", "on.tls_read({errors = true"),
     ("on.tls_read({comm = \"own-na", "on.tls_read({comm = \"own-name\""),
-    ("target{exclude = {co", "target{exclude = {comm = "),
+    ("on.tls_read({lib = \"libssl", "on.tls_read({lib = \"libssl.so.3\""),
+    ("target{exclude = {com", "target{exclude = {comm = "),
     ("on.tls_read(function(e) print(e.trunc", "on.tls_read(function(e) print(e.truncated"),
     ("on.tls_read(function(e) print(e.conn.bytes_i", "on.tls_read(function(e) print(e.conn.bytes_in"),
     ("on.lost(function(x) print(x.rea", "on.lost(function(x) print(x.reasons"),
