@@ -82,6 +82,7 @@ static const struct lib_func openssl_errors[] = {
 #define GO_WRITE                                                                                   \
 	.probe = TS_P_GOTLS_WRITE, .dir = TS_OUT, .conn = 1, .buf = 2, .len = 3, .words = 4,       \
 	.ret_mode = TS_RET_LEN
+#define GO_SHAKE .role = TS_ROLE_SHAKE, .probe = TS_P_OPEN, .conn = 1, .ret_mode = TS_RET_FAILS
 #define GO_CLOSE .role = TS_ROLE_CLOSE, .conn = 1, .words = 1, .how = TS_HOW_CLOSED
 
 /* func (c *Conn) Read(b []byte) (n int, err error), and what forks of crypto/tls made of it. */
@@ -89,6 +90,9 @@ static const struct lib_func go_funcs[] = {
 	{"crypto/tls.(*Conn).Read", GO_READ},
 	{"crypto/tls.(*Conn).Write", GO_WRITE},
 	{"crypto/tls.(*Conn).Close", GO_CLOSE},
+	/* (c *Conn) (ret error); (c *Conn) (ctx context.Context) (ret error), from Go 1.17 on */
+	{"crypto/tls.(*Conn).Handshake", GO_SHAKE, .words = 1},
+	{"crypto/tls.(*Conn).handshakeContext", GO_SHAKE, .words = 3},
 	{"*tls.(*Conn).Read", GO_READ},
 	{"*tls.(*Conn).Write", GO_WRITE},
 	{"*tls.(*Conn).Close", GO_CLOSE},

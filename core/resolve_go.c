@@ -247,6 +247,9 @@ static struct ts_rule make_rule(const struct work *w, const struct found *f, con
 	r.ret = word(w, abi, abi->stack ? func->words + 1u : 1);
 	r.sp_leave = r.sp;
 	r.goid = w->goid;
+	if (func->role == TS_ROLE_SHAKE)
+		r.shake = resolve_go_shake(is_release(gobin_version(w->go)) ? gobin_minor(w->go)
+									    : -1);
 	if (w->fd.types[0] || w->fd.types[1])
 		r.fd = w->fd;
 	return r;
@@ -315,7 +318,7 @@ static void emit(struct work *w, const struct found *f)
 		resolve_note(w->common, "%s: covered by what it calls", f->at.name);
 		return;
 	}
-	if (!ret && f->func->role == TS_ROLE_CALL)
+	if (!ret && f->func->role != TS_ROLE_CLOSE)
 		ret = find_returns(w, f, &returns);
 	if (!ret)
 		ret = image_offset(w->im, f->at.addr, &offset);

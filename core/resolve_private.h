@@ -29,6 +29,9 @@ void resolve_add_site(struct resolve_work *w, uint64_t offset, enum resolve_role
 /* Where the connections of an image with OpenSSL tell of their handshakes. resolve_shake.c */
 void resolve_shake(struct resolve_work *w, struct ts_shake *out);
 
+/* The same of Go 1.minor's crypto/tls.Conn; nothing, where it is not known. */
+struct ts_shake resolve_go_shake(int minor);
+
 /* What a rule has under every ABI; addr: where the function begins. */
 struct ts_rule resolve_rule(const struct resolve_work *w, const struct lib_func *func,
 			    uint64_t addr);

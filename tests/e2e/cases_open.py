@@ -3,8 +3,10 @@
 import json
 import os
 import struct
+import subprocess
 import sys
 
+import golang
 from harness import PYTHON, ROOT, TLSSCOPE, case, check
 
 sys.path.insert(0, os.path.join(ROOT, "tests", "man"))
@@ -354,3 +356,38 @@ raw.recv(1)
     same_as(e, err="wrong version number", ms=None)
     (c,) = of(seen, "close", "broken")
     same_as(c, how="error")
+
+
+def open_of_go(lab, version, variant):
+    """Both ends of connections in one Go program, and one that fails."""
+    program = named(lab, golang.talk(lab, version, variant), "gotalk")
+    talk = lab.spawn([program, "-wait", "fds"], ready=b"waiting", stdin=subprocess.PIPE)
+    tracer = lab.tracer(script=OPENS)
+    talk.say()
+    talk.finish()
+    address = f"127.0.0.1:{lab.port()}"
+    serves = lab.spawn([named(lab, golang.talk(lab, version, variant), "gofails"), "raw", "server",
+                        address], ready=b"listening")
+    client(lab, "plain", int(address.split(":")[1]), "s = socket.create_connection(('127.0.0.1', "
+           "int(sys.argv[1])))\ns.send(b'GET / HTTP/1.0\\r\\n\\r\\n')\ns.recv(100)\n")
+    tracer.wait_until("a failure", b'"gofails"')
+    seen = tracer.stop()
+    serves.kill()
+    check(failed(seen, "gofails") == "failed", str(opened(seen, "gofails")))
+    opens = opened(seen, "gotalk")
+    for role in ("client", "server"):
+        mine = [e for e in opens if e["role"] == role]
+        check(len(mine) >= 6 and {e["version"] for e in mine} == {"TLSv1.2", "TLSv1.3"}, str(mine))
+    for e in opens:
+        check(e["cipher"].endswith("TLS_AES_128_GCM_SHA256" if e["version"] == "TLSv1.3"
+                                   else "_GCM_SHA256"), str(e))
+        check(e.get("err") is None and e["resumed"] is False and 0 < e["ms"] < 10000, str(e))
+    check(len({e["conn"] for e in opens}) == len(opens), "a connection was opened twice")
+
+
+for go_version, go_variant in (("1.15", "plain"), ("1.19", "stripped_pie"), ("1.24", "plain"),
+                               ("newest", "stripped_pie")):
+    def of_this(lab, version=go_version, variant=go_variant):
+        open_of_go(lab, version, variant)
+    of_this.__name__ = f"open_of_go_{go_version.replace('.', '_')}_{go_variant}"
+    case(timeout=500)(of_this)
