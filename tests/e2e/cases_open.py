@@ -47,9 +47,14 @@ def talk(n):
 """
 
 
+def mine(name):
+    """The comm of a program that `named` starts: each case has a process of its own."""
+    return f"{name}{os.getpid()}"
+
+
 def named(lab, program, name):
-    """A program under a name of this case's own: there may be others of its kind."""
-    path = lab.path(name)
+    """A program under a name of this case's own: there are others of its kind at the same time."""
+    path = lab.path(mine(name))
     if not os.path.exists(path):
         os.symlink(program, path)
     return path
@@ -77,7 +82,7 @@ def recorded(data):
 
 
 def of(seen, kind, comm):
-    return [r for r in seen.records if r["type"] == kind and r.get("comm") == comm]
+    return [r for r in seen.records if r["type"] == kind and r.get("comm") == mine(comm)]
 
 
 @case()
@@ -102,16 +107,17 @@ def close_tells_how(lab):
 def close_filtered(lab):
     """The options of target choose whose ends are told, in the kernel too; others cost no record."""
     port = server(lab)
-    script = CLOSES.replace("on.tls_close(", 'on.tls_close({comm = "wanted"}, ')
+    script = CLOSES.replace("on.tls_close(", f'on.tls_close({{comm = "{mine("wanted")}"}}, ')
     record = lab.path("filtered.rec")
     tracer = lab.tracer("-w", record, script=script)
     for name in ("wanted", "other"):
         client(lab, name, port, "s = talk(3)\ns.close()\n")
     tracer.wait_until("end of a connection", b'"close"')
     seen = tracer.stop()
-    check({r["comm"] for r in seen.records if r["type"] == "close"} == {"wanted"}, str(seen.records))
+    comms = {r["comm"] for r in seen.records if r["type"] == "close"}
+    check(comms == {mine("wanted")}, str(comms))
     with open(record, "rb") as f:
-        kinds = {kind for kind, body in recorded(f.read()) if b"other\0" in body}
+        kinds = {kind for kind, body in recorded(f.read()) if mine("other").encode() + b"\0" in body}
     check(not kinds & {recording.DATA, recording.CLOSE}, f"of another program: {kinds}")
 
 
@@ -216,13 +222,13 @@ for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
     p = client(lab, "asks", port, code)
     said = [line.split() for line in p.out().decode().splitlines()]
     check(len(said) == 4 and [s[3] for s in said] == ["False", "True"] * 2, str(said))
-    tracer.wait_until("the last handshake", b'"asks"')
+    tracer.wait_until("the last handshake", f'"{mine("asks")}"'.encode())
     seen = tracer.stop()
-    mine = opened(seen, "asks")
-    check(len(mine) == 4, str(mine))
+    asked = opened(seen, "asks")
+    check(len(asked) == 4, str(asked))
     others = opened(seen, "serves")
     check(len(others) == 4, str(others))
-    for said, client_, server_ in zip(said, mine, others):
+    for said, client_, server_ in zip(said, asked, others):
         for e, role in ((client_, "client"), (server_, "server")):
             same_as(e, version=said[0], alpn=said[2], resumed=said[3] == "True", role=role, err=None,
                     # A server of OpenSSL forgets it with the session of TLS 1.2.
@@ -265,7 +271,7 @@ s.recv(1)
     seen = tracer.stop()
     for name, func in (("writes", "ssl_write_internal"), ("steps", "SSL_do_handshake"),
                        ("waits", "ssl_read_internal")):
-        kinds = [r["type"] for r in seen.records if r.get("comm") == name]
+        kinds = [r["type"] for r in seen.records if r.get("comm") == mine(name)]
         check(kinds[0] == "tls_open" and kinds.count("tls_open") == 1 and "call" in kinds,
               f"{name}: {kinds}")
         (e,) = opened(seen, name)
@@ -370,14 +376,14 @@ def open_of_go(lab, version, variant):
                         address], ready=b"listening")
     client(lab, "plain", int(address.split(":")[1]), "s = socket.create_connection(('127.0.0.1', "
            "int(sys.argv[1])))\ns.send(b'GET / HTTP/1.0\\r\\n\\r\\n')\ns.recv(100)\n")
-    tracer.wait_until("a failure", b'"gofails"')
+    tracer.wait_until("a failure", f'"{mine("gofails")}"'.encode())
     seen = tracer.stop()
     serves.kill()
     check(failed(seen, "gofails") == "failed", str(opened(seen, "gofails")))
     opens = opened(seen, "gotalk")
     for role in ("client", "server"):
-        mine = [e for e in opens if e["role"] == role]
-        check(len(mine) >= 6 and {e["version"] for e in mine} == {"TLSv1.2", "TLSv1.3"}, str(mine))
+        ends = [e for e in opens if e["role"] == role]
+        check(len(ends) >= 6 and {e["version"] for e in ends} == {"TLSv1.2", "TLSv1.3"}, str(ends))
     for e in opens:
         check(e["cipher"].endswith("TLS_AES_128_GCM_SHA256" if e["version"] == "TLSv1.3"
                                    else "_GCM_SHA256"), str(e))
