@@ -14,23 +14,23 @@
 #define NEAREST (-1)
 static const struct accessor {
 	const char *name, *then;
-	int out; /* NEAREST: one of several things that it returns */
 	size_t member;
+	int out;      /* NEAREST: one of several things that it returns */
 	uint8_t size; /* where what is there has fewer bytes than the accessor takes; else 0 */
 } accessors[] = {
-	{"SSL_in_init", NULL, 0, offsetof(struct ts_shake, busy), 0},
-	{"SSL_get_state", NULL, 0, offsetof(struct ts_shake, before), 0},
-	{"SSL_version", NULL, 0, offsetof(struct ts_shake, version), 0},
-	{"SSL_get_current_cipher", "SSL_CIPHER_get_protocol_id", 0,
-	 offsetof(struct ts_shake, cipher), 2},
-	{"SSL_is_server", NULL, 0, offsetof(struct ts_shake, server), 0},
-	{"SSL_session_reused", NULL, 0, offsetof(struct ts_shake, resumed), 0},
-	{"SSL_get_verify_result", NULL, 0, offsetof(struct ts_shake, verify), 0},
-	{"SSL_get0_alpn_selected", NULL, 2, offsetof(struct ts_shake, alpn), 0},
-	{"SSL_get0_alpn_selected", NULL, 3, offsetof(struct ts_shake, alpn_len), 0},
+	{"SSL_in_init", NULL, offsetof(struct ts_shake, busy), 0, 0},
+	{"SSL_get_state", NULL, offsetof(struct ts_shake, before), 0, 0},
+	{"SSL_version", NULL, offsetof(struct ts_shake, version), 0, 0},
+	{"SSL_get_current_cipher", "SSL_CIPHER_get_protocol_id", offsetof(struct ts_shake, cipher),
+	 0, 2},
+	{"SSL_is_server", NULL, offsetof(struct ts_shake, server), 0, 0},
+	{"SSL_session_reused", NULL, offsetof(struct ts_shake, resumed), 0, 0},
+	{"SSL_get_verify_result", NULL, offsetof(struct ts_shake, verify), 0, 0},
+	{"SSL_get0_alpn_selected", NULL, offsetof(struct ts_shake, alpn), 2, 0},
+	{"SSL_get0_alpn_selected", NULL, offsetof(struct ts_shake, alpn_len), 3, 0},
 	/* Of the connection, or of the session that goes on. */
-	{"SSL_get_servername", NULL, NEAREST, offsetof(struct ts_shake, sni), 0},
-	{"SSL_get_session", "SSL_SESSION_get0_hostname", 0, offsetof(struct ts_shake, kept_sni), 0},
+	{"SSL_get_servername", NULL, offsetof(struct ts_shake, sni), NEAREST, 0},
+	{"SSL_get_session", "SSL_SESSION_get0_hostname", offsetof(struct ts_shake, kept_sni), 0, 0},
 };
 
 /* Goes on from where *m leads as the accessor does. */
