@@ -159,7 +159,7 @@ def memory_is_bounded(lab):
            "local n = 0\n" \
            "on.tls_close(function(e) n = n + 1 assert(e.conn.state.n == 1) end)\n" \
            "on.stop(function() print(n) end)"
-    for n, code, limit in ((1_000_000, "on.tls_data(function() end)", 150), (600_000, keep, 400)):
+    for n, code, limit in ((1_000_000, "on.tls_data(function() end)", 150), (600_000, keep, 640)):
         p = lab.run([PYTHON, "-c", "import resource, subprocess, sys\n"
                      "subprocess.run(sys.argv[1:], check=True)\n"
                      "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)",
