@@ -109,10 +109,8 @@ static struct host_http *find(struct script *s, const struct stream_message *m)
 	return c;
 }
 
-static void drop(struct host_http *c, uint64_t nsecs)
+static void drop(struct script *s, struct host_http *c, uint64_t nsecs)
 {
-	struct script *s = c->s;
-
 	*(c->older ? &c->older->newer : &s->http.oldest) = c->newer;
 	*(c->newer ? &c->newer->older : &s->http.newest) = c->older;
 	ts_map_remove(&s->http.conns, c->message.conn->id, 0);
@@ -150,13 +148,13 @@ void host_http_closed(struct script *s, const struct stream_conn *conn, uint64_t
 	struct host_http *c = ts_map_get(&s->http.conns, conn->id, 0);
 
 	if (c)
-		drop(c, nsecs);
+		drop(s, c, nsecs);
 }
 
 void host_http_flush(struct script *s, uint64_t nsecs)
 {
 	while (s->http.oldest)
-		drop(s->http.oldest, nsecs);
+		drop(s, s->http.oldest, nsecs);
 }
 
 void host_http_free(struct script *s)

@@ -160,17 +160,15 @@ static void push_message_field(lua_State *L, const struct http_message *m, size_
 		lua_pushboolean(L, m->partial);
 }
 
-/* Whether path alone is a whole URL (to a proxy), or not one (CONNECT, OPTIONS *). */
+/* What does not begin with a slash is a whole URL (to a proxy), or none (CONNECT, OPTIONS *). */
 static void push_url(lua_State *L, const struct http_exchange *x)
 {
 	const char *target = (const char *)x->target.data, *host = http_host(x);
 	const char *scheme = x->scheme.data ? (const char *)x->scheme.data : "https";
 
-	if (!target)
-		lua_pushnil(L);
-	else if (*target != '/')
+	if (target && *target != '/')
 		lua_pushstring(L, target);
-	else if (host)
+	else if (target && host)
 		lua_pushfstring(L, "%s://%s%s", scheme, host, target);
 	else
 		lua_pushnil(L);
