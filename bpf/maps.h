@@ -37,7 +37,7 @@ struct sending {
 /* The calls in flight of one thread; kept until it ends. */
 struct flow {
 	struct call calls[TS_MAX_NEST];
-	__u64 plain; /* its last connection has a descriptor: no socket needs to be looked for */
+	__u64 plain;  /* its last connection has a descriptor: no socket needs to be looked for */
 	__u64 reason; /* of the library's first error since the last call began; 0: none */
 	/* What a call that is over sends: there is no room for it on the stack. */
 	__u64 off; /* bytes sent so far */
