@@ -79,8 +79,12 @@ static void on_file(void *ctx, const struct targets_file *f)
 {
 	struct doctor_files *files = ctx;
 	bool go = !strcmp(f->kind, "go");
-	struct doctor_lib *lib = add_lib(files->now, go ? NULL : openssl(), f->kind);
+	struct doctor_lib *lib;
 
+	/* What only explains is no plaintext. */
+	if (f->plan ? f->plan->row->aside : doctor_is_companion(openssl(), f->path))
+		return;
+	lib = add_lib(files->now, go ? NULL : openssl(), f->kind);
 	if (!lib)
 		return;
 	if (f->problem) {
