@@ -75,4 +75,5 @@ def containers_of_one_image(lab):
     seen = tracer.stop()
     for p in talks:
         golang.check_all(seen, p)
-    both_sides(seen.flows(pids=[p.pid for p in curls]), seen.flows(comm=["nginx"]), 2)
+    theirs = seen.flows(comm=["nginx"], having=b"localhost:%d" % port)
+    both_sides(seen.flows(pids=[p.pid for p in curls]), theirs, 2)
