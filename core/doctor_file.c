@@ -38,7 +38,7 @@ static const struct doctor_known *openssl(void)
 {
 	size_t i = 0;
 
-	while (strcmp(doctor_known[i].name, "openssl") != 0)
+	while (i + 1 < doctor_known_count && strcmp(doctor_known[i].name, "openssl") != 0)
 		i++;
 	return &doctor_known[i];
 }
@@ -87,8 +87,8 @@ static void on_file(void *ctx, const struct targets_file *f)
 	lib = add_lib(files->now, go ? NULL : openssl(), f->kind);
 	if (!lib)
 		return;
-	if (f->problem) {
-		ts_copy(lib->reason, sizeof(lib->reason), f->problem);
+	if (!f->plan || f->problem) {
+		ts_copy(lib->reason, sizeof(lib->reason), f->problem ? f->problem : "");
 		return;
 	}
 	lib->captured = !copy_plan(lib, f->plan);

@@ -229,6 +229,8 @@ static void loop(struct run *r)
 	bool last = false;
 	int n = 0;
 
+	/* What on.start wrote is seen, whatever a timer does next. */
+	run_flush_outputs(r);
 	while (!run_ended(r)) {
 		if (r->tracer) {
 			targets_poll(r->targets);
