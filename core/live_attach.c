@@ -87,11 +87,10 @@ int live_attach(struct run *r, struct ts_err *err)
 		ret = targets_scan(r->targets, err);
 	if (ret)
 		return ret;
-	if (r->o->command) {
+	if (r->o->command)
 		targets_prepare(r->targets, r->o->command);
-		/* A short one's first connection is to have its address too. */
-		tracer_search(r->tracer);
-	}
+	/* Before the start is told: the first connection is to have its address too. */
+	tracer_search(r->tracer);
 	tell_kernel(subs, count);
 	ts_verbose("tracer", "attached by %s", tracer_attach_name(r->tracer));
 	if (!targets_attached(r->targets))
