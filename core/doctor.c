@@ -272,10 +272,9 @@ static int look_around(struct doctor *d, struct ts_err *err)
 static void look_at_machine(struct doctor *d)
 {
 	struct info_check checks[INFO_CHECKS];
-	size_t count = info_machine(checks), i;
+	size_t count = info_machine(checks);
 
-	for (i = 0; i < count; i++)
-		d->failed |= checks[i].needed && !checks[i].good;
+	d->failed |= !info_captures(checks, count);
 	doctor_print_machine(d->out, checks, count);
 }
 

@@ -156,17 +156,14 @@ void doctor_json_file(struct output *out, const struct doctor_use *use)
 void doctor_json_machine(struct output *out, const struct info_check *checks, size_t count)
 {
 	struct ts_buf b = {0};
-	bool able = true;
 	struct utsname u;
 	size_t i;
 
-	for (i = 0; i < count; i++)
-		able &= checks[i].good || !checks[i].needed;
 	uname(&u);
 	ts_buf_printf(&b, "{\"type\":\"machine\"");
 	put_string(&b, "kernel", u.release);
 	put_string(&b, "machine", u.machine);
-	put_bool(&b, "captures", able);
+	put_bool(&b, "captures", info_captures(checks, count));
 	key(&b, "checks");
 	ts_buf_printf(&b, "[");
 	for (i = 0; i < count; i++) {

@@ -225,15 +225,12 @@ static void text_file(struct output *out, const struct doctor_use *use)
 static void text_machine(struct output *out, const struct info_check *checks, size_t count)
 {
 	struct ts_buf b = {0};
-	bool able = true;
 	struct utsname u;
 	size_t i;
 
-	for (i = 0; i < count; i++)
-		able &= checks[i].good || !checks[i].needed;
 	uname(&u);
 	ts_buf_printf(&b, "this machine (Linux %s, %s): %s\n", u.release, u.machine,
-		      able ? "can capture" : "cannot capture");
+		      info_captures(checks, count) ? "can capture" : "cannot capture");
 	for (i = 0; i < count; i++) {
 		if (checks[i].good)
 			continue;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Names of what hellos say in numbers, as IANA's registry of TLS parameters has them. */
+/* Names of what hellos and libraries say in numbers, as IANA's registry of TLS parameters has them.
+ */
 #include <stdlib.h>
 
 #include "hello.h"
@@ -10,12 +11,15 @@ struct name {
 };
 
 static const struct name versions[] = {
-	{0x0002, "SSLv2"},   {0x0300, "SSLv3"},	  {0x0301, "TLSv1"},
-	{0x0302, "TLSv1.1"}, {0x0303, "TLSv1.2"}, {0x0304, "TLSv1.3"},
+	{0x0002, "SSLv2"},    {0x0300, "SSLv3"},    {0x0301, "TLSv1"},
+	{0x0302, "TLSv1.1"},  {0x0303, "TLSv1.2"},  {0x0304, "TLSv1.3"},
+	{0xfefc, "DTLSv1.3"}, {0xfefd, "DTLSv1.2"}, {0xfeff, "DTLSv1"},
 };
 
-/* Without those that nobody meets: PSK, SRP, anonymous, without encryption, ARIA. */
+/* Without those that nobody meets: SRP, ARIA, and most of PSK, anonymous, without encryption. */
 static const struct name ciphers[] = {
+	{0x0001, "TLS_RSA_WITH_NULL_MD5"},
+	{0x0002, "TLS_RSA_WITH_NULL_SHA"},
 	{0x0003, "TLS_RSA_EXPORT_WITH_RC4_40_MD5"},
 	{0x0004, "TLS_RSA_WITH_RC4_128_MD5"},
 	{0x0005, "TLS_RSA_WITH_RC4_128_SHA"},
@@ -32,6 +36,7 @@ static const struct name ciphers[] = {
 	{0x0035, "TLS_RSA_WITH_AES_256_CBC_SHA"},
 	{0x0038, "TLS_DHE_DSS_WITH_AES_256_CBC_SHA"},
 	{0x0039, "TLS_DHE_RSA_WITH_AES_256_CBC_SHA"},
+	{0x003b, "TLS_RSA_WITH_NULL_SHA256"},
 	{0x003c, "TLS_RSA_WITH_AES_128_CBC_SHA256"},
 	{0x003d, "TLS_RSA_WITH_AES_256_CBC_SHA256"},
 	{0x0040, "TLS_DHE_DSS_WITH_AES_128_CBC_SHA256"},
@@ -52,6 +57,8 @@ static const struct name ciphers[] = {
 	{0x009f, "TLS_DHE_RSA_WITH_AES_256_GCM_SHA384"},
 	{0x00a2, "TLS_DHE_DSS_WITH_AES_128_GCM_SHA256"},
 	{0x00a3, "TLS_DHE_DSS_WITH_AES_256_GCM_SHA384"},
+	{0x00a8, "TLS_PSK_WITH_AES_128_GCM_SHA256"},
+	{0x00a9, "TLS_PSK_WITH_AES_256_GCM_SHA384"},
 	{0x00ba, "TLS_RSA_WITH_CAMELLIA_128_CBC_SHA256"},
 	{0x00bd, "TLS_DHE_DSS_WITH_CAMELLIA_128_CBC_SHA256"},
 	{0x00be, "TLS_DHE_RSA_WITH_CAMELLIA_128_CBC_SHA256"},
@@ -81,6 +88,8 @@ static const struct name ciphers[] = {
 	{0xc012, "TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA"},
 	{0xc013, "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA"},
 	{0xc014, "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA"},
+	{0xc018, "TLS_ECDH_anon_WITH_AES_128_CBC_SHA"},
+	{0xc019, "TLS_ECDH_anon_WITH_AES_256_CBC_SHA"},
 	{0xc023, "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256"},
 	{0xc024, "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA384"},
 	{0xc027, "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256"},

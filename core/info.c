@@ -165,6 +165,16 @@ static void print_libraries(void)
 	print_library(&lib_kernel);
 }
 
+bool info_captures(const struct info_check *checks, size_t count)
+{
+	size_t i;
+
+	for (i = 0; i < count; i++)
+		if (checks[i].needed && !checks[i].good)
+			return false;
+	return true;
+}
+
 void info_print(void)
 {
 	struct info_check checks[INFO_CHECKS];

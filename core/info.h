@@ -19,6 +19,8 @@ struct info_check {
 
 /* How many there are. */
 size_t info_machine(struct info_check checks[INFO_CHECKS]);
+/* Whether all that is needed is good: something can be captured. */
+bool info_captures(const struct info_check *checks, size_t count);
 void info_print(void);
 
 #endif

@@ -1,67 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* What a handshake's record says, in words. */
+/*
+ * What a handshake's record says, in words. The numbers are those of the registries of TLS, and of
+ * OpenSSL since 1.1.1, which give them to nothing else.
+ */
 #include <stdio.h>
 
+#include "hello.h"
 #include "lua_host.h"
 
 struct name {
 	unsigned int number;
 	const char *text;
-};
-
-/* Numbers that the registries of TLS, and OpenSSL since 1.1.1, do not give to anything else. */
-static const struct name versions[] = {
-	{0x0300, "SSLv3"},   {0x0301, "TLSv1"},	 {0x0302, "TLSv1.1"},  {0x0303, "TLSv1.2"},
-	{0x0304, "TLSv1.3"}, {0xfeff, "DTLSv1"}, {0xfefd, "DTLSv1.2"}, {0xfefc, "DTLSv1.3"},
-};
-
-/* IANA, TLS Cipher Suites: those that libraries still have, and the weak ones of before. */
-static const struct name ciphers[] = {
-	{0x0001, "TLS_RSA_WITH_NULL_MD5"},
-	{0x0002, "TLS_RSA_WITH_NULL_SHA"},
-	{0x0004, "TLS_RSA_WITH_RC4_128_MD5"},
-	{0x0005, "TLS_RSA_WITH_RC4_128_SHA"},
-	{0x000a, "TLS_RSA_WITH_3DES_EDE_CBC_SHA"},
-	{0x002f, "TLS_RSA_WITH_AES_128_CBC_SHA"},
-	{0x0033, "TLS_DHE_RSA_WITH_AES_128_CBC_SHA"},
-	{0x0035, "TLS_RSA_WITH_AES_256_CBC_SHA"},
-	{0x0039, "TLS_DHE_RSA_WITH_AES_256_CBC_SHA"},
-	{0x003b, "TLS_RSA_WITH_NULL_SHA256"},
-	{0x003c, "TLS_RSA_WITH_AES_128_CBC_SHA256"},
-	{0x003d, "TLS_RSA_WITH_AES_256_CBC_SHA256"},
-	{0x0067, "TLS_DHE_RSA_WITH_AES_128_CBC_SHA256"},
-	{0x006b, "TLS_DHE_RSA_WITH_AES_256_CBC_SHA256"},
-	{0x009c, "TLS_RSA_WITH_AES_128_GCM_SHA256"},
-	{0x009d, "TLS_RSA_WITH_AES_256_GCM_SHA384"},
-	{0x009e, "TLS_DHE_RSA_WITH_AES_128_GCM_SHA256"},
-	{0x009f, "TLS_DHE_RSA_WITH_AES_256_GCM_SHA384"},
-	{0x00a8, "TLS_PSK_WITH_AES_128_GCM_SHA256"},
-	{0x00a9, "TLS_PSK_WITH_AES_256_GCM_SHA384"},
-	{0x1301, "TLS_AES_128_GCM_SHA256"},
-	{0x1302, "TLS_AES_256_GCM_SHA384"},
-	{0x1303, "TLS_CHACHA20_POLY1305_SHA256"},
-	{0x1304, "TLS_AES_128_CCM_SHA256"},
-	{0x1305, "TLS_AES_128_CCM_8_SHA256"},
-	{0xc007, "TLS_ECDHE_ECDSA_WITH_RC4_128_SHA"},
-	{0xc009, "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA"},
-	{0xc00a, "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA"},
-	{0xc011, "TLS_ECDHE_RSA_WITH_RC4_128_SHA"},
-	{0xc012, "TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA"},
-	{0xc013, "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA"},
-	{0xc014, "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA"},
-	{0xc018, "TLS_ECDH_anon_WITH_AES_128_CBC_SHA"},
-	{0xc019, "TLS_ECDH_anon_WITH_AES_256_CBC_SHA"},
-	{0xc023, "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256"},
-	{0xc024, "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA384"},
-	{0xc027, "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256"},
-	{0xc028, "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA384"},
-	{0xc02b, "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"},
-	{0xc02c, "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"},
-	{0xc02f, "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"},
-	{0xc030, "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"},
-	{0xcca8, "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256"},
-	{0xcca9, "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256"},
-	{0xccaa, "TLS_DHE_RSA_WITH_CHACHA20_POLY1305_SHA256"},
 };
 
 /* RFC 8446, 6; RFC 5246, 7.2 */
@@ -158,23 +107,23 @@ static void push_name(lua_State *L, const struct name *names, size_t count, unsi
 			lua_pushstring(L, names[i].text);
 			return;
 		}
-	if (format)
-		snprintf(text, sizeof(text), format, number);
-	lua_pushstring(L, format ? text : NULL);
+	snprintf(text, sizeof(text), format, number);
+	lua_pushstring(L, text);
 }
 #define PUSH(L, table, number, format) push_name(L, table, TS_ARRAY_SIZE(table), number, format)
 
 void host_push_version(lua_State *L, unsigned int version)
 {
-	PUSH(L, versions, version, NULL);
+	lua_pushstring(L, hello_version_name(version)); /* NULL: nil */
 }
 
 void host_push_cipher(lua_State *L, unsigned int cipher)
 {
-	if (cipher)
-		PUSH(L, ciphers, cipher, "0x%04x");
-	else
-		lua_pushnil(L);
+	const char *name = hello_cipher_name(cipher);
+	char text[16];
+
+	snprintf(text, sizeof(text), "0x%04x", cipher);
+	lua_pushstring(L, name ? name : cipher ? text : NULL);
 }
 
 static void push_library_error(lua_State *L, const struct ts_open *o)
