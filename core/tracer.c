@@ -285,39 +285,33 @@ void tracer_arm(struct tracer *t, bool armed)
 }
 
 /*
- * Threads' calls go with the thread; goroutines end unseen. Keys are {g, depth, pid, rule} as in
- * bpf/maps.h.
+ * Threads' calls go with the thread; goroutines end unseen. Key by key: a batch would keep the
+ * programs of kprobes from running for as long as it takes, and so would every other call that
+ * reads or writes a hash.
  */
-#define SWEEP 256
+#define SWEEP 32768 /* keys at a time, at most: other threads change the map */
 void tracer_sweep(struct tracer *t)
 {
-	struct bpf_map_info info = {0};
-	__u32 size = sizeof(info), count, i, at = 0, gone = 0, *pid;
-	int map = tracer_map_fd(t, "goroutines"), ret = 0;
-	char *keys, *values;
-	void *from = NULL;
+	/* struct goroutine_key of bpf/maps.h */
+	struct {
+		__u64 g, depth;
+		__u32 pid, rule;
+	} key, next;
+	int map = tracer_map_fd(t, "goroutines"), i;
+	__u32 gone = 0;
+	bool more;
 
 	/* In another pid namespace nobody could be found. */
-	if (!proc_pidns_is_init() || bpf_obj_get_info_by_fd(map, &info, &size))
+	if (!proc_pidns_is_init())
 		return;
-	keys = calloc(SWEEP, info.key_size);
-	values = calloc(SWEEP, info.value_size);
-	while (keys && values && !ret) {
-		count = SWEEP;
-		ret = bpf_map_lookup_batch(map, from, &at, keys, values, &count, NULL);
-		if (ret && errno != ENOENT)
-			break;
-		for (i = 0; i < count; i++) {
-			pid = (__u32 *)(keys + i * info.key_size + 16);
-			if (*pid != gone && !proc_exists(*pid))
-				gone = *pid;
-			if (*pid == gone)
-				bpf_map_delete_elem(map, keys + i * info.key_size);
-		}
-		from = &at;
+	more = !bpf_map_get_next_key(map, NULL, &key);
+	for (i = 0; more && i < SWEEP; i++, key = next) {
+		more = !bpf_map_get_next_key(map, &key, &next);
+		if (key.pid != gone && !proc_exists(key.pid))
+			gone = key.pid;
+		if (key.pid == gone)
+			bpf_map_delete_elem(map, &key);
 	}
-	free(keys);
-	free(values);
 }
 
 /* Hits at which the kernel did not run a program, because it was running already. */
