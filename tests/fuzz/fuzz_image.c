@@ -49,6 +49,18 @@ static size_t build(const uint8_t *data, size_t size, uint8_t *file)
 	return total;
 }
 
+static void check_symbols(struct image *im, const struct resolve_plan *plan)
+{
+	struct image_symbol sym;
+	uint64_t offset;
+	size_t i;
+
+	for (i = 0; i < plan->funcs_count; i++)
+		if (image_symbol(im, plan->funcs[i].func->name, &sym) != IMAGE_NOWHERE &&
+		    (image_offset(im, sym.addr, &offset) || !image_symbol_at(im, sym.addr, &sym)))
+			abort();
+}
+
 static void use_row(struct image *im, const struct lib_row *row)
 {
 	struct resolve_plan plan;
@@ -60,79 +72,16 @@ static void use_row(struct image *im, const struct lib_row *row)
 	for (i = 0; i < plan.sites_count; i++)
 		if (plan.sites[i].func >= plan.funcs_count)
 			abort();
+	check_symbols(im, &plan);
 	resolve_free(&plan);
 }
 
 static void use(struct image *im)
 {
-	struct image_symbol sym;
-	uint64_t offset;
 	size_t i;
 
-	for (i = 0; i < NAMES; i++)
-		if (image_symbol(im, names[i], &sym) != IMAGE_NOWHERE &&
-		    !image_symbol_at(im, sym.addr, &sym) && !image_offset(im, sym.addr, &offset))
-			abort();
 	for (i = 0; i < lib_rows_count; i++)
 		use_row(im, &lib_rows[i]);
-}
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-enum { PATCH = 3, MAX_PATCHES = 16, NAMES = 7 };
-
-/* data: machine, number of patches, patches (16-bit place, value), code. Returns the file's size.
- */
-static size_t build(const uint8_t *data, size_t size, uint8_t *file)
-{
-	static const char *const names[NAMES] = {"SSL_read",	 "SSL_read_ex",	  "SSL_write",
-						 "SSL_write_ex", "SSL_write_ex2", "SSL_free",
-						 "SSL_peek@@OLD"};
-	size_t patches = data[1] % MAX_PATCHES, i, at, step, total;
-	struct elf_symbol symbols[NAMES];
-	struct elf_layout l = {.machine = data[0] & 1 ? EM_X86_64 : EM_AARCH64,
-			       .plt = ELF_CODE_ADDR,
-			       .plt_size = 16,
-			       .symbols = symbols,
-			       .count = data[0] & 2 ? NAMES : NAMES - 3};
-	static struct code_buf code;
-
-	if (size < 2 + patches * PATCH)
-		patches = 0;
-	at = 2 + patches * PATCH;
-	code.len = 0;
-	code_add(&code, data + at, size - at < 1024 ? size - at : 1024);
-	step = code.len / l.count & ~(size_t)3;
-	for (i = 0; i < l.count; i++)
-		symbols[i] = (struct elf_symbol){
-			names[i], ELF_CODE_ADDR + i * step, step, STT_FUNC, 1, i == NAMES - 1};
-	l.code = &code;
-	total = make_elf(&l, file);
-	for (i = 0; i < patches; i++) {
-		at = data[2 + i * PATCH] | (size_t)data[3 + i * PATCH] << 8;
-		/* The zeros between the headers and the code are nothing to change. */
-		at = at % 3 ? ELF_CODE_OFFSET + at % (total - ELF_CODE_OFFSET) : at % 120;
-		file[at] = data[4 + i * PATCH];
-	}
-	return total;
-}
-
-static void use(struct image *im)
-{
-	struct resolve_plan plan;
-	struct image_symbol sym;
-	struct ts_err err;
-	uint64_t offset;
-	size_t i;
-
-	resolve_row(im);
-	if (resolve_any(im, &lib_rows[0], &plan, &err))
-		return;
-	for (i = 0; i < plan.funcs_count; i++)
-		if (image_symbol(im, plan.funcs[i].func->name, &sym) != IMAGE_NOWHERE &&
-		    (image_offset(im, sym.addr, &offset) || !image_symbol_at(im, sym.addr, &sym)))
-			abort();
-	resolve_free(&plan);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
