@@ -274,15 +274,18 @@ static bool is_settings(const struct stream_message *m)
 }
 
 /*
- * Who connected: of HTTP/2, the first message tells; else it is who alone has one of the ports that
- * Linux gives to clients, or who speaks first.
+ * Who connected: the handshake told it, where it was seen; of HTTP/2, the first message tells; else
+ * it is who alone has one of the ports that Linux gives to clients, or who speaks first.
  */
 static enum ts_dir client_of(const struct pcap_ends *real, const struct stream_message *m)
 {
 	bool process = real && real->by[TS_OUT].port >= PORT_CLIENTS;
 	bool peer = real && real->by[TS_IN].port >= PORT_CLIENTS;
+	const struct stream_shake *shake = m->conn->shake;
 	enum ts_dir first = m->head->dir;
 
+	if (shake && shake->role)
+		return shake->role == TS_SERVER ? TS_IN : TS_OUT;
 	if (is_settings(m))
 		return !first;
 	if (process == peer || is_preface(m))

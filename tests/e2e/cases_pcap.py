@@ -8,7 +8,7 @@ import os
 import subprocess
 
 from cases_output import HOSTILE, talk
-from harness import SLOW, TLSSCOPE, case, check, lines, same
+from harness import PYTHON, SLOW, TLSSCOPE, case, check, lines, same
 from web import PAGE, backend, curl, nginx
 
 # What Wireshark's own checks find wrong: 0x600000 is a warning.
@@ -114,6 +114,42 @@ def pcap_holes(lab):
     check(not wrong, f"packets {wrong}")
     ends = fields(lab, path, "tcp.flags.fin == 1 || tcp.flags.reset == 1", "tcp.seq")
     check(any(int(seq) == len(lines(3000)) + 1 for (seq,) in ends), f"ends at {ends}")
+
+
+# The server greets, at a port that a client could have.
+GREETING = """
+import socket, ssl, sys, threading
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[1])
+listener = socket.create_server(("127.0.0.1", int(sys.argv[2])))
+def serve():
+    s = context.wrap_socket(listener.accept()[0], server_side=True)
+    s.send(b"220 hello\\r\\n")
+    s.recv(100)
+t = threading.Thread(target=serve)
+t.start()
+c = ssl._create_unverified_context().wrap_socket(socket.create_connection(listener.getsockname()))
+c.recv(100)
+c.send(b"QUIT\\r\\n")
+t.join()
+"""
+
+
+@case(needs=["tshark"])
+def pcap_roles(lab):
+    """Who connected is who shook hands as the client, where a handler asked for handshakes."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range") as f:
+        low = max(32768, int(f.read().split()[0]))
+    port = lab.port()
+    while port < low:
+        port = lab.port()
+    path = lab.path("roles.pcapng")
+    words = [PYTHON, lab.write("greet.py", GREETING), lab.both, str(port)]
+    lab.run([TLSSCOPE, "--pcap", path, "-c", " ".join(words), "-e",
+             "on.tls_open(function() end) " + EVERYTHING])
+    no_complaint(lab, path)
+    starts = fields(lab, path, "tcp.flags.syn == 1 && tcp.flags.ack == 0", "tcp.dstport")
+    same("servers' ports", starts, [[str(port)]] * 2)
 
 
 @case(needs=["tshark"], timeout=90)

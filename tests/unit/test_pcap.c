@@ -344,6 +344,43 @@ static void http2_ends(void **state)
 	close_files(&f);
 }
 
+/* The handshake tells who connected, where ports and words would say something else. */
+static void known_roles(void **state)
+{
+	struct stream_shake client = {.role = TS_CLIENT}, server = {.role = TS_SERVER};
+	struct stream_shake unknown = {0};
+	struct pcap_reader r = {0};
+	struct fixture f;
+
+	(void)state;
+	open_file(&f, 0);
+	start(f.pcap);
+	set_ends(&f.conns[1], AF_INET, "10.0.0.1", 40001, "10.0.0.2", 50001);
+	set_ends(&f.conns[2], AF_INET, "10.0.0.1", 40002, "10.0.0.2", 50002);
+	set_ends(&f.conns[3], AF_INET, "10.0.0.1", 40003, "10.0.0.2", 443);
+	set_ends(&f.conns[4], AF_INET, "10.0.0.1", 40004, "10.0.0.2", 50004);
+	f.conns[1].shake = &client;
+	f.conns[2].shake = &server;
+	f.conns[3].shake = &server;
+	f.conns[4].shake = &unknown;
+	f.conns[5].shake = &server;
+	say(&f, (struct message){.conn = 1, .dir = TS_IN, .data = "220 hello"});
+	say(&f, (struct message){.conn = 2, .dir = TS_OUT, .data = "220 hello"});
+	say(&f, (struct message){.conn = 3, .dir = TS_OUT, .data = "220 hello"});
+	say(&f, (struct message){.conn = 4, .dir = TS_IN, .data = "220 hello"});
+	say(&f, (struct message){.conn = 5, .dir = TS_OUT, .data = "220 hello"});
+	assert_int_equal(pcap_close(f.pcap, NULL), 0);
+	read_pcap(&r, f.path);
+	ts_buf_add(&r.text, "", 1);
+	assert_non_null(strstr((char *)r.text.data, " 10.0.0.1:40001 > 10.0.0.2:50001 S "));
+	assert_non_null(strstr((char *)r.text.data, " 10.0.0.2:50002 > 10.0.0.1:40002 S "));
+	assert_non_null(strstr((char *)r.text.data, " 10.0.0.2:443 > 10.0.0.1:40003 S "));
+	assert_non_null(strstr((char *)r.text.data, " 10.0.0.2:50004 > 10.0.0.1:40004 S "));
+	assert_non_null(strstr((char *)r.text.data, " 198.51.100.1:49157 > 192.0.2.1:80 S "));
+	free_reader(&r);
+	close_files(&f);
+}
+
 /* A Unix socket; "any"; and an end that was not seen. */
 static void unusual_ends(void **state)
 {
@@ -524,6 +561,7 @@ int main(void)
 		cmocka_unit_test(large_messages),
 		cmocka_unit_test(real_ends),
 		cmocka_unit_test(http2_ends),
+		cmocka_unit_test(known_roles),
 		cmocka_unit_test(unusual_ends),
 		cmocka_unit_test(names_are_harmless),
 		cmocka_unit_test(rotation),
