@@ -96,6 +96,7 @@ const struct api_entry api_table[] = {
 	{API_FIELD, "sub", "handle", "the handle of the handler that runs"},
 	{API_FIELD, "copy", "method", "e:copy(): a table of all fields, to keep"},
 
+	{API_HTTP_FIELD, "probe", "string", "the event's name: \"http\", \"http_request\", ..."},
 	{API_HTTP_FIELD, "proto", "string", "\"HTTP/1.0\", \"HTTP/1.1\" or \"HTTP/2\""},
 	{API_HTTP_FIELD, "side", "string",
 	 "what the traced program is here: \"client\", \"server\""},

@@ -245,10 +245,15 @@ static void push_event(lua_State *L, uint64_t serial, bool whole, enum http_side
 static bool push_whole_field(lua_State *L, const struct http_firing *f, uint64_t serial,
 			     const char *name)
 {
+	static const char *const names[] = {[HTTP_EVENT] = "http",
+					    [HTTP_REQUEST_EVENT] = "http_request",
+					    [HTTP_RESPONSE_EVENT] = "http_response"};
 	const struct http_exchange *x = f->x;
 	const struct http_message *req = &x->message[HTTP_REQ], *resp = &x->message[HTTP_RESP];
 
-	if (f->what == HTTP_EVENT && !strcmp(name, "partial"))
+	if (!strcmp(name, "probe"))
+		lua_pushstring(L, names[f->what]);
+	else if (f->what == HTTP_EVENT && !strcmp(name, "partial"))
 		lua_pushboolean(L, req->partial || resp->partial || !req->seen || !resp->seen);
 	else if (!strcmp(name, "request"))
 		req->seen ? push_event(L, serial, false, HTTP_REQ) : lua_pushnil(L);

@@ -119,18 +119,16 @@ return function(core)
 	-- What can be written of a table: a connection is its number. In JSON a string that is no UTF-8 is
 	-- NAME_b64, as its bytes would be lost.
 	local function whole(t, depth)
-		local copy = {}
+		local copy, is_json = {}, core.format == "json"
 		for key, value in next, t do
 			local kind = type(value)
 			if kind == "userdata" then
 				local ok, id = pcall(id_of, value)
 				copy[key] = ok and id or value
-			elseif core.format ~= "json" or type(key) ~= "string" then
-				copy[key] = value
-			elseif kind == "string" and not core.text.is_utf8(value) then
-				copy[key .. "_b64"] = json.base64(value)
-			elseif kind == "table" and not getmetatable(value) and (depth or 0) < 5 then
+			elseif is_json and kind == "table" and not getmetatable(value) and (depth or 0) < 5 then
 				copy[key] = whole(value, (depth or 0) + 1)
+			elseif is_json and kind == "string" and type(key) == "string" and not core.text.is_utf8(value) then
+				copy[key .. "_b64"] = json.base64(value)
 			else
 				copy[key] = value
 			end

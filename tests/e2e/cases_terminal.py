@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
 """What a terminal shows, and what other programs read: jq takes every line."""
+import base64
 import json
 import os
 import re
 import subprocess
 
 from cases_output import HOSTILE, harmless, on_terminal, talk
-from harness import TLSSCOPE, case, check, same, wait_for
+from harness import PYTHON, TLSSCOPE, case, check, same, wait_for
 
 SGR = re.compile(rb"\x1b\[[0-9;]*m")
 
@@ -138,6 +139,110 @@ def json_of_everything(lab):
         text = lab.run([TLSSCOPE, "-q", "-r", record, script]).out()
         harmless(f"{name} as text", text)
         for want in (b"start ", b"attach ", b"tls_close ", b"ssl_write ", b"error ", b"tseries"):
+            check(want in text, f"{name} as text: no {want}")
+
+
+# A server and its client, over TCP: a request and a response that are hostile wherever they may be, then
+# a handshake that fails.
+WEB = """
+import ctypes, socket, ssl, sys, threading
+ctypes.CDLL(None).prctl(15, b"\\x1b[2Jna\\xff\\nme", 0, 0, 0)
+cert, both, data = sys.argv[1], sys.argv[2], open(sys.argv[3], "rb").read()
+value = bytes(b for b in data if b not in b"\\0\\r\\n")
+text = bytes(b for b in value if b > 31 and b != 127)
+message = b"Host: " + value + b"\\r\\nX-Ends: \\xff\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(data) + data
+server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+server.load_cert_chain(both)
+listener = socket.create_server(("127.0.0.1", 0))
+
+def read(s):
+    got = b""
+    while not got.endswith(message):
+        got += s.recv(65536)
+
+def serve():
+    for _ in range(2):
+        a, _ = listener.accept()
+        try:
+            s = server.wrap_socket(a, server_side=True)
+            read(s)
+            s.sendall(b"HTTP/1.1 200 " + text + b"\\r\\n" + message)
+            s.close()
+        except OSError:
+            a.close()
+
+def connect(context, name):
+    return context.wrap_socket(socket.create_connection(listener.getsockname()), server_hostname=name)
+
+t = threading.Thread(target=serve)
+t.start()
+good = ssl.create_default_context(cafile=cert)
+good.check_hostname = False
+c = connect(good, b"\\x1b[2Jhost")
+c.sendall(b"POST /" + text.replace(b" ", b"+") + b" HTTP/1.1\\r\\n" + message)
+read(c)
+c.close()
+try:
+    connect(ssl.create_default_context(), "localhost")
+except ssl.SSLError:
+    pass
+t.join()
+"""
+
+WEB_EVENTS = """
+for _, name in ipairs {"http", "http_request", "http_response"} do
+    on[name]({capture = "all"}, emit)
+end
+for _, name in ipairs {"tls_open", "tls_error", "tls_hello"} do
+    on[name](emit)
+end
+on.http({capture = "all"}, function(e)
+    emit {type = "mine", headers = e.headers, nested = {e.request.headers, {e.headers}}, copy = e:copy()}
+    for name, value in pairs(e.headers) do
+        printf("%s: %s\\n", name, value)
+    end
+end)
+"""
+
+
+def bytes_of(o, key):
+    return base64.b64decode(o[key + "_b64"]) if key + "_b64" in o else o[key].encode()
+
+
+@case(needs=["jq"])
+def json_of_connections_and_http(lab):
+    """What connections and HTTP have, hostile: jq reads it, the bytes come back; a replay is equal."""
+    script = lab.write("web.lua", WEB_EVENTS)
+    for name, data in (("hostile", HOSTILE), ("utf8", "good: äöü\u2028\x1b[2J".encode())):
+        record = lab.path("web.rec")
+        command = f"{PYTHON} {lab.write('web.py', WEB)} {lab.cert} {lab.both} {lab.write('data', data)}"
+        live = lab.run([TLSSCOPE, "-q", "-f", "json", "-w", record, "-c", command, script]).out()
+        harmless(name, live)
+        objects = [json.loads(o) for o in lab.run(["jq", "-c", "."], input=live).out().splitlines()]
+        same("objects", len(objects), live.count(b"\n"))
+        by = {}
+        for o in objects:
+            by.setdefault(o["type"], []).append(o)
+        value = bytes(b for b in data if b not in b"\0\r\n").strip(b" ")
+        for kind in ("http", "http_request", "http_response", "mine"):
+            check(len(by.get(kind, [])) == 2, f"{name}: {len(by.get(kind, []))} of {kind}, not 2")
+            for o in (m.get("copy", m) for m in by[kind]):
+                same(f"{name} {kind}: body", bytes_of(o, "body"), data)
+                same(f"{name} {kind}: a header", bytes_of(o["headers"][0], "value"), value)
+                same(f"{name} {kind}: another", bytes_of(o["headers"][1], "value"), b"\xff")
+                check(isinstance(o["conn"], int), f"{name}: no connection: {str(o)[:300]}")
+        for o in by["mine"]:
+            same("nested", [o["nested"][0][1], o["nested"][1][0][1]], [o["headers"][1]] * 2)
+        hellos = {o.get("sni") for o in by["tls_hello"]}
+        check("\x1b[2Jhost" in hellos and len(by["tls_hello"]) == 8, f"{name}: hellos {hellos}")
+        check(len(by["tls_open"]) == 4, f"{name}: {by['tls_open']}")
+        reasons = " ".join(o["err"] for o in by["tls_error"])
+        check("self-signed" in reasons and "unknown_ca" in reasons, f"{name}: {reasons}")
+        again = lab.run([TLSSCOPE, "-q", "-f", "json", "-r", record, script]).out()
+        same(f"{name}: live and replayed", live, again)
+        text = lab.run([TLSSCOPE, "-q", "-r", record, script]).out()
+        harmless(f"{name} as text", text)
+        for want in (b"http ", b"http_request ", b"tls_hello ", b"tls_error ", b"tls_open ", b"X-Ends: "):
             check(want in text, f"{name} as text: no {want}")
 
 
