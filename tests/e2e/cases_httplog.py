@@ -5,18 +5,21 @@ import json
 import os
 import re
 
-from harness import ROOT, case, check
+from harness import ROOT, TLSSCOPE, case, check, same
 from web import backend, curl, nginx
 
 
-def log_of(lab, *options):
+def log_script():
     """The recipe, with a mark when it is attached, and room for a burst on a busy machine."""
     with open(os.path.join(ROOT, "scripts", "httplog.lua"), encoding="utf-8") as f:
-        script = f.read() + """
+        return f.read() + """
             config{buffer = "64M"}
             on.start(function() emit{type = "ready"} end)
             """
-    return lab.tracer(*options, script=script)
+
+
+def log_of(lab, *options):
+    return lab.tracer(*options, script=log_script())
 
 
 def transactions(tracer):
@@ -101,6 +104,48 @@ def httplog_nghttpd_both_sides(lab):
         check(found == {("/page", 200, False): 5000, ("/none?key=***", 404, False): 5000},
               f"{side}: {found}")
         check(len({r["stream"] for r in mine}) == 10000, f"{side}: streams are not all there")
+
+
+# All that HTTP events have, and what else has an order among them.
+REPLAYED = """
+    config{buffer = "64M"}
+    for _, name in ipairs {"http", "http_request", "http_response"} do
+        on[name]({capture = "4K"}, emit)
+    end
+    on.http(function(e) print(e.method, e.path, e.status, e.duration_ns, #(e.body or "")) end)
+    local latency = hist("latency", {unit = "us", by = {"method", "status"}})
+    on.http(function(e) latency:add(e.latency_us, e.method, e.status) end)
+    on.tls_close(emit)
+    every("50ms", function() emit{type = "tick"} end)
+    on.stop(function(e) emit(e) latency:print() end)
+    on.start(function() emit{type = "ready"} end)
+    """
+
+
+@case(needs=["nginx", "h2load", "curl"], timeout=120)
+def http_replayed(lab):
+    """What is live is replayed, to the byte, and twice; also of a client that went in mid-answer."""
+    port, record = lab.port(), lab.path("http.rec")
+    name = f"rec{port}"
+    nginx(lab, port, backend(), access=True, name=name)
+    script = lab.write("replayed.lua", REPLAYED)
+    httplog = lab.write("httplog.lua", log_script())
+    for form in ("json", "text"):
+        for what, words in ((script, []), (httplog, ["--headers"])):
+            tracer = lab.tracer("--comm", name, "--comm", "curl", "-w", record, script=what, form=form,
+                                arguments=words)
+            load(lab, port, "-n", "300", "-c", "2", "-m", "100")
+            load(lab, port, "--h1", "-n", "100", "-c", "2", "-m", "10")
+            curl(lab, port, "--http1.1")
+            curl(lab, port, "--http2")
+            lab.run(["sh", "-c", f"curl -sk --http1.1 --limit-rate 10k https://127.0.0.1:{port}/page | "
+                                 "head -c 100"])
+            check(tracer.process.stop(2) == 0, tracer.process.err())
+            live = tracer.output()
+            check(live.count(b"/page") > 200 and b"/echo" in live, f"{form}: too little was seen")
+            for time in ("once", "twice"):
+                p = lab.run([TLSSCOPE, "-f", form, "-r", record, what, *words])
+                same(f"{form}, {os.path.basename(what)}: live and replayed {time}", live, p.out())
 
 
 @case(needs=["nginx", "curl"])
