@@ -4,22 +4,21 @@
 
 /*
  * By the first and the last Go 1.N that has it so: `done` is handshakeStatus, or
- * isHandshakeComplete from 1.20 on. 0: not known.
+ * isHandshakeComplete from 1.20 on.
  */
 static const struct layout {
 	int first, last;
 	int32_t done, version, resumed, cipher, name, protocol;
 } layouts[] = {
-	{15, 19, 32, 64, 88, 90, 192, 328},
-	{24, 24, 40, 72, 97, 100, 224, 368},
-	{25, 26, 40, 72, 97, 100, 0, 0},
-	{27, 27, 40, 72, 97, 100, 232, 376},
+	{15, 19, 32, 64, 88, 90, 192, 328},  {20, 20, 32, 64, 88, 90, 216, 352},
+	{21, 22, 40, 72, 97, 98, 224, 360},  {23, 24, 40, 72, 97, 100, 224, 368},
+	{25, 26, 40, 72, 97, 100, 208, 352}, {27, 27, 40, 72, 97, 100, 232, 376},
 };
 #define IS_CLIENT 16 /* in all of them */
 
 static struct ts_member member(int32_t offset, uint32_t size)
 {
-	return (struct ts_member){{1, {offset}}, offset ? size : 0};
+	return (struct ts_member){{1, {offset}}, size};
 }
 
 struct ts_shake resolve_go_shake(int minor)
@@ -38,9 +37,9 @@ struct ts_shake resolve_go_shake(int minor)
 			.server = member(IS_CLIENT, 1),
 			.resumed = member(l->resumed, 1),
 			.alpn = member(l->protocol, 8),
-			.alpn_len = member(l->protocol ? l->protocol + 8 : 0, 8),
+			.alpn_len = member(l->protocol + 8, 8),
 			.sni = member(l->name, 8),
-			.sni_len = member(l->name ? l->name + 8 : 0, 8),
+			.sni_len = member(l->name + 8, 8),
 			.flags = TS_SHAKE_DONE | TS_SHAKE_CLIENT,
 		};
 	}

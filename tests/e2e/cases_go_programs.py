@@ -206,6 +206,11 @@ http:
     check(BODY in sent and BODY in received, "the layer is not in what was sent and received")
 
 
+def webhook_serves(lab, program, port, hooks):
+    return lab.spawn([program, "-hooks", hooks, "-secure", "-cert", lab.cert, "-key", lab.key,
+                      "-ip", "127.0.0.1", "-port", str(port)], port=port)
+
+
 @go_case("bullseye", "sid", needs=["curl"])
 def webhook(lab, suite):
     """A request that runs a command, whose output is the response."""
@@ -214,8 +219,7 @@ def webhook(lab, suite):
         "id": "say", "execute-command": "/bin/echo", "include-command-output-in-response": True,
         "pass-arguments-to-command": [{"source": "payload", "name": "text"}]}]))
     program = tool(lab, suite, "webhook")
-    server = lab.spawn([program, "-hooks", hooks, "-secure", "-cert", lab.cert,
-                        "-key", lab.key, "-ip", "127.0.0.1", "-port", str(port)], port=port)
+    server = webhook_serves(lab, program, port, hooks)
     text = lines(400, "hook")
     body = lab.write("body", json.dumps({"text": text.decode()}))
     tracer = watching(lab, program)
@@ -322,23 +326,27 @@ bind-address = "127.0.0.1:{inner}"
     check(values == list(range(3000)), f"{len(values)} values were seen, or others")
 
 
-def esbuild_of(lab):
+def esbuild_of(lab, version=ESBUILD):
     """esbuild from npm, for this machine."""
-    found = glob.glob(f"{suites.from_npm(lab, 'esbuild', ESBUILD)}/@esbuild/*/bin/esbuild")
+    found = glob.glob(f"{suites.from_npm(lab, 'esbuild', version)}/@esbuild/*/bin/esbuild")
     if not found:
         raise Skip("npm has no esbuild for this machine")
     return found[0]
+
+
+def esbuild_serves(lab, program, port):
+    os.makedirs(lab.path("www"))
+    lab.write("www/page", PAGE)
+    return lab.spawn([program, f"--serve=127.0.0.1:{port}", f"--servedir={lab.path('www')}",
+                      f"--certfile={lab.cert}", f"--keyfile={lab.key}"], port=port,
+                     stdin=subprocess.PIPE)  # it ends with its stdin
 
 
 @case(needs=["npm", "curl"], timeout=300)
 def go_esbuild_npm(lab):
     """esbuild's own web server, as npm ships it."""
     program, port = esbuild_of(lab), lab.port()
-    os.makedirs(lab.path("www"))
-    lab.write("www/page", PAGE)
-    server = lab.spawn([program, f"--serve=127.0.0.1:{port}", f"--servedir={lab.path('www')}",
-                        f"--certfile={lab.cert}", f"--keyfile={lab.key}"], port=port,
-                       stdin=subprocess.PIPE)  # it ends with its stdin
+    server = esbuild_serves(lab, program, port)
     tracer = watching(lab, program)
     url = f"https://localhost:{port}/page"
     client = lab.run(["curl", "-sS4", "--cacert", lab.cert, url, url, url])

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import golang
+from cases_go_programs import esbuild_of, esbuild_serves, tool, webhook_serves
 from harness import PYTHON, ROOT, TLSSCOPE, case, check
 
 sys.path.insert(0, os.path.join(ROOT, "tests", "man"))
@@ -397,3 +398,52 @@ for go_version, go_variant in (("1.15", "plain"), ("1.19", "stripped_pie"), ("1.
         open_of_go(lab, version, variant)
     of_this.__name__ = f"open_of_go_{go_version.replace('.', '_')}_{go_variant}"
     case(timeout=500)(of_this)
+
+
+HANDSHAKES = """
+c.set_alpn_protocols(["x/1", "http/1.1"])
+for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+    c.minimum_version = c.maximum_version = version
+    session = None
+    for _ in range(2):
+        s = c.wrap_socket(socket.create_connection(("127.0.0.1", int(sys.argv[1]))),
+                          server_hostname="a.example", session=session)
+        s.send(b"GET / HTTP/1.1\\r\\nHost: a.example\\r\\nConnection: close\\r\\n\\r\\n")
+        while s.recv(4096):
+            pass
+        session = s.session
+        print(s.version(), s.cipher()[2], s.selected_alpn_protocol(), s.session_reused)
+        s.close()
+"""
+
+
+def open_of_server(lab, server, port):
+    """What a Go program as it is shipped says of handshakes, by what its client says of them."""
+    tracer = lab.tracer("-p", str(server.pid), script=OPENS)
+    p = client(lab, "asks", port, HANDSHAKES)
+    said = [line.split() for line in p.out().decode().splitlines()]
+    check([s[3] for s in said] == ["False", "True"] * 2, str(said))
+    events = [r for r in tracer.stop().records if r["type"] == "tls_open"]
+    check(len(events) == 4, str(events))
+    for (version, bits, alpn, resumed), e in zip(said, events):
+        same_as(e, version=version, alpn=alpn, resumed=resumed == "True", role="server", err=None,
+                sni="a.example")
+        check(f"_AES_{bits}_GCM_" in e["cipher"], f"{bits} bits: {e}")
+        check(0 < e["ms"] < 5000, str(e))
+
+
+# What Go built them: 1.20, 1.22, 1.23.
+for esbuild in ("0.21.5", "0.23.1", "0.25.10"):
+    def of_esbuild(lab, version=esbuild):
+        port = lab.port()
+        open_of_server(lab, esbuild_serves(lab, esbuild_of(lab, version), port), port)
+    of_esbuild.__name__ = f"open_of_esbuild_{esbuild.replace('.', '_')}"
+    case(needs=["npm"], timeout=300)(of_esbuild)
+
+
+@case(needs=["apt-get", "dpkg-deb"], timeout=300)
+def open_of_webhook(lab):
+    """Of Debian's unstable suite: built by Go 1.26, or by a newer one."""
+    port = lab.port()
+    hooks = lab.write("hooks.json", '[{"id": "say", "execute-command": "/bin/true"}]')
+    open_of_server(lab, webhook_serves(lab, tool(lab, "sid", "webhook"), port, hooks), port)
