@@ -383,6 +383,8 @@ void http_close(struct http *h, uint64_t nsecs)
 		release(h);
 	h1_close(h, h->mode == HTTP1);
 	h2_close(h);
+	if (h->tunnel && h->ops.tunnel_over)
+		h->ops.tunnel_over(h->ctx, h->tunnel);
 	if (h->tunnel)
 		http_free(h, h->tunnel);
 	for (i = 0; i < 2; i++)

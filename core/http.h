@@ -45,10 +45,13 @@ struct http_exchange {
 	const char *proto; /* "HTTP/1.0", "HTTP/1.1", "HTTP/2" */
 	/* Ended by a NUL that is not counted; data is NULL where unknown. */
 	struct ts_buf method, target, authority, scheme;
-	int status;	    /* 0: unknown */
-	uint32_t stream_id; /* of HTTP/2; else 0 */
-	bool pushed;	    /* the server sent the request too */
-	bool reset;	    /* RST_STREAM ended it */
+	struct ts_buf protocol; /* :protocol, of an extended CONNECT (RFC 8441) */
+	int status;		/* 0: unknown */
+	uint32_t stream_id;	/* of HTTP/2; else 0 */
+	bool pushed;		/* the server sent the request too */
+	bool reset;		/* RST_STREAM ended it */
+
+	void *user; /* of whoever has the callbacks */
 
 	bool over[2];		    /* nothing more comes of that message */
 	struct http_exchange *next; /* http.c's */
@@ -56,7 +59,9 @@ struct http_exchange {
 
 /*
  * An exchange is valid during the callback only. request and response come when that message is
- * over, done when both are. tunnel: what follows an Upgrade or CONNECT; may be NULL.
+ * over, done when both are. tunnel: what follows an Upgrade or CONNECT; may be NULL, as may the
+ * rest. tunnel_over: the exchange that it followed is gone. body: bytes of a body as they pass;
+ * data is NULL where that many were not seen.
  */
 struct http_ops {
 	void (*request)(void *ctx, const struct http_exchange *x);
@@ -64,6 +69,9 @@ struct http_ops {
 	void (*done)(void *ctx, const struct http_exchange *x);
 	void (*tunnel)(void *ctx, const struct http_exchange *x, enum ts_dir dir, const void *data,
 		       size_t len, uint64_t nsecs);
+	void (*tunnel_over)(void *ctx, const struct http_exchange *x);
+	void (*body)(void *ctx, struct http_exchange *x, enum http_side which, const void *data,
+		     size_t len);
 };
 
 struct http;

@@ -160,16 +160,10 @@ static int on_body(http_parser *p, const char *at, size_t len)
 {
 	struct call *c = p->data;
 	struct h1_side *s = &c->side->h1;
-	struct http_message *m = message_of(c);
 
 	if (s->left != UINT64_MAX)
 		s->left -= len < s->left ? len : s->left;
-	if (s->skip) {
-		m->truncated = true;
-		m->body_len += len;
-	} else {
-		http_add_body(c->h, m, at, len);
-	}
+	http_add_body(c->h, s->x, c->which, s->skip ? NULL : at, len);
 	return 0;
 }
 
@@ -327,7 +321,7 @@ void h1_gap(struct http *h, enum ts_dir dir, uint64_t missing)
 	}
 	/* All of it is of this body: the parser is told so, and given one byte for the rest. */
 	s->skip = true;
-	s->x->message[dir == h->client ? HTTP_REQ : HTTP_RESP].body_len += missing - 1;
+	http_add_body(h, s->x, dir == h->client ? HTTP_REQ : HTTP_RESP, NULL, missing - 1);
 	if (s->left != UINT64_MAX) {
 		s->parser.content_length -= missing - 1;
 		s->left -= missing - 1;

@@ -150,10 +150,11 @@ static int parse_status(const char *value, size_t len)
 static void on_field(void *ctx, const char *name, size_t name_len, const char *value,
 		     size_t value_len)
 {
-	static const char *const names[] = {":method", ":path", ":authority", ":scheme"};
+	static const char *const names[] = {":method", ":path", ":authority", ":scheme",
+					    ":protocol"};
 	struct block *b = ctx;
 	struct ts_buf *const texts[] = {&b->x->method, &b->x->target, &b->x->authority,
-					&b->x->scheme};
+					&b->x->scheme, &b->x->protocol};
 	size_t i;
 
 	if (!name) {
@@ -212,6 +213,7 @@ static void take(struct http *h, struct http_exchange *x, struct block *b, enum 
 		move_text(h, &x->target, &b->x->target);
 		move_text(h, &x->authority, &b->x->authority);
 		move_text(h, &x->scheme, &b->x->scheme);
+		move_text(h, &x->protocol, &b->x->protocol);
 	} else if (x != b->x) {
 		x->status = b->x->status;
 	}
@@ -415,12 +417,7 @@ static void add_data(struct http *h, enum ts_dir dir, const unsigned char *data,
 	x = find(h, h->side[dir].h2.stream);
 	if (!x || !x->message[which].seen || x->over[which])
 		return;
-	if (data) {
-		http_add_body(h, &x->message[which], data, len);
-	} else {
-		x->message[which].truncated = true;
-		x->message[which].body_len += len;
-	}
+	http_add_body(h, x, which, data, len);
 }
 
 /* Bytes of a frame's payload; NULL: bytes that were not seen, of DATA. false: damaged. */

@@ -56,15 +56,19 @@ void http_add_field(struct http *h, struct http_message *m, const void *name, si
 		m->partial = true;
 }
 
-void http_add_body(struct http *h, struct http_message *m, const void *data, size_t len)
+void http_add_body(struct http *h, struct http_exchange *x, enum http_side which, const void *data,
+		   uint64_t len)
 {
+	struct http_message *m = &x->message[which];
 	size_t room = h->body > m->body.len ? h->body - m->body.len : 0;
-	size_t n = len < room ? len : room;
+	size_t n = len < room ? (size_t)len : room;
 
 	/* After a hole nothing is added: what is kept is a beginning of the body. */
-	if (m->truncated || (n && !http_keep(h, &m->body, data, n)) || n < len)
+	if (!data || m->truncated || (n && !http_keep(h, &m->body, data, n)) || n < len)
 		m->truncated = true;
 	m->body_len += len;
+	if (h->ops.body && len)
+		h->ops.body(h->ctx, x, which, data, (size_t)len);
 }
 
 void http_set_text(struct http *h, struct ts_buf *b, const void *text, size_t len)
@@ -97,6 +101,7 @@ void http_free(struct http *h, struct http_exchange *x)
 	http_drop(h, &x->target);
 	http_drop(h, &x->authority);
 	http_drop(h, &x->scheme);
+	http_drop(h, &x->protocol);
 	free(x);
 }
 

@@ -101,7 +101,9 @@ struct http_exchange *http_new(struct http *h, const char *proto); /* NULL: no m
 /* Adds a field; what does not fit makes the message partial. */
 void http_add_field(struct http *h, struct http_message *m, const void *name, size_t name_len,
 		    const void *value, size_t value_len);
-void http_add_body(struct http *h, struct http_message *m, const void *data, size_t len);
+/* Bytes of a body; data is NULL: they were not seen. */
+void http_add_body(struct http *h, struct http_exchange *x, enum http_side which, const void *data,
+		   uint64_t len);
 /* Sets a text of an exchange; ended by a NUL. */
 void http_set_text(struct http *h, struct ts_buf *b, const void *text, size_t len);
 /* Whether the body is as long as the header says. */

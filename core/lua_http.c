@@ -89,7 +89,8 @@ static size_t body_of(const struct script *s, uint64_t subs)
 
 static struct host_http *find(struct script *s, const struct stream_message *m)
 {
-	static const struct http_ops ops = {on_request, on_response, on_done, NULL};
+	static const struct http_ops ops = {
+		.request = on_request, .response = on_response, .done = on_done};
 	struct host_http *c = ts_map_get(&s->http.conns, m->conn->id, 0);
 
 	if (c)

@@ -119,8 +119,10 @@ static void feed_part(struct http *h, enum ts_dir dir, const unsigned char *data
 static bool feed_input(struct seen *s, const unsigned char *data, size_t size, size_t step,
 		       const unsigned char *first, size_t first_len)
 {
-	static const struct http_ops ops = {check_request, check_response, check_done,
-					    check_tunnel};
+	static const struct http_ops ops = {.request = check_request,
+					    .response = check_response,
+					    .done = check_done,
+					    .tunnel = check_tunnel};
 	enum ts_dir dir = TS_OUT;
 	uint64_t now = 1;
 	bool gaps = false;
