@@ -32,9 +32,10 @@ const struct api_entry api_table[] = {
 	 "a handler failed, for the count-th time"},
 	{API_EVENT, "attach", "path kind sites problem",
 	 "a file was probed at that many sites, or refused: then problem says why"},
-	{API_EVENT, "exec", "nsecs time pid comm", "a process started another program"},
-	{API_EVENT, "exit", "nsecs time pid comm", "a process ended"},
-	{API_EVENT, "tls_close", "nsecs time pid comm conn how duration_ns duration_us duration_ms",
+	{API_EVENT, "exec", "nsecs time pid comm container", "a process started another program"},
+	{API_EVENT, "exit", "nsecs time pid comm container", "a process ended"},
+	{API_EVENT, "tls_close",
+	 "nsecs time pid comm container conn how duration_ns duration_us duration_ms",
 	 "a connection ended; how: close_notify, error, freed, closed, ..."},
 	{API_EVENT, "signal_usr1", "nsecs time", "tlsscope got SIGUSR1"},
 

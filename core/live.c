@@ -54,12 +54,12 @@ static void on_exec(void *ctx, uint32_t pid, const char *comm, uint64_t nsecs)
 	const char *strings[] = {comm, NULL};
 	struct run *r = ctx;
 
-	run_send(r, TS_REC_EXEC, &body, sizeof(body), strings);
 	run_forget_process(r, pid);
 	r->regroup |= groups_note(r->groups, pid);
 	/* It may be gone before its first message is handled. */
 	if (r->writer || r->wants_processes)
 		run_tell_process(r, pid, 0);
+	run_send(r, TS_REC_EXEC, &body, sizeof(body), strings);
 }
 
 /* Kept until everything that the process said was handed over. */
@@ -84,8 +84,8 @@ static void send_exits(struct run *r)
 	size_t i;
 
 	for (i = 0; i < r->exits_count; i++) {
-		run_forget_process(r, r->exits[i].pid);
 		run_send(r, TS_REC_EXIT, &r->exits[i], sizeof(r->exits[i]), strings);
+		run_forget_process(r, r->exits[i].pid);
 	}
 	r->sweep |= r->exits_count > 0;
 	r->exits_count = 0;

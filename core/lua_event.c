@@ -188,6 +188,7 @@ static void push_other(lua_State *L, struct script *s, const struct stream_messa
 		       enum field field)
 {
 	const struct ts_data *d = m->head;
+	struct host_who who = {d->pid, d->nsecs, d->cgroup, false};
 
 	switch (field) {
 	case F_TIME:
@@ -247,7 +248,7 @@ static void push_other(lua_State *L, struct script *s, const struct stream_messa
 			lua_pushnil(L);
 		break;
 	case F_CONTAINER:
-		host_push_container(L, s, d->pid, d->nsecs, true);
+		host_push_container(L, s, &who, true);
 		break;
 	case F_PEER:
 	case F_LADDR:
@@ -257,7 +258,7 @@ static void push_other(lua_State *L, struct script *s, const struct stream_messa
 		host_push_info(L, m->conn, field_names[field]);
 		break;
 	case F_PROC:
-		host_push_proc(L, s, d->pid, d->nsecs, true);
+		host_push_proc(L, s, &who, true);
 		break;
 	case F_SUB:
 		lua_rawgeti(L, LUA_REGISTRYINDEX, s->handler->handle);
@@ -411,17 +412,19 @@ static int event_copy(lua_State *L)
 {
 	struct script *s = host_of(L);
 	const struct stream_message *m;
+	struct host_who who;
 	enum field field;
 
 	lua_settop(L, 1);
 	m = message_of(L, s);
+	who = (struct host_who){m->head->pid, m->head->nsecs, m->head->cgroup, false};
 	lua_createtable(L, 0, F_COUNT);
 	for (field = F_NONE + 1; field < F_SUB; field++) {
 		/* Copies what is known of the process, but does not go and look for it. */
 		if (field == F_PROC)
-			host_push_proc(L, s, m->head->pid, m->head->nsecs, false);
+			host_push_proc(L, s, &who, false);
 		else if (field == F_CONTAINER)
-			host_push_container(L, s, m->head->pid, m->head->nsecs, false);
+			host_push_container(L, s, &who, false);
 		else
 			push_field(L, s, m, field);
 		lua_setfield(L, 2, field_names[field]);

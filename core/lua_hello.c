@@ -132,7 +132,8 @@ static bool is_one_of(const char *name, const char *const *names)
 
 bool host_push_hello(lua_State *L, const struct stream_message *m, const char *name)
 {
-	static const char *const of_process[] = {"pid", "tid", "uid", "gid", "comm", "proc", NULL};
+	static const char *const of_process[] = {"pid",	 "tid",	 "uid",	      "gid",
+						 "comm", "proc", "container", NULL};
 	static const char *const of_call[] = {"conn",	     "ret",	    "err", "duration_ns",
 					      "duration_us", "duration_ms", NULL};
 	const struct hello *h = m->hello;

@@ -51,6 +51,13 @@ struct host_callbacks {
 	int fire, tick, failed, started, lists, timers, repl;
 };
 
+/* Who is asked for: the process of that number at that time. */
+struct host_who {
+	uint32_t pid;
+	uint64_t nsecs, cgroup; /* cgroup 0: not known */
+	bool ended;		/* it ended then */
+};
+
 struct host_procs {
 	struct ts_map by_pid; /* struct host_proc */
 	struct host_proc *oldest, *newest;
@@ -105,9 +112,10 @@ struct script {
 	} http;
 
 	struct host_procs procs;
-	uint64_t now;	      /* 0: nothing was seen yet */
-	uint64_t wall_offset; /* 0: not known */
-	uint64_t began;	      /* nsecs of the run's start */
+	struct host_who about; /* of the own event at hand */
+	uint64_t now;	       /* 0: nothing was seen yet */
+	uint64_t wall_offset;  /* 0: not known */
+	uint64_t began;	       /* nsecs of the run's start */
 	uint64_t next_tick;
 	bool started, stopped, exited;
 	enum script_time time_shown;
@@ -216,9 +224,11 @@ bool host_push_hello(lua_State *L, const struct stream_message *m, const char *n
 
 /* lua_proc.c */
 void host_open_procs(lua_State *L);
-void host_push_proc(lua_State *L, struct script *s, uint32_t pid, uint64_t nsecs, bool ask);
+/* ask: of the system, where nothing is known. */
+void host_push_proc(lua_State *L, struct script *s, const struct host_who *who, bool ask);
 /* What to call the process' container, or nil. */
-void host_push_container(lua_State *L, struct script *s, uint32_t pid, uint64_t nsecs, bool ask);
+void host_push_container(lua_State *L, struct script *s, const struct host_who *who, bool ask);
+int host_container(lua_State *L); /* container() -> that of the own event at hand, or nil */
 void host_proc_record(struct script *s, const struct ts_record *r);
 void host_procs_free(struct script *s);
 

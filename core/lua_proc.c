@@ -81,26 +81,31 @@ void host_proc_record(struct script *s, const struct ts_record *r)
 	p = ts_map_get(&s->procs.by_pid, life->pid, 0);
 	if (!p)
 		return;
-	if (r->type == TS_REC_EXEC)
-		drop(&s->procs, p); /* another program now */
-	else
+	process = (const void *)p->record;
+	if (r->type == TS_REC_EXIT)
 		p->ended = life->nsecs;
+	else if (!process || process->nsecs < life->nsecs)
+		drop(&s->procs, p); /* another program now */
 }
 
-static const struct host_proc *find(struct script *s, uint32_t pid, uint64_t nsecs, bool ask)
+static const struct host_proc *find(struct script *s, const struct host_who *who, bool ask)
 {
+	uint32_t pid = who->pid;
 	struct host_proc *p = ts_map_get(&s->procs.by_pid, pid, 0);
 
-	if (p && p->ended && nsecs > p->ended) {
+	if (p && p->ended && who->nsecs > p->ended) {
 		drop(&s->procs, p); /* a new process of the same number */
 		p = NULL;
 	}
 	if (p || !ask || !s->o.want_process)
 		return p;
-	s->o.want_process(s->o.ctx, pid, s->message ? s->message->head->cgroup : 0);
+	s->o.want_process(s->o.ctx, pid, who->cgroup);
 	if (!ts_map_get(&s->procs.by_pid, pid, 0))
 		remember(&s->procs, pid, NULL); /* do not ask again for every event */
-	return ts_map_get(&s->procs.by_pid, pid, 0);
+	p = ts_map_get(&s->procs.by_pid, pid, 0);
+	if (p && who->ended)
+		p->ended = who->nsecs;
+	return p;
 }
 
 static void set_text(lua_State *L, const char *name, const char *text)
@@ -124,11 +129,11 @@ static void push_container(lua_State *L, const struct container *c)
 	set_text(L, "pod_uid", c->pod_uid);
 }
 
-void host_push_proc(lua_State *L, struct script *s, uint32_t pid, uint64_t nsecs, bool ask)
+void host_push_proc(lua_State *L, struct script *s, const struct host_who *who, bool ask)
 {
 	static const char *const names[] = {NULL, "exe", "cmdline", "user", NULL,
 					    NULL, NULL,	 NULL,	    "tls"};
-	const struct host_proc *p = find(s, pid, nsecs, ask);
+	const struct host_proc *p = find(s, who, ask);
 	struct container c;
 	struct ts_record *r;
 	unsigned int i;
@@ -153,14 +158,22 @@ void host_push_proc(lua_State *L, struct script *s, uint32_t pid, uint64_t nsecs
 	lua_remove(L, -2);
 }
 
-void host_push_container(lua_State *L, struct script *s, uint32_t pid, uint64_t nsecs, bool ask)
+void host_push_container(lua_State *L, struct script *s, const struct host_who *who, bool ask)
 {
-	const struct host_proc *p = find(s, pid, nsecs, ask);
+	const struct host_proc *p = find(s, who, ask);
 
 	if (p && *p->label)
 		lua_pushstring(L, p->label);
 	else
 		lua_pushnil(L);
+}
+
+int host_container(lua_State *L)
+{
+	struct script *s = host_of(L);
+
+	host_push_container(L, s, &s->about, true);
+	return 1;
 }
 
 static int proc_index(lua_State *L)

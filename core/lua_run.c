@@ -268,9 +268,11 @@ static int fire_start(lua_State *L)
 static int fire_life(lua_State *L)
 {
 	const struct rec_exec *r = lua_touserdata(L, 1);
+	bool ended = r->record.type == TS_REC_EXIT;
 
-	if (!begin_event(L, r->record.type == TS_REC_EXEC ? "exec" : "exit"))
+	if (!begin_event(L, ended ? "exit" : "exec"))
 		return 0;
+	host_of(L)->about = (struct host_who){r->pid, r->nsecs, .ended = ended};
 	set_time(L, r->nsecs);
 	set_integer(L, "pid", r->pid);
 	set_string(L, "comm", record_string(&r->record, sizeof(*r), 0));
@@ -466,6 +468,7 @@ static int fire_close(lua_State *L)
 
 	if (!begin_event(L, "tls_close"))
 		return 0;
+	host_of(L)->about = (struct host_who){c->conn->pid, c->nsecs, .cgroup = c->conn->cgroup};
 	set_time(L, c->nsecs);
 	set_integer(L, "pid", c->conn->pid);
 	lua_pushlstring(L, c->conn->comm, strnlen(c->conn->comm, sizeof(c->conn->comm)));

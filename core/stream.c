@@ -85,6 +85,13 @@ static bool counted(const struct ts_data *d)
 	return !(d->flags & TS_DATA_UNCOUNTED);
 }
 
+/* Who was last at work on it. */
+static void set_owner(struct stream_conn *c, const struct ts_data *d)
+{
+	memcpy(c->comm, d->comm, sizeof(c->comm));
+	c->cgroup = d->cgroup;
+}
+
 static void deliver(struct stream *s, struct conn *c, const struct ts_data *head,
 		    const unsigned char *data, size_t size)
 {
@@ -108,7 +115,7 @@ static void deliver(struct stream *s, struct conn *c, const struct ts_data *head
 		is->next[head->dir] = head->pos + head->len;
 		is->bytes[head->dir] += head->len;
 	}
-	memcpy(is->comm, head->comm, sizeof(is->comm));
+	set_owner(is, head);
 	s->ops.message(s->ctx, &m);
 }
 
@@ -412,7 +419,7 @@ static int feed_open(struct stream *s, const struct ts_data *d)
 		c->is.fd = d->fd;
 	if ((o->what & (TS_OPEN_DONE | TS_OPEN_FAILED)) && keep_shake(&c->is, o))
 		return -ENOMEM;
-	memcpy(c->is.comm, d->comm, sizeof(c->is.comm));
+	set_owner(&c->is, d);
 	m.conn = &c->is;
 	if (o->what & (TS_OPEN_DONE | TS_OPEN_FAILED))
 		m.probes |= TS_PROBE(TS_P_OPEN);

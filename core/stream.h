@@ -39,6 +39,7 @@ struct stream_conn {
 	uint64_t subs;		/* the script's: subscriptions that saw something of it */
 	int user;		/* the script's: a Lua reference. 0 at first */
 	enum ts_how how;	/* how it ended */
+	uint64_t cgroup;	/* that of whom was last at work on it; 0: not known */
 	char comm[TS_COMM_LEN]; /* of the thread that was last at work on it; "": not known */
 };
 

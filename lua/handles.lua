@@ -212,6 +212,7 @@ return function(core, check)
 		end
 	end
 
+	local firing -- the own event that handlers are given now
 	local fields = {}
 	local types, events = core.api("event")
 	for _, name in ipairs(events) do
@@ -221,11 +222,24 @@ return function(core, check)
 			known[#known + 1] = field
 			known[field] = true
 		end
+		-- The container is looked for when a handler asks.
+		local function whole(t)
+			if known.container and t == firing then
+				t.container = core.container()
+			end
+			return t
+		end
 		fields[name] = {
 			event = name, -- for emit
-			__index = function(_, key)
+			whole = whole,
+			__pairs = function(t)
+				return next, whole(t)
+			end,
+			__index = function(t, key)
 				if not known[key] then
 					check.unknown("unknown field of the event " .. name .. ":", key, known)
+				elseif key == "container" then
+					return rawget(whole(t), key)
 				end
 			end,
 		}
@@ -235,12 +249,15 @@ return function(core, check)
 	-- may attach and detach others meanwhile.
 	function M.fire(name, event, subs)
 		setmetatable(event, fields[name])
+		local outer = firing
+		firing = event
 		for _, h in ipairs(table.move(lists[name], 1, #lists[name], 1, {})) do
 			local id = private[h].id
 			if not id or subs & 1 << id ~= 0 then
 				run(h, event)
 			end
 		end
+		firing = outer
 	end
 
 	-- Timers, in the order of their making. due: when, on the script's clock; before that clock runs,

@@ -201,6 +201,9 @@ return function(core)
 		elseif type(t) ~= "table" then
 			core.fail(nil, ("emit needs a table or an event, not a %s"):format(type(t)))
 		end
+		if meta and meta.event then
+			meta.whole(t)
+		end
 		kind = rawget(t, "type") or kind or meta and meta.event or "emit"
 		if core.format == "json" then
 			if not rawget(t, "type") then

@@ -6,13 +6,14 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 
 import cgroups
 import suites
 from cases_discovery import image
 from cases_filters import SEEN, each_place
-from harness import TLSSCOPE, Skip, case, check, wait_for
+from harness import PYTHON, TLSSCOPE, Skip, case, check, wait_for
 
 
 def flood(lab, name, cgroup, rounds=5):
@@ -256,6 +257,90 @@ def containers_are_told_v1(lab):
         tracer.process.wait(20)
         got = told(tracer.stop().records, p.pid)
         check(got == box[2], f"{got}, not {box[2]}")
+
+
+EVENTS = ["exec", "exit", "tls_hello", "tls_open", "tls_error", "tls_close", "tls_data", "http",
+          "http_request", "http_response"]
+SHOW = """
+local function show(name)
+    return function(e)
+        emit{type = name, pid = e.pid, comm = e.comm, container = e.container}
+    end
+end
+for name in ("%s"):gmatch("%%S+") do
+    on(name, show(name))
+end
+on.start(function() emit{type = "ready"} end)
+"""
+CALLS = """
+import http.client, socket, ssl, sys
+c = ssl._create_unverified_context()
+h = http.client.HTTPSConnection("127.0.0.1", int(sys.argv[1]), context=c)
+h.request("GET", "/")
+h.getresponse().read()
+h.close()
+a, b = socket.socketpair()
+b.send(b"no TLS at all\\n")
+try:
+    c.wrap_socket(a)
+except OSError:
+    pass
+"""
+GONE = """
+import os, socket, ssl, sys
+s = ssl._create_unverified_context().wrap_socket(
+    socket.create_connection(("127.0.0.1", int(sys.argv[1]))))
+s.send(b"x")
+os._exit(0)
+"""
+
+
+def told_by(records, pid):
+    """Which events a process has, and what they say of its container."""
+    mine = [r for r in records if r.get("pid") == pid]
+    return {r["type"] for r in mine}, {r.get("container") for r in mine}
+
+
+@case(needs=["openssl"], timeout=120)
+def container_of_every_event(lab):
+    """Every event with a process has its container; short programs too, and in a replay."""
+    box, port = docker("web"), lab.port()
+    lab.spawn(["openssl", "s_server", "-accept", str(port), "-cert", lab.cert, "-key", lab.key,
+               "-www", "-quiet"], port=port)
+    code, script = lab.write("calls.py", CALLS), SHOW % " ".join(EVENTS)
+    with cgroups.tree(lab, "none", box[0]) as top, cgroups.files(lab, **box[1]):
+        recording = lab.path("recording")
+        tracers = [lab.tracer("-w", recording, script=script), lab.tracer(script=script)]
+        inside, outside = (lab.run([PYTHON, code, str(port)], preexec_fn=cgroups.enter(where))
+                           for where in (f"{top}/{box[0]}", f"{top}/none"))
+        for t in tracers:
+            wait_for("its end", lambda: "exit" in told_by(t.records(), outside.pid)[0])
+        records = [t.stop().records for t in tracers]
+    p = lab.run([TLSSCOPE, "-f", "json", "-r", recording, lab.write("again.lua", script)])
+    records.append([json.loads(line) for line in p.out().splitlines()])
+    for seen in records:
+        for p, container in ((inside, "web"), (outside, None)):
+            events, containers = told_by(seen, p.pid)
+            check(events == set(EVENTS), f"no {set(EVENTS) - events}")
+            check(containers == {container}, f"{containers}: " + str(
+                [r for r in seen if r.get("pid") == p.pid and r.get("container") != container][:3]))
+
+
+@case(needs=["openssl"])
+def container_of_what_is_gone(lab):
+    """The connection ends with its process: when that is told, only its cgroup can be asked."""
+    box, port = docker("web"), lab.port()
+    lab.spawn(["openssl", "s_server", "-accept", str(port), "-cert", lab.cert, "-key", lab.key,
+               "-quiet"], port=port)
+    with cgroups.tree(lab, box[0]) as top, cgroups.files(lab, **box[1]):
+        tracer = lab.tracer("--cgroup", top, script=SHOW % "tls_close")
+        os.kill(tracer.process.pid, signal.SIGSTOP)
+        p = lab.run([PYTHON, lab.write("gone.py", GONE), str(port)],
+                    preexec_fn=cgroups.enter(f"{top}/{box[0]}"))
+        os.kill(tracer.process.pid, signal.SIGCONT)
+        wait_for("its end", lambda: told_by(tracer.records(), p.pid)[0])
+        got = told_by(tracer.stop().records, p.pid)
+        check(got == ({"tls_close"}, {"web"}), str(got))
 
 
 def start_box(lab, name, cgroup, command):
