@@ -23,9 +23,11 @@ enum api_kind {
 	API_FUNCTION,	   /* a global function */
 	API_AGG_OPTION,	   /* of an aggregation, beside those of a handler */
 	API_STREAM_OPTION, /* of stream{}, beside those of a handler */
-	API_HTTP,	   /* http, http_request, http_response: events made of all plaintext */
-	API_HTTP_FIELD,	   /* of these */
+	API_HTTP,	   /* http, ws_message, ...: events made of all plaintext */
+	API_HTTP_FIELD,	   /* of http, http_request, http_response */
 	API_HTTP_MESSAGE,  /* of e.request and e.response */
+	API_WS_FIELD,	   /* of ws_message */
+	API_GRPC_FIELD,	   /* of grpc_call */
 	API_KINDS
 };
 

@@ -16,6 +16,7 @@
 #include "libs.h"
 #include "script.h"
 #include "script_prompt.h"
+#include "ws.h"
 
 /*
  * The main stack of the state, from its bottom. An event is one of a ring of userdata: one that a
@@ -31,7 +32,14 @@ enum { HOST_MSGH = 1, HOST_FIRST_EVENT, HOST_TOP = HOST_FIRST_EVENT + HOST_EVENT
 #define HOST_TEXT_MAX (64u << 20) /* no source file is larger */
 
 /* What a handler of plaintext gets: calls, or what lua_http.c makes of them. */
-enum http_event { HTTP_NO_EVENT, HTTP_EVENT, HTTP_REQUEST_EVENT, HTTP_RESPONSE_EVENT };
+enum http_event {
+	HTTP_NO_EVENT,
+	HTTP_EVENT,
+	HTTP_REQUEST_EVENT,
+	HTTP_RESPONSE_EVENT,
+	WS_MESSAGE_EVENT,
+	GRPC_CALL_EVENT,
+};
 
 /* A handler of plaintext. Its place in script.handlers is its bit and its place in script.subs. */
 struct host_handler {
@@ -40,7 +48,7 @@ struct host_handler {
 	int handle;	   /* its table in Lua */
 	bool used, any_capture, no_peeks;
 	enum http_event http;
-	size_t body; /* of HTTP: bytes of each body to keep */
+	size_t body; /* of HTTP: bytes of each body to keep; of WebSockets: of each message */
 	uint64_t events, bytes;
 };
 
@@ -109,6 +117,7 @@ struct script {
 		struct http_firing *firing; /* the event at hand; NULL: none */
 		uint64_t serial;	    /* its number */
 		struct ts_buf body;	    /* for what is decoded */
+		struct ws_memory ws_memory; /* of all WebSockets */
 	} http;
 
 	struct host_procs procs;

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * on.http, on.http_request, on.http_response. Their handlers are subscriptions to all plaintext,
- * which goes to one reader a connection; what comes of it goes to each handler whose filter took
- * any of that connection.
+ * on.http, on.http_request, on.http_response, on.ws_message, on.grpc_call. Their handlers are
+ * subscriptions to all plaintext, which goes to one reader a connection; what comes of it goes to
+ * each handler whose filter took any of that connection.
  */
 #include <stdlib.h>
 
+#include "grpc.h"
 #include "lua_http.h"
 
 /* In a protected call: the handler's function, or its `where`. */
@@ -39,27 +40,52 @@ static bool call(struct script *s, struct http_firing *f, bool is_where)
 	return !err;
 }
 
-static void fire(struct host_http *c, const struct http_exchange *x, enum http_event what)
+void host_http_fire(struct http_firing *f, uint64_t bytes)
 {
-	struct script *s = c->s;
-	struct http_firing f = {.conn = c, .x = x, .what = what};
+	struct script *s = f->conn->s;
 	struct host_handler *h;
 	uint64_t mask;
 
-	for (mask = c->subs; mask && !s->exited && !s->stopped; mask &= mask - 1) {
-		h = f.handler = &s->handlers[__builtin_ctzll(mask)];
-		if (!h->used || !h->own.enabled || h->http != what)
+	for (mask = f->conn->subs; mask && !s->exited && !s->stopped; mask &= mask - 1) {
+		h = f->handler = &s->handlers[__builtin_ctzll(mask)];
+		if (!h->used || !h->own.enabled || h->http != f->what)
 			continue;
-		f.wanted = true;
-		if (h->where != LUA_NOREF && !call(s, &f, true))
+		f->wanted = true;
+		if (h->where != LUA_NOREF && !call(s, f, true))
 			continue;
-		if (!f.wanted || !h->used)
+		if (!f->wanted || !h->used)
 			continue;
 		h->events++;
-		h->bytes += x->message[HTTP_REQ].body_len + x->message[HTTP_RESP].body_len;
-		call(s, &f, false);
+		h->bytes += bytes;
+		call(s, f, false);
 	}
 }
+
+bool host_http_wants(const struct host_http *c, enum http_event what)
+{
+	const struct host_handler *h;
+	uint64_t mask;
+
+	for (mask = c->subs; mask; mask &= mask - 1) {
+		h = &c->s->handlers[__builtin_ctzll(mask)];
+		if (h->used && h->http == what)
+			return true;
+	}
+	return false;
+}
+
+static void fire(struct host_http *c, const struct http_exchange *x, enum http_event what)
+{
+	struct http_firing f = {.conn = c, .x = x, .what = what};
+
+	host_http_fire(&f, x->message[HTTP_REQ].body_len + x->message[HTTP_RESP].body_len);
+}
+
+/* What a stream of HTTP/2 carries beside bodies. */
+struct stream_user {
+	struct host_ws *ws;
+	struct grpc_call *grpc;
+};
 
 static void on_request(void *ctx, const struct http_exchange *x)
 {
@@ -73,24 +99,94 @@ static void on_response(void *ctx, const struct http_exchange *x)
 
 static void on_done(void *ctx, const struct http_exchange *x)
 {
+	struct stream_user *u = x->user;
+
+	if (u)
+		host_ws_close(u->ws);
 	fire(ctx, x, HTTP_EVENT);
+	host_grpc_done(ctx, x, u ? u->grpc : NULL);
+	if (u && u->grpc)
+		grpc_free(u->grpc);
+	free(u);
 }
 
-/* The bytes of a body that somebody wants. */
-static size_t body_of(const struct script *s, uint64_t subs)
+static struct stream_user *open_user(struct host_http *c, const struct http_exchange *x,
+				     size_t first)
 {
+	struct stream_user u = {.grpc = host_grpc_open(c, x, first)}, *out;
+
+	u.ws = u.grpc ? NULL : host_ws_open(c, x);
+	if (!u.ws && !u.grpc)
+		return NULL;
+	out = malloc(sizeof(*out));
+	if (out) {
+		*out = u;
+		return out;
+	}
+	host_ws_close(u.ws);
+	if (u.grpc)
+		grpc_free(u.grpc);
+	return NULL;
+}
+
+static void on_body(void *ctx, struct http_exchange *x, enum http_side which, const void *data,
+		    size_t len)
+{
+	struct stream_user *u = x->user;
+
+	if (!u && x->stream_id)
+		u = x->user = open_user(ctx, x, len);
+	if (u && u->grpc)
+		grpc_feed(&u->grpc->side[which], data, len);
+	else if (u)
+		host_ws_feed(u->ws, which == HTTP_REQ ? x->request_dir : !x->request_dir, data,
+			     len);
+}
+
+static void on_tunnel(void *ctx, const struct http_exchange *x, enum ts_dir dir, const void *data,
+		      size_t len, uint64_t nsecs)
+{
+	struct host_http *c = ctx;
+
+	(void)nsecs;
+	if (!c->ws && !c->tunnel)
+		c->ws = host_ws_open(c, x);
+	c->tunnel = true;
+	if (c->ws)
+		host_ws_feed(c->ws, dir, data, len);
+}
+
+static void on_tunnel_over(void *ctx, const struct http_exchange *x)
+{
+	struct host_http *c = ctx;
+
+	(void)x;
+	host_ws_close(c->ws);
+	c->ws = NULL;
+}
+
+/* The bytes of a body, or of a message of a WebSocket, that somebody wants. */
+static size_t body_of(const struct script *s, uint64_t subs, bool ws)
+{
+	const struct host_handler *h;
 	size_t most = 0;
 
-	for (; subs; subs &= subs - 1)
-		if (s->handlers[__builtin_ctzll(subs)].body > most)
-			most = s->handlers[__builtin_ctzll(subs)].body;
+	for (; subs; subs &= subs - 1) {
+		h = &s->handlers[__builtin_ctzll(subs)];
+		if (h->body > most && (h->http == WS_MESSAGE_EVENT) == ws)
+			most = h->body;
+	}
 	return most;
 }
 
 static struct host_http *find(struct script *s, const struct stream_message *m)
 {
-	static const struct http_ops ops = {
-		.request = on_request, .response = on_response, .done = on_done};
+	static const struct http_ops ops = {.request = on_request,
+					    .response = on_response,
+					    .done = on_done,
+					    .tunnel = on_tunnel,
+					    .tunnel_over = on_tunnel_over,
+					    .body = on_body};
 	struct host_http *c = ts_map_get(&s->http.conns, m->conn->id, 0);
 
 	if (c)
@@ -137,7 +233,8 @@ void host_http_message(struct script *s, const struct stream_message *m, uint64_
 	c->message.size = 0;
 	if ((c->subs | subs) != c->subs) {
 		c->subs |= subs;
-		http_set_body(c->http, body_of(s, c->subs));
+		http_set_body(c->http, body_of(s, c->subs, false));
+		c->ws_data = body_of(s, c->subs, true);
 	}
 	http_gap(c->http, (enum ts_dir)d->dir, m->gap, d->nsecs);
 	http_feed(c->http, (enum ts_dir)d->dir, m->data, m->size, d->nsecs - d->duration, d->nsecs);

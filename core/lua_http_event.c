@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The event of on.http and its kin: an exchange, or one message of it (e.request, e.response). It
- * is valid while its handler runs; headers and bodies are Lua's own and stay.
+ * The event of on.http and its kin: an exchange, a message of a WebSocket or a call of gRPC; or one
+ * message of the exchange (e.request, e.response). It is valid while its handler runs; headers and
+ * bodies are Lua's own and stay.
  */
 #include <string.h>
 #include <strings.h>
@@ -268,15 +269,36 @@ static bool push_whole_field(lua_State *L, const struct http_firing *f, uint64_t
 	return true;
 }
 
+static enum api_kind kind_of(const struct event *e, enum http_event what)
+{
+	if (!e->whole)
+		return API_HTTP_MESSAGE;
+	return what == WS_MESSAGE_EVENT	 ? API_WS_FIELD
+	       : what == GRPC_CALL_EVENT ? API_GRPC_FIELD
+					 : API_HTTP_FIELD;
+}
+
+/* Fields that only such an event has, or has otherwise; false: of no such name. */
+static bool push_own_field(lua_State *L, const struct http_firing *f, const char *name)
+{
+	return (f->ws && host_ws_push(L, f, name)) || (f->grpc && host_grpc_push(L, f, name));
+}
+
 static void push_field(lua_State *L, const struct event *e, const char *name)
 {
 	const struct http_firing *f = host_of(L)->http.firing;
 	size_t limit = f->handler->body;
-	enum api_kind kind = e->whole ? API_HTTP_FIELD : API_HTTP_MESSAGE;
+	enum api_kind kind = kind_of(e, f->what);
 
 	if (!api_find(kind, name))
-		host_fail_nearest(L, e->whole ? "field of an HTTP event:" : "field of a message:",
+		host_fail_nearest(L,
+				  kind == API_HTTP_MESSAGE ? "field of a message:"
+				  : kind == API_WS_FIELD   ? "field of a WebSocket message:"
+				  : kind == API_GRPC_FIELD ? "field of a gRPC call:"
+							   : "field of an HTTP event:",
 				  name, api_nearest(kind, name));
+	else if (e->whole && push_own_field(L, f, name))
+		return;
 	else if (e->whole && push_whole_field(L, f, e->serial, name))
 		return;
 	else if (api_find(API_HTTP_MESSAGE, name))
@@ -314,7 +336,7 @@ static int event_index(lua_State *L)
 static void copy_fields(lua_State *L, const struct event *e)
 {
 	static const char *const left_out[] = {"copy", "sub", "request", "response"};
-	enum api_kind kind = e->whole ? API_HTTP_FIELD : API_HTTP_MESSAGE;
+	enum api_kind kind = kind_of(e, host_of(L)->http.firing->what);
 	size_t i, j;
 
 	for (i = 0; i < api_count; i++) {
@@ -362,7 +384,11 @@ static int event_tostring(lua_State *L)
 	if (!s->http.firing || e->serial != s->http.serial)
 		lua_pushliteral(L, "event (over)");
 	else
-		lua_pushfstring(L, "event %s", e->whole ? "of HTTP" : "message of HTTP");
+		lua_pushfstring(L, "event %s",
+				!e->whole	       ? "message of HTTP"
+				: s->http.firing->ws   ? "of a WebSocket"
+				: s->http.firing->grpc ? "of gRPC"
+						       : "of HTTP");
 	return 1;
 }
 
@@ -392,6 +418,7 @@ void host_open_http(lua_State *L)
 					  {"__tostring", event_tostring},
 					  {NULL, NULL}};
 
+	host_of(L)->http.ws_memory.left = WS_MEMORY;
 	make_type(L, HEADERS_TYPE, headers);
 	make_type(L, EVENT_TYPE, events);
 	lua_pushcfunction(L, event_copy);

@@ -17,7 +17,7 @@ local options = part("options", core.write)
 local FILTER_KEYS = {"pid", "comm", "uid", "lib", "cgroup", "container"}
 local probes = core.probes()
 -- What becomes of all plaintext, by enum http_event.
-local HTTP = {http = 1, http_request = 2, http_response = 3}
+local HTTP = {http = 1, http_request = 2, http_response = 3, ws_message = 4, grpc_call = 5}
 local event_names = {}
 for _, kind in ipairs {"probe", "http", "event"} do
 	local _, list = core.api(kind)

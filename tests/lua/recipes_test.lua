@@ -429,4 +429,81 @@ test("httplog shows secrets when asked, and one side only", function()
 	assert(not host.emitted[1]:find("***", 1, true))
 end)
 
+local function ws_message(more)
+	local e = {
+		time = "12:00:00.001", nsecs = 7, pid = 10, comm = "cu\27rl", side = "client", dir = "out",
+		peer = "192.0.2.1:443", conn = {id = 3}, url = "wss://h/chat?token=t&x=1\27", opcode = "text",
+		len = 7, raw_len = 9, frames = 1, compressed = true, data = "hi\27", truncated = true, gap = false,
+	}
+	for k, v in pairs(more or {}) do
+		e[k] = v
+	end
+	return e
+end
+
+test("wslog", function()
+	local host = stub.new()
+	host:recipe("scripts/wslog.lua", {no_control = true})
+	host:fire("ws_message", ws_message())
+	host:fire("ws_message", ws_message {opcode = "ping"})
+	equal(host:text_out(), [[
+12:00:00.001 cu\x1brl[10] -> 192.0.2.1:443 wss://h/chat?token=***&x=1\x1b text 7 hi\x1b...
+]])
+	host = stub.new()
+	host:recipe("scripts/wslog.lua", {show_secrets = true})
+	host:fire("ws_message", ws_message {opcode = "close", code = 1000, reason = "a\27", truncated = false})
+	host:fire("ws_message", ws_message {opcode = "close", data = "", len = 0, truncated = false})
+	local unknown = ws_message {dir = "in", gap = true, err = "damaged compression"}
+	unknown.len, unknown.data, unknown.peer = nil, nil, nil
+	host:fire("ws_message", unknown)
+	equal(host:text_out(), [[
+12:00:00.001 cu\x1brl[10] -> 192.0.2.1:443 wss://h/chat?token=t&x=1\x1b close 7 1000 a\x1b
+12:00:00.001 cu\x1brl[10] -> 192.0.2.1:443 wss://h/chat?token=t&x=1\x1b close 0
+12:00:00.001 cu\x1brl[10] <- - wss://h/chat?token=t&x=1\x1b text - ... [after a gap] [damaged compression]
+]])
+	local json = stub.new("json")
+	json:recipe "scripts/wslog.lua"
+	json:fire("ws_message", ws_message {data = "hi"})
+	equal(json.emitted[1], '{"comm":"cu\27rl","compressed":true,"conn":3,"data":"hi","dir":"out","frames":1,'
+		.. '"gap":false,"len":7,"nsecs":7,"opcode":"text","peer":"192.0.2.1:443","pid":10,"raw_len":9,'
+		.. '"side":"client","time":"12:00:00.001","truncated":true,"type":"ws_message",'
+		.. '"url":"wss://h/chat?token=***&x=1\27"}')
+end)
+
+local function grpc_call(more)
+	local e = {
+		time = "12:00:00.001", nsecs = 7, pid = 10, comm = "cu\27rl", side = "client", stream_id = 5,
+		peer = "192.0.2.1:443", conn = {id = 3}, service = "shop.Ord\27ers", method = "Get", host = "h",
+		path = "/shop.Ord\27ers/Get", status = 5, status_name = "NOT_FOUND", message = "no\27",
+		request_count = 1, request_len = 7, response_count = 0, response_len = 0, duration_ns = 1500,
+		partial = false, reset = false, compressed = false,
+	}
+	for k, v in pairs(more or {}) do
+		e[k] = v
+	end
+	return e
+end
+
+test("grpclog", function()
+	local host = stub.new()
+	host:recipe("scripts/grpclog.lua", {errors = true})
+	host:fire("grpc_call", grpc_call())
+	host:fire("grpc_call", grpc_call {status = 0, status_name = "OK"})
+	local broken = grpc_call {partial = true, reset = true, side = "server"}
+	broken.status, broken.status_name, broken.message, broken.duration_ns = nil, nil, nil, 0
+	broken.service, broken.method, broken.peer = nil, nil, nil
+	host:fire("grpc_call", broken)
+	equal(host:text_out(), [[
+12:00:00.001 cu\x1brl[10] -> 192.0.2.1:443 shop.Ord\x1bers/Get NOT_FOUND 1/0 messages 7/0 bytes ]]
+		.. host.text.duration(1500) .. [[: no\x1b
+12:00:00.001 cu\x1brl[10] <- - /shop.Ord\x1bers/Get reset 1/0+ messages 7/0+ bytes ]]
+		.. host.text.duration(0) .. "\n")
+	local json = stub.new("json")
+	json:recipe("scripts/grpclog.lua", {side = "server"})
+	json:fire("grpc_call", grpc_call())
+	json:fire("grpc_call", grpc_call {side = "server", status = 0, status_name = "OK"})
+	equal(#json.emitted, 1)
+	assert(json.emitted[1]:find('"status":0,"status_name":"OK"', 1, true), json.emitted[1])
+end)
+
 return tests

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """
-A recording (core/record.h) of an afternoon that never was: three clients of one web server, always
-the same, so that the manual can show what its examples print.
+Recordings (core/record.h) of an afternoon that never was, always the same, so that the manual can
+show what its examples print: three clients of one web server; and a WebSocket and a call of gRPC.
 """
 import struct
 
@@ -66,7 +66,12 @@ class Program:
         self.conn = 0x55550000 + n * 0x1000 + self.pid
 
 
-def request(r, client, server, n, ask, answer, more=()):
+def ends(r, client, server):
+    for prog in (client, server):
+        r.data(CLOSE, prog, OUT, b"", 0, 0)
+
+
+def request(r, client, server, n, ask, answer, more=(), last=True):
     client.connect(n)
     server.connect(n)
     r.say(client, server, ask)
@@ -74,8 +79,8 @@ def request(r, client, server, n, ask, answer, more=()):
     r.say(server, client, answer)
     for part in more:
         r.say(server, client, part)
-    for prog in (client, server):
-        r.data(CLOSE, prog, OUT, b"", 0, 0)
+    if last:
+        ends(r, client, server)
 
 
 def http(status, kind, body):
@@ -89,12 +94,77 @@ def ask(path, agent, method="GET", body=b""):
             "\r\n").encode() + body
 
 
-def make():
+def begin():
     r = Recording()
     r.record(START, struct.pack("=QQ", r.now, WALL), "6.1.0-25-amd64", "shop")
     r.record(ATTACH, struct.pack("=QII", r.now, 13, 0), LIB, "openssl", "")
     for number, name in ((READ, "ssl_read_internal"), (WRITE, "ssl_write_internal")):
         r.record(SOURCE, struct.pack("=II", number + 1, number), "openssl", name, LIB)
+    return r
+
+
+def frame(first, payload, mask=b""):
+    """Of a WebSocket; short ones only."""
+    masked = bytes(b ^ mask[i % 4] for i, b in enumerate(payload)) if mask else payload
+    return bytes([first, len(payload) | (0x80 if mask else 0)]) + mask + masked
+
+
+def h2(kind, flags, payload, stream=1):
+    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
+
+
+def block(**fields):
+    """Header fields, none of them from a table."""
+    out = b""
+    for name, value in fields.items():
+        name = name.replace("__", ":").replace("_", "-").encode()
+        out += bytes([0, len(name)]) + name + bytes([len(value)]) + value.encode()
+    return out
+
+
+def websocket(r, node, nginx):
+    request(r, node, nginx, 1,
+            b"GET /chat HTTP/1.1\r\nHost: shop.example\r\nConnection: Upgrade\r\n"
+            b"Upgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+            last=False)
+    mask = b"\x37\xfa\x21\x3d"
+    r.say(node, nginx, frame(0x81, b'{"join": "lamp lovers"}', mask))
+    r.say(nginx, node, frame(0x89, b""))
+    r.say(node, nginx, frame(0x8a, b"", mask))
+    r.say(nginx, node, frame(1, b'{"said": ') + frame(0x80, b'"hello"}'))
+    r.say(node, nginx, frame(0x88, b"\x03\xe8", mask))
+    r.say(nginx, node, frame(0x88, b"\x03\xe8"))
+    ends(r, node, nginx)
+
+
+def call(r, orders, server):
+    """A stream of two answers."""
+    type_, settings = "application/grpc", h2(4, 0, b"", 0)
+    ask = h2(1, 4, block(__method="POST", __scheme="https", __path="/shop.v1.Orders/Watch",
+                         __authority="orders.example", te="trailers", content_type=type_,
+                         grpc_timeout="5S")) + h2(0, 1, b"\0\0\0\0\2\x08\x4d")
+    answer = h2(1, 4, block(__status="200", content_type=type_))
+    request(r, orders, server, 2, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings + ask,
+            settings + answer + h2(0, 0, b"\0\0\0\0\6\x0a\4sold"),
+            (h2(0, 0, b"\0\0\0\0\6\x0a\4sent"),
+             h2(1, 5, block(grpc_status="4", grpc_message="too%20long"))))
+
+
+def make_talk():
+    r = begin()
+    nginx = Program(r, "nginx", 812, 811, 33, "www-data", "/usr/sbin/nginx", "nginx: worker process")
+    node = Program(r, "node", 4201, 4000, 1000, "ann", "/usr/bin/node", "node chat.js")
+    orders = Program(r, "orders", 4202, 4000, 1000, "ann", "/usr/bin/orders", "orders --watch 77")
+    websocket(r, node, nginx)
+    r.wait(100)
+    call(r, orders, nginx)
+    r.record(STOP, struct.pack("=QiI", r.now, -1, 0))
+    return b"".join(r.out)
+
+
+def make():
+    r = begin()
     nginx = Program(r, "nginx", 812, 811, 33, "www-data", "/usr/sbin/nginx", "nginx: worker process")
     r.wait(240)
     curl = Program(r, "curl", 4101, 4000, 1000, "ann", "/usr/bin/curl", "curl https://shop.example/")
@@ -124,8 +194,7 @@ def make():
     counters = [0] * COUNTERS
     counters[LOST_EVENTS], counters[LOST_BYTES] = 2, 6000
     r.record(LOST, struct.pack(f"=Q{COUNTERS}Q", r.now, *counters))
-    for prog in (wget, nginx):
-        r.data(CLOSE, prog, OUT, b"", 0, 0)
+    ends(r, wget, nginx)
     r.wait(300)
     r.record(STOP, struct.pack("=QiI", r.now, -1, 0))
     return b"".join(r.out)
