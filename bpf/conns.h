@@ -108,6 +108,16 @@ static __always_inline bool get_conn_key(__u64 conn, struct conn_key *key)
 	return true;
 }
 
+/* Not inlined: the stack of a program has no room for it beside its own. */
+static __noinline __attribute__((unused)) struct conn *new_conn(const struct conn_key *key,
+								__u64 opened, bool anew)
+{
+	struct conn fresh = {.opened = opened, .fd = FD_UNREAD};
+
+	bpf_map_update_elem(&conns, key, &fresh, anew ? BPF_EXIST : BPF_NOEXIST);
+	return bpf_map_lookup_elem(&conns, key);
+}
+
 /*
  * A call's connection; 0: no room. When it transferred something, but began after the connection
  * there was closed, the address serves another one.
@@ -115,15 +125,13 @@ static __always_inline bool get_conn_key(__u64 conn, struct conn_key *key)
 static __always_inline struct conn *get_conn(const struct ts_rule *rule, const struct call *call,
 					     const bool transferred)
 {
-	struct conn fresh = {.opened = call->nsecs, .fd = FD_UNREAD}, *c = 0;
 	struct conn_key key;
+	struct conn *c = 0;
 
 	if (get_conn_key(call->conn, &key)) {
 		c = bpf_map_lookup_elem(&conns, &key);
-		if (!c || (transferred && c->closed && c->closed < call->nsecs)) {
-			bpf_map_update_elem(&conns, &key, &fresh, c ? BPF_EXIST : BPF_NOEXIST);
-			c = bpf_map_lookup_elem(&conns, &key);
-		}
+		if (!c || (transferred && c->closed && c->closed < call->nsecs))
+			c = new_conn(&key, call->nsecs, c != 0);
 	}
 	if (!c)
 		count(TS_CNT_CONNS_FULL, 1);

@@ -125,9 +125,16 @@ static __always_inline void send_open(struct ts_control *ctl, const struct ts_ru
 				      const struct call *call, struct conn *c, __s64 ret,
 				      const struct outcome *out)
 {
+	__u64 subs = filter_ends(ctl, out->subs, &c->ends);
 	struct ts_data *d;
 	struct ts_open *o;
 
+	if (out->what & (TS_OPEN_FAILED | TS_OPEN_ERROR))
+		c->failed = 1;
+	if (!subs) {
+		count(TS_CNT_FILTERED, 1);
+		return;
+	}
 	d = bpf_ringbuf_reserve(&ring, sizeof(*d) + sizeof(*o), 0);
 	if (!d) {
 		count(TS_CNT_LOST_EVENTS, 1);
@@ -140,7 +147,7 @@ static __always_inline void send_open(struct ts_control *ctl, const struct ts_ru
 	d->record.type = TS_REC_OPEN;
 	d->record.size = sizeof(*d) + sizeof(*o);
 	d->captured = sizeof(*o);
-	d->subs = out->subs;
+	d->subs = subs;
 	d->fd = c->fd;
 	d->conn_opened = c->opened;
 	o->what = out->what;
@@ -151,8 +158,6 @@ static __always_inline void send_open(struct ts_control *ctl, const struct ts_ru
 		o->timed = c->began && !(ret > 0 && rule->role == TS_ROLE_CALL && !rule->dir);
 		d->duration = o->timed ? d->nsecs - c->began : 0;
 	}
-	if (out->what & (TS_OPEN_FAILED | TS_OPEN_ERROR))
-		c->failed = 1;
 	read_shake(o, &rule->shake, call->conn);
 	count(TS_CNT_EVENTS, 1);
 	bpf_ringbuf_submit(d, wake_flags(ctl));
@@ -179,6 +184,9 @@ static __always_inline void end_handshake(struct ts_control *ctl, const struct t
 	c = find_conn(call->conn);
 	if (!c)
 		return;
+	/* Where it fails or ends later, nobody may be there who could be asked. */
+	if (!c->ends.family)
+		tell_addresses(ctl, rule, call, c);
 	if (!in_handshake(rule, call->conn)) {
 		if (call->shakes && c->shake == SHAKE_RUNS)
 			out.what = TS_OPEN_DONE;

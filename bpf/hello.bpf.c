@@ -78,7 +78,7 @@ static __always_inline __u64 wanted_unknown(struct ts_control *c)
 	int i;
 
 #pragma unroll
-	for (i = 0; i < TS_KEY_COUNT; i++)
+	for (i = 0; i < TS_PROCESS_KEYS; i++)
 		subs &= ~c->wants[i];
 	return subs;
 }
@@ -96,12 +96,17 @@ static __always_inline void send_packet(const struct packet *p, __u32 len)
 {
 	struct ts_control *c = get_control();
 	struct ts_hello h = {};
+	struct ends ends;
 
 	if (!c)
 		return;
 	if (p->sk->sk_lock.owned)
 		h.pid = owner();
 	h.subs = h.pid ? wanted_of(c, c->hellos, h.pid) : wanted_unknown(c);
+	if (h.subs & c->ends) {
+		fill_ends(&ends, &p->sk->__sk_common);
+		h.subs = filter_ends(c, h.subs, &ends);
+	}
 	if (!h.subs)
 		return;
 	h.nsecs = bpf_ktime_get_ns();

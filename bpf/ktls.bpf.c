@@ -194,11 +194,16 @@ static __always_inline struct kcall *begin(__u64 sk)
 	__u32 id = hook.rule;
 	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
 	struct ts_control *ctl = get_control();
+	struct ends ends;
 	struct kcall *k;
 
 	if (!rule || !ctl)
 		return 0;
 	subs = wanted(ctl, rule, owner());
+	if (subs & ctl->ends) {
+		fill_ends(&ends, (void *)sk);
+		subs = filter_ends(ctl, subs, &ends);
+	}
 	if (!subs) {
 		count(TS_CNT_FILTERED, 1);
 		return 0;
@@ -326,8 +331,10 @@ static __always_inline bool prepare(struct kcall *k, struct ts_control *ctl, __s
 	c = k->call.subs || k->slot ? get_conn(rule, &k->call, true) : 0;
 	if (c) {
 		remember_above(k, c);
-		if (!c->told)
+		if (!c->told) {
 			c->told = send_conn(k->call.conn, c, k->sk, true);
+			fill_ends(&c->ends, (void *)k->sk);
+		}
 	}
 	if (!k->call.subs)
 		return false;

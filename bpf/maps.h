@@ -54,10 +54,18 @@ struct goroutine_key {
 /* A connection's descriptor: a number, or one of these. */
 enum { FD_UNREAD = -1, FD_NONE = -2 };
 
+/* A connection's addresses and ports; all 0: not known. */
+struct ends {
+	__u8 laddr[TS_FILTER_VALUE], raddr[TS_FILTER_VALUE]; /* of IPv4: ::ffff:a.b.c.d */
+	__u16 lport, rport;
+	__u32 family; /* AF_INET, AF_INET6 */
+};
+
 enum { SHAKE_NONE, SHAKE_RUNS, SHAKE_TOLD };
 
 struct conn {
 	struct ts_socket socket; /* whose struct ts_conn_info was sent */
+	struct ends ends;	 /* of that socket */
 	__u64 bio;		 /* OpenSSL: where fd is from */
 	__u64 opened;
 	__u64 closed; /* with calls in flight; else 0 */
@@ -102,6 +110,14 @@ struct {
 	__type(key, struct ts_filter_id);
 	__type(value, struct ts_filter_subs);
 } filters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
+	__type(key, struct ts_net_id);
+	__type(value, struct ts_filter_subs);
+} nets SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -4,6 +4,7 @@
 #define TLSSCOPE_SEND_H
 
 #include "socket.h"
+#include "wanted.h"
 
 /* Where bytes are. */
 enum space { SPACE_USER, SPACE_KERNEL, SPACE_NONE /* nowhere that can be read */ };
@@ -136,22 +137,33 @@ static __always_inline __u64 get_goid(const struct ts_rule *rule, __u64 g)
 	return (s.status & ~0x1000u) == 2 ? s.goid : 0;
 }
 
+/* A call's bytes, whether or not anybody sees them: what comes after has its place. */
+static __always_inline void count_bytes(struct conn *c, const struct call *call, __u32 flags,
+					__u64 len)
+{
+	const __u8 dir = call->dir & 1;
+
+	if (!c)
+		return;
+	if (call->ktls)
+		c->ktls |= 1 << dir;
+	/* One direction of a connection is one thread's at a time: the library asks for it. */
+	if (!(flags & TS_DATA_UNCOUNTED))
+		c->pos[dir] += len;
+}
+
 static __always_inline void set_conn(struct ts_data *d, const struct call *call, struct conn *c)
 {
 	const __u8 dir = d->dir & 1;
 
 	if (!c)
 		return;
-	if (call->ktls)
-		c->ktls |= 1 << dir;
-	if (c->ktls & 1 << dir)
-		d->flags |= TS_DATA_KTLS;
 	d->fd = c->fd;
 	d->conn_opened = c->opened;
 	d->pos = c->pos[dir];
-	/* One direction of a connection is one thread's at a time: the library asks for it. */
-	if (!(d->flags & TS_DATA_UNCOUNTED))
-		c->pos[dir] += d->len;
+	count_bytes(c, call, d->flags, d->len);
+	if (c->ktls & 1 << dir)
+		d->flags |= TS_DATA_KTLS;
 }
 
 /* What every call's record says. */
@@ -180,36 +192,53 @@ static __always_inline __u64 to_capture(const struct ts_rule *rule, __u64 len)
 }
 
 /* Not inlined: the stack has no room for what it needs. */
-static __noinline __attribute__((unused)) struct conn *get_calls_conn(const struct ts_rule *rule,
-								      const struct call *c)
+static __noinline __attribute__((unused)) struct conn *
+get_calls_conn(const struct ts_rule *rule, const struct call *c, const bool transferred)
 {
-	return get_conn(rule, c, true);
+	return get_conn(rule, c, transferred);
 }
 
-/* Fills in what the records of a call to a library have in common. */
-static __always_inline void prepare_call(struct sending *s, struct ts_control *ctl,
-					 const struct ts_rule *rule, const struct call *c, __u64 g,
+static __always_inline __u32 flags_of(const struct ts_rule *rule, const struct call *c)
+{
+	__u32 flags = 0;
+
+	if (rule->flags & TS_RULE_PEEK)
+		flags |= TS_DATA_PEEK;
+	if (rule->flags & TS_RULE_NODATA)
+		flags |= TS_DATA_NODATA | (c->ktls ? TS_DATA_BELOW : 0);
+	if (rule->flags & TS_RULE_EARLY)
+		flags |= TS_DATA_EARLY;
+	return flags;
+}
+
+/*
+ * Fills in what the records of a call to a library have in common. False: nobody wants it, but its
+ * bytes are counted.
+ */
+static __always_inline bool prepare_call(struct sending *s, struct ts_control *ctl,
+					 const struct ts_rule *rule, struct call *c, __u64 g,
 					 __s64 ret, __u64 len)
 {
 	struct ts_data *d = &s->head;
-	struct conn *conn;
+	struct conn *conn = get_calls_conn(rule, c, true);
 
-	fill_call(d, rule, c, ret, len);
-	if (rule->flags & TS_RULE_PEEK)
-		d->flags |= TS_DATA_PEEK;
-	if (rule->flags & TS_RULE_NODATA)
-		d->flags |= TS_DATA_NODATA | (c->ktls ? TS_DATA_BELOW : 0);
-	if (rule->flags & TS_RULE_EARLY)
-		d->flags |= TS_DATA_EARLY;
-	d->goid = get_goid(rule, g);
-	conn = get_calls_conn(rule, c);
 	if (conn && len)
 		tell_addresses(ctl, rule, c, conn);
+	c->subs = filter_ends(ctl, c->subs, conn ? &conn->ends : 0);
+	d->flags = flags_of(rule, c);
+	if (!c->subs) {
+		count(TS_CNT_FILTERED, 1);
+		count_bytes(conn, c, d->flags, len);
+		return false;
+	}
+	fill_call(d, rule, c, ret, len);
+	d->goid = get_goid(rule, g);
 	set_conn(d, c, conn);
 	s->buf = c->buf;
 	s->want = to_capture(rule, len);
 	if (!c->buf || rule->flags & TS_RULE_NODATA)
 		s->want = 0;
+	return true;
 }
 
 /* The connection ends: tell it, when anything was ever seen of it. */

@@ -90,6 +90,32 @@ static __always_inline void fill_addresses(struct ts_conn_info *i, const struct 
 	i->rport = __builtin_bswap16(BPF_CORE_READ(sk, skc_dport));
 }
 
+/* v4-mapped, as IPv6 sockets have those of IPv4's hosts. */
+static __always_inline void map_address(__u8 out[TS_FILTER_VALUE], __be32 address)
+{
+	out[10] = out[11] = 0xff;
+	__builtin_memcpy(&out[12], &address, sizeof(address));
+}
+
+static __always_inline void fill_ends(struct ends *e, const struct sock_common *sk)
+{
+	__u16 family = BPF_CORE_READ(sk, skc_family);
+
+	__builtin_memset(e, 0, sizeof(*e));
+	if (family == AF_INET) {
+		map_address(e->laddr, BPF_CORE_READ(sk, skc_rcv_saddr));
+		map_address(e->raddr, BPF_CORE_READ(sk, skc_daddr));
+	} else if (family == AF_INET6) {
+		bpf_core_read(e->laddr, sizeof(e->laddr), &sk->skc_v6_rcv_saddr);
+		bpf_core_read(e->raddr, sizeof(e->raddr), &sk->skc_v6_daddr);
+	} else {
+		return;
+	}
+	e->family = family;
+	e->lport = BPF_CORE_READ(sk, skc_num);
+	e->rport = __builtin_bswap16(BPF_CORE_READ(sk, skc_dport));
+}
+
 /* tls: whether the socket has the kernel's TLS. False: there was no room, it is to be told again.
  */
 static __always_inline bool send_conn(__u64 conn, const struct conn *c, __u64 sk, bool tls)
@@ -120,6 +146,7 @@ static __always_inline bool send_conn(__u64 conn, const struct conn *c, __u64 sk
 
 static __always_inline void tell_socket(__u64 conn, struct conn *c, const struct ts_socket *s)
 {
+	fill_ends(&c->ends, (void *)s->sk);
 	if (send_conn(conn, c, s->sk, false)) {
 		c->socket = *s;
 		c->doubt = 0;
@@ -131,6 +158,7 @@ static __always_inline void doubt_socket(__u64 conn, struct conn *c)
 {
 	if (!c->doubt && send_conn(conn, c, 0, false)) {
 		c->socket.sk = c->socket.inode = 0;
+		__builtin_memset(&c->ends, 0, sizeof(c->ends));
 		c->doubt = 1;
 	}
 }

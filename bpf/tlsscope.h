@@ -15,6 +15,7 @@
 #define TS_CAPTURE_ALL (~0u) /* a capture limit that is none */
 #define TS_COMM_LEN 16	     /* TASK_COMM_LEN */
 #define TS_FILTER_VALUE 16   /* bytes in a filter's value: a comm, or a number in the first 8 */
+#define TS_NET_BITS 128	     /* of an address; IPv4's are IPv6's that begin with ::ffff */
 
 enum ts_dir { TS_IN, TS_OUT }; /* as the traced program sees it: read, written */
 
@@ -165,7 +166,8 @@ struct ts_rule {
 /*
  * Filters: one lookup a key that is in use, whatever the number of subscriptions. The map `filters`
  * goes from {key, value} to the subscriptions that name this value; control.wants[key] has the
- * subscriptions that name any value. A subscription that names none is not constrained.
+ * subscriptions that name any value. A subscription that names none is not constrained. Keys of
+ * processes come first: the others are a connection's, and known when a call on it is over.
  */
 enum ts_filter_key {
 	TS_KEY_PID,
@@ -173,6 +175,11 @@ enum ts_filter_key {
 	TS_KEY_UID,
 	TS_KEY_CGROUP,	  /* a struct ts_cgroup, and what is below it */
 	TS_KEY_CONTAINER, /* the same: a container's cgroup */
+	TS_PROCESS_KEYS,
+	TS_KEY_LPORT = TS_PROCESS_KEYS, /* ports, as numbers of the host */
+	TS_KEY_RPORT,
+	TS_KEY_LADDR, /* networks: in the map `nets` */
+	TS_KEY_RADDR,
 	TS_KEY_COUNT
 };
 
@@ -191,6 +198,17 @@ struct ts_filter_id {
 	__u8 value[TS_FILTER_VALUE];
 };
 
+/*
+ * A network as a filter's value. The map gives the longest that an address is in; its
+ * subscriptions are also those of the wider ones around it.
+ */
+struct ts_net_id {
+	__u32 bits; /* of what follows: those of `key`, then as many of `address` as count */
+	__u32 key;  /* enum ts_filter_key */
+	__u8 address[TS_FILTER_VALUE];
+};
+#define TS_NET_KEY_BITS 32
+
 struct ts_filter_subs {
 	__u64 accept; /* these name the value */
 	__u64 reject; /* these exclude it */
@@ -204,6 +222,7 @@ struct ts_control {
 	__u64 errors;		     /* subscriptions that want calls that transferred nothing */
 	__u64 wants[TS_KEY_COUNT];   /* subscriptions that accept only named values of this key */
 	__u64 rejects[TS_KEY_COUNT]; /* subscriptions that exclude values of this key */
+	__u64 ends;		     /* subscriptions that name ports or addresses at all */
 	__u64 follows;		     /* subscriptions that follow children */
 	__u64 opens;		     /* subscriptions that want the ends of handshakes */
 	__u64 fails;		     /* subscriptions that want errors */
@@ -415,6 +434,7 @@ _Static_assert(sizeof(struct ts_shake) == 13 * 24 + 8, "layout");
 _Static_assert(sizeof(struct ts_open) == 24 + 32 + 256, "layout");
 _Static_assert(sizeof(struct ts_filter_id) == 24, "layout");
 _Static_assert(sizeof(struct ts_cgroup) == TS_FILTER_VALUE, "layout");
+_Static_assert(sizeof(struct ts_net_id) == 24, "layout");
 _Static_assert(sizeof(struct ts_record) == 8, "layout");
 _Static_assert(sizeof(struct ts_data) == 168, "layout");
 _Static_assert(sizeof(struct ts_conn_info) == 264, "layout");

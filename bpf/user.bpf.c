@@ -126,6 +126,9 @@ static __always_inline void keep_call(void *ctx, struct ts_control *ctl, const s
 
 	if (!result && n->subs & (ctl->opens | ctl->fails))
 		begin_handshake(ctl, rule, n);
+	/* Its socket may be found, and asked for, while this call is in flight. */
+	if (n->subs & ctl->ends && rule->flow_mode == TS_FLOW_THREAD)
+		get_calls_conn(rule, n, false);
 	if (rule->flow_mode == TS_FLOW_THREAD) {
 		flow = keep_of_thread(n);
 		/* What comes now is of this call. */
@@ -251,8 +254,7 @@ static __always_inline bool prepare(void *ctx, struct ts_control *ctl, const str
 		return false;
 	__builtin_memset(&flow->sending, 0, sizeof(flow->sending));
 	flow->off = 0;
-	prepare_call(&flow->sending, ctl, rule, c, g, r.ret, r.len);
-	return true;
+	return prepare_call(&flow->sending, ctl, rule, c, g, r.ret, r.len);
 }
 
 SEC("uprobe")

@@ -43,4 +43,48 @@ static __always_inline __u64 wanted(struct ts_control *c, const struct ts_rule *
 	return wanted_of(c, rule->subs, pid);
 }
 
+static __always_inline __u64 filter_port(struct ts_control *c, const __u32 key, __u16 port,
+					 __u64 subs)
+{
+	struct ts_filter_id id = {};
+
+	id.key = key;
+	*(__u64 *)id.value = port;
+	return filter_key(c, &id, subs);
+}
+
+static __always_inline __u64 filter_net(struct ts_control *c, const __u32 key,
+					const __u8 address[TS_FILTER_VALUE], __u64 subs)
+{
+	struct ts_net_id id = {.bits = TS_NET_KEY_BITS + TS_NET_BITS, .key = key};
+	struct ts_filter_subs *f;
+
+	if (!(subs & (c->wants[key] | c->rejects[key])))
+		return subs;
+	__builtin_memcpy(id.address, address, sizeof(id.address));
+	f = bpf_map_lookup_elem(&nets, &id);
+	if (!f)
+		return subs & ~c->wants[key];
+	return subs & (~c->wants[key] | f->accept) & ~f->reject;
+}
+
+/* Who asks for certain ends gets none that are not known, and excludes none of these. */
+static __noinline __attribute__((unused)) __u64 filter_known(struct ts_control *c, __u64 subs,
+							     const struct ends *e)
+{
+	if (!e || !e->family)
+		return subs & ~(c->wants[TS_KEY_LPORT] | c->wants[TS_KEY_RPORT] |
+				c->wants[TS_KEY_LADDR] | c->wants[TS_KEY_RADDR]);
+	subs = filter_port(c, TS_KEY_LPORT, e->lport, subs);
+	subs = filter_port(c, TS_KEY_RPORT, e->rport, subs);
+	subs = filter_net(c, TS_KEY_LADDR, e->laddr, subs);
+	return filter_net(c, TS_KEY_RADDR, e->raddr, subs);
+}
+
+/* Takes from subs those that a connection's ends do not let pass. NULL: not known. */
+static __always_inline __u64 filter_ends(struct ts_control *c, __u64 subs, const struct ends *e)
+{
+	return subs & c->ends ? filter_known(c, subs, e) : subs;
+}
+
 #endif

@@ -13,8 +13,10 @@
  */
 struct ts_filter_list {
 	struct ts_filter_item {
-		char text[TS_COMM_LEN]; /* comm; cut to 15 bytes, as the kernel does */
-		uint64_t number;	/* pid, uid */
+		/* comm, cut to 15 bytes as the kernel does; an address. The rest is 0. */
+		char text[TS_FILTER_VALUE];
+		uint64_t number; /* pid, uid, port; of a network: bits of text that count */
+		bool net;	 /* a network: it holds others */
 		bool exclude;
 		bool follow; /* pid: with its children */
 	} * items;
@@ -44,12 +46,24 @@ struct ts_filter {
 void ts_filter_free(struct ts_filter *f); /* and empties it */
 
 /*
- * Adds one value to a key: "pid", "comm", "uid", "lib", "cgroup", "container". A uid may be a
- * user's name, a pid a number above 0. Returns 0, -EINVAL with err set for a bad value or key,
- * -ENOMEM.
+ * Adds one value to a key: "pid", "comm", "uid", "lport", "rport", "laddr", "raddr", "lib",
+ * "cgroup", "container". A uid may be a user's name, a pid and a port are above 0, an address is
+ * IPv4 or IPv6, alone or with the length of a prefix: "10.0.0.0/8". Returns 0, -EINVAL with err set
+ * for a bad value or key, -ENOMEM.
  */
 int ts_filter_add(struct ts_filter *f, const char *key, const char *value, bool exclude,
 		  struct ts_err *err);
+
+/*
+ * What a script calls the key; NULL: it has no values of its own. And a value of it, as
+ * ts_filter_add takes it.
+ */
+const char *ts_filter_key(enum ts_filter_key key);
+#define TS_FILTER_TEXT 64
+const char *ts_filter_text(const struct ts_filter_item *item, char text[TS_FILTER_TEXT]);
+
+/* Whether value b of a key is a: of networks, lies within it. */
+bool ts_filter_holds(const struct ts_filter_item *a, const struct ts_filter_item *b);
 
 /* Adds a process whose children are traced too (-c). */
 int ts_filter_follow(struct ts_filter *f, uint32_t pid);
@@ -59,6 +73,13 @@ int ts_filter_intersect(struct ts_filter *f, const struct ts_filter *other);
 
 /* Whether a process and thread pass these keys: what BPF decides, for replays. */
 bool ts_filter_passes(const struct ts_filter *f, uint32_t pid, const char *comm, uint32_t uid);
+
+/*
+ * Whether a connection passes its keys. A port or an address that is not known passes unless some
+ * are named, also where it is excluded.
+ */
+bool ts_filter_ends_pass(const struct ts_filter *f, const struct ts_conn_info *info);
+bool ts_filter_names_ends(const struct ts_filter *f); /* whether any of these keys is used */
 
 /*
  * Whether a file passes the lib key. path is the file's path as its process sees it. A value with a

@@ -92,8 +92,6 @@ static void push_triple(lua_State *L, lua_Integer *n, const char *key, const cha
 /* target(all) -> list of {key, value, excluded}: the command line's; all: target{}'s too */
 static int facts_target(lua_State *L)
 {
-	static const char *const keys[TS_KEY_COUNT] = {
-		[TS_KEY_PID] = "pid", [TS_KEY_COMM] = "comm", [TS_KEY_UID] = "uid"};
 	static const char *const lists[TS_NAMES_COUNT] = {[TS_NAMES_LIB] = "lib",
 							  [TS_NAMES_CGROUP] = "cgroup",
 							  [TS_NAMES_CONTAINER] = "container"};
@@ -101,7 +99,7 @@ static int facts_target(lua_State *L)
 	const struct ts_filter *f = lua_toboolean(L, 1) ? &s->target : s->o.narrow;
 	const struct ts_filter_item *item;
 	lua_Integer n = 0;
-	char number[32];
+	char text[TS_FILTER_TEXT];
 	size_t key, i;
 
 	lua_newtable(L);
@@ -110,10 +108,9 @@ static int facts_target(lua_State *L)
 	for (key = 0; key < TS_KEY_COUNT; key++)
 		for (i = 0; i < f->keys[key].count; i++) {
 			item = &f->keys[key].items[i];
-			snprintf(number, sizeof(number), "%llu", (unsigned long long)item->number);
-			if (!item->follow && keys[key])
-				push_triple(L, &n, keys[key], item->text[0] ? item->text : number,
-					    item->exclude);
+			if (!item->follow)
+				push_triple(L, &n, ts_filter_key((enum ts_filter_key)key),
+					    ts_filter_text(item, text), item->exclude);
 		}
 	for (key = 0; key < TS_NAMES_COUNT; key++)
 		for (i = 0; i < f->names[key].count; i++)

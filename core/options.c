@@ -18,6 +18,10 @@ enum { /* long options without a letter */
        OPT_LIB,
        OPT_CGROUP,
        OPT_CONTAINER,
+       OPT_RPORT,
+       OPT_LPORT,
+       OPT_RADDR,
+       OPT_LADDR,
        OPT_CHECK,
        OPT_DRY_RUN,
        OPT_INFO,
@@ -36,6 +40,10 @@ static const struct option long_options[] = {
 	{"lib", required_argument, NULL, OPT_LIB},
 	{"cgroup", required_argument, NULL, OPT_CGROUP},
 	{"container", required_argument, NULL, OPT_CONTAINER},
+	{"rport", required_argument, NULL, OPT_RPORT},
+	{"lport", required_argument, NULL, OPT_LPORT},
+	{"raddr", required_argument, NULL, OPT_RADDR},
+	{"laddr", required_argument, NULL, OPT_LADDR},
 	{"execute", required_argument, NULL, 'e'},
 	{"list", no_argument, NULL, 'l'},
 	{"recipes", no_argument, NULL, 'L'},
@@ -78,6 +86,9 @@ void options_print_help(void)
 	      "      --lib NAME        this library, by name, glob or path\n"
 	      "      --cgroup PATH|ID  this cgroup and those below it, or a unit (nginx.service)\n"
 	      "      --container NAME  this container, by name or the beginning of its id\n"
+	      "      --rport PORT, --raddr ADDR   connections with this other end; networks\n"
+	      "                        as 10.0.0.0/8\n"
+	      "      --lport PORT, --laddr ADDR   the same of their own end\n"
 	      "Output\n"
 	      "  -f, --format text|json\n"
 	      "      --time local|utc|relative     what e.time shows\n"
@@ -222,6 +233,14 @@ static int set_option(struct options *o, int code, char *const *argv, struct ts_
 		return ts_filter_add(&o->filter, "cgroup", optarg, false, err);
 	case OPT_CONTAINER:
 		return ts_filter_add(&o->filter, "container", optarg, false, err);
+	case OPT_RPORT:
+		return ts_filter_add(&o->filter, "rport", optarg, false, err);
+	case OPT_LPORT:
+		return ts_filter_add(&o->filter, "lport", optarg, false, err);
+	case OPT_RADDR:
+		return ts_filter_add(&o->filter, "raddr", optarg, false, err);
+	case OPT_LADDR:
+		return ts_filter_add(&o->filter, "laddr", optarg, false, err);
 	case 'c':
 		return set_once(&o->command, optarg, "-c", err);
 	case 'e':
@@ -346,6 +365,9 @@ static int parse_doctor(struct options *o, int argc, char *const *argv, struct t
 			      : o->record  ? "-w"
 			      : o->replay  ? "-r"
 					   : "--pcap");
+	if (!ret && ts_filter_names_ends(&o->filter))
+		ret = ts_fail(err, EINVAL,
+			      "doctor looks at processes: it takes no port and no address");
 	return ret;
 }
 

@@ -57,6 +57,7 @@ static bool passes(const struct run *r, const struct ts_sub *sub, const struct s
 	const struct ts_data *d = m->head;
 
 	return ts_filter_passes(&sub->filter, d->pid, d->comm, d->uid) &&
+	       ts_filter_ends_pass(&sub->filter, &m->conn->info) &&
 	       ts_filter_lib_passes(&sub->filter, m->source->path) &&
 	       place_passes(r, &sub->filter, d);
 }

@@ -71,6 +71,18 @@ void tracer_detach(struct tracer *t)
 	t->links_count = 0;
 }
 
+/*
+ * Whose ends a subscription asks for must be known before the first bytes: what a memory BIO gets
+ * in the handshake is looked for at sockets.
+ */
+static bool wants_handshake(const struct ts_sub *sub, const struct lib_func *func)
+{
+	const uint64_t calls = TS_PROBE(TS_P_SSL_READ) | TS_PROBE(TS_P_SSL_WRITE);
+
+	return func->role == TS_ROLE_SHAKE && sub->probes & calls &&
+	       ts_filter_names_ends(&sub->filter);
+}
+
 /* The subscriptions that want a function of a file; what they want of it, in its rule. */
 static uint64_t func_subs(const struct tracer *t, const struct traced_file *f,
 			  const struct resolve_func *func, struct ts_rule *rule)
@@ -82,7 +94,8 @@ static uint64_t func_subs(const struct tracer *t, const struct traced_file *f,
 	rule->calls = 0;
 	for (i = 0; i < t->subs_count; i++) {
 		wants = t->subs[i].removed ? 0 : t->subs[i].probes;
-		if (!(wants & lib_events(func->func)) ||
+		if ((!(wants & lib_events(func->func)) &&
+		     !(wants && wants_handshake(&t->subs[i], func->func))) ||
 		    (!f->aside && !ts_filter_lib_passes(&t->subs[i].filter, f->path)))
 			continue;
 		mask |= 1ull << i;

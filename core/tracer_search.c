@@ -130,8 +130,11 @@ static bool may_come(const struct tracer *t)
 
 void tracer_search(struct tracer *t)
 {
-	if ((t->control->search & TS_SEARCH_CALLS || may_come(t)) && !t->sockets_tried)
+	/* Whoever asks for certain ends misses what comes before they are known. */
+	const __u64 search = t->control->search | (t->control->ends ? ~0ull : 0);
+
+	if ((search & TS_SEARCH_CALLS || may_come(t)) && !t->sockets_tried)
 		watch_sockets(t);
-	if (t->control->search & TS_SEARCH_MARKS && t->sockets && !t->marks)
+	if (search & TS_SEARCH_MARKS && t->sockets && !t->marks)
 		watch_bios(t);
 }

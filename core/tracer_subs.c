@@ -14,6 +14,12 @@ struct desired {
 	} * entries;
 	size_t count;
 	struct ts_control control; /* wants, rejects, follows, enabled, errors, hierarchies */
+	struct desired_net {
+		struct ts_filter_item item;
+		enum ts_filter_key key;
+		uint64_t bit;
+	} * nets;
+	size_t nets_count;
 };
 
 static struct ts_filter_id filter_id(enum ts_filter_key key, const struct ts_filter_item *item)
@@ -64,6 +70,23 @@ static int add_value(struct desired *d, const struct ts_filter_id *id,
 		subs->follow |= bit;
 		d->control.follows |= bit;
 	}
+	return 0;
+}
+
+/* Networks lie in one another: what each means is known when all are there. */
+static int add_net(struct desired *d, enum ts_filter_key key, const struct ts_filter_item *item,
+		   uint64_t bit)
+{
+	struct desired_net *nets = realloc(d->nets, (d->nets_count + 1) * sizeof(*nets));
+
+	if (!nets)
+		return -ENOMEM;
+	d->nets = nets;
+	nets[d->nets_count++] = (struct desired_net){*item, key, bit};
+	if (item->exclude)
+		d->control.rejects[key] |= bit;
+	else
+		d->control.wants[key] |= bit;
 	return 0;
 }
 
@@ -119,11 +142,18 @@ static int add_cgroups(struct tracer *t, struct desired *d, enum ts_filter_key k
 	return ret;
 }
 
+static int add_item(struct desired *d, enum ts_filter_key key, const struct ts_filter_item *item,
+		    uint64_t bit)
+{
+	struct ts_filter_id id = filter_id(key, item);
+
+	return item->net ? add_net(d, key, item, bit) : add_value(d, &id, item, bit);
+}
+
 static int add_sub(struct tracer *t, struct desired *d, const struct ts_sub *sub, uint64_t bit,
 		   struct ts_err *err)
 {
 	const struct ts_filter_list *list;
-	struct ts_filter_id id;
 	size_t key, i;
 	int ret;
 
@@ -139,13 +169,14 @@ static int add_sub(struct tracer *t, struct desired *d, const struct ts_sub *sub
 		d->control.opens |= bit;
 	if (sub->probes & TS_PROBE(TS_P_ERROR))
 		d->control.fails |= bit;
+	if (ts_filter_names_ends(&sub->filter))
+		d->control.ends |= bit;
 	for (key = 0; key < TS_KEY_COUNT; key++) {
 		list = &sub->filter.keys[key];
 		if (list->nothing)
 			d->control.wants[key] |= bit;
 		for (i = 0; i < list->count; i++) {
-			id = filter_id((enum ts_filter_key)key, &list->items[i]);
-			if (add_value(d, &id, &list->items[i], bit))
+			if (add_item(d, (enum ts_filter_key)key, &list->items[i], bit))
 				return -ENOMEM;
 		}
 	}
@@ -179,19 +210,91 @@ static void remove_stale(struct tracer *t, const struct desired *d)
 	}
 }
 
+static struct ts_net_id net_id(const struct desired_net *net)
+{
+	struct ts_net_id id = {.bits = TS_NET_KEY_BITS + (__u32)net->item.number, .key = net->key};
+
+	memcpy(id.address, net->item.text, sizeof(id.address));
+	return id;
+}
+
+static bool is_desired(const struct desired *d, const struct ts_net_id *id)
+{
+	struct ts_net_id own;
+	size_t i;
+
+	for (i = 0; i < d->nets_count; i++) {
+		own = net_id(&d->nets[i]);
+		if (!memcmp(&own, id, sizeof(own)))
+			return true;
+	}
+	return false;
+}
+
+/* Whoever names a network means those within it too. */
+static int write_net(struct tracer *t, const struct desired *d, const struct desired_net *net)
+{
+	struct ts_filter_subs subs = {0};
+	struct ts_net_id id = net_id(net);
+	const struct desired_net *wide;
+	size_t i;
+
+	for (i = 0; i < d->nets_count; i++) {
+		wide = &d->nets[i];
+		if (wide->key != net->key || !ts_filter_holds(&wide->item, &net->item))
+			continue;
+		if (wide->item.exclude)
+			subs.reject |= wide->bit;
+		else
+			subs.accept |= wide->bit;
+	}
+	return bpf_map_update_elem(t->nets, &id, &subs, BPF_ANY) ? -errno : 0;
+}
+
+static int write_nets(struct tracer *t, const struct desired *d)
+{
+	struct ts_net_id *last = NULL, id, next;
+	int ret = 0;
+	size_t i;
+
+	for (i = 0; !ret && i < d->nets_count; i++)
+		ret = write_net(t, d, &d->nets[i]);
+	while (!ret && !bpf_map_get_next_key(t->nets, last, &next)) {
+		if (is_desired(d, &next)) {
+			id = next;
+			last = &id;
+		} else {
+			/* The walk starts again: its place is gone. */
+			bpf_map_delete_elem(t->nets, &next);
+			last = NULL;
+		}
+	}
+	return ret;
+}
+
 static int write_filters(struct tracer *t, const struct desired *d, struct ts_err *err)
 {
+	int ret = 0;
 	size_t i;
 
 	remove_stale(t, d);
-	for (i = 0; i < d->count; i++)
+	for (i = 0; !ret && i < d->count; i++)
 		if (bpf_map_update_elem(t->filters, &d->entries[i].id, &d->entries[i].subs,
 					BPF_ANY))
-			return ts_fail(err, errno,
-				       errno == E2BIG ? "too many values to filter by: %s"
-						      : "cannot write a filter: %s",
-				       strerror(errno));
-	return 0;
+			ret = -errno;
+	ret = ret ? ret : write_nets(t, d);
+	if (!ret)
+		return 0;
+	return ts_fail(err, -ret,
+		       ret == -E2BIG || ret == -ENOSPC ? "too many values to filter by: %s"
+						       : "cannot write a filter: %s",
+		       strerror(-ret));
+}
+
+static void free_desired(struct desired *d)
+{
+	free(d->entries);
+	free(d->nets);
 }
 
 int tracer_set_subs(struct tracer *t, const struct ts_sub *subs, size_t count, struct ts_err *err)
@@ -209,7 +312,7 @@ int tracer_set_subs(struct tracer *t, const struct ts_sub *subs, size_t count, s
 	for (i = 0; !ret && i < count; i++)
 		ret = add_sub(t, &d, &subs[i], 1ull << i, err);
 	if (ret) {
-		free(d.entries);
+		free_desired(&d);
 		return ret;
 	}
 	t->subs = subs;
@@ -217,12 +320,14 @@ int tracer_set_subs(struct tracer *t, const struct ts_sub *subs, size_t count, s
 	/* Whoever goes, goes before the filters change; whoever comes, comes after. */
 	t->control->enabled &= d.control.enabled;
 	memcpy(t->control->wants, d.control.wants, sizeof(d.control.wants));
+	t->control->ends |= d.control.ends;
 	ret = write_filters(t, &d, err);
 	memcpy(t->control->hierarchies, d.control.hierarchies, sizeof(d.control.hierarchies));
 	t->control->hierarchies_count = d.control.hierarchies_count;
 	/* What the kernel remembers of cgroups is looked up anew. */
 	__atomic_add_fetch(&t->control->generation, 1, __ATOMIC_SEQ_CST);
 	memcpy(t->control->rejects, d.control.rejects, sizeof(d.control.rejects));
+	t->control->ends = d.control.ends;
 	t->control->follows = d.control.follows;
 	t->control->errors = d.control.errors;
 	t->control->control = d.control.control;
@@ -233,6 +338,6 @@ int tracer_set_subs(struct tracer *t, const struct ts_sub *subs, size_t count, s
 		ret = tracer_sync_file(t, &t->files[i], err);
 	tracer_sync_hello(t);
 	t->control->enabled = d.control.enabled;
-	free(d.entries);
+	free_desired(&d);
 	return ret;
 }

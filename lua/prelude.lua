@@ -14,7 +14,9 @@ local handles = part("handles", check)
 local out = part("print")
 local options = part("options", core.write)
 
-local FILTER_KEYS = {"pid", "comm", "uid", "lib", "cgroup", "container"}
+local FILTER_KEYS = {
+	"pid", "comm", "uid", "lib", "cgroup", "container", "rport", "lport", "raddr", "laddr",
+}
 local probes = core.probes()
 -- What becomes of all plaintext, by enum http_event.
 local HTTP = {http = 1, http_request = 2, http_response = 3, ws_message = 4, grpc_call = 5}

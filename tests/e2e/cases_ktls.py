@@ -9,7 +9,7 @@ import time
 
 import ktls
 from golang import said
-from harness import (NOBODY, TLSSCOPE, Skip, bpf_gone, bpf_ids, case, check, children, same,
+from harness import (NOBODY, TLSSCOPE, Fail, Skip, bpf_gone, bpf_ids, case, check, children, same,
                      wait_for)
 from ktls import check_all, ktls_case, talk, talked, tap, traced
 
@@ -157,6 +157,60 @@ def ktls_filters(lab):
         check(got == expected, f"{options}: saw {got}; the client is {client}, the server {server}")
     got = pids(second, "all")
     check(got == {client}, f"{words}: saw {got}, not {client} alone")
+
+
+def ports(pid):
+    """Its own and the other's port, of a process with one TCP connection."""
+    links = (os.readlink(f"/proc/{pid}/fd/{n}") for n in os.listdir(f"/proc/{pid}/fd"))
+    inodes = {link[8:-1] for link in links if link.startswith("socket:[")}
+    for table in ("tcp", "tcp6"):
+        with open(f"/proc/{pid}/net/{table}") as f:
+            rows = [line.split() for line in f]
+        for row in rows:
+            if row[9] in inodes:
+                return tuple(int(end.rsplit(":", 1)[1], 16) for end in row[1:3])
+    raise Fail(f"process {pid} has no connection")
+
+
+@ktls_case()
+def ktls_filters_by_ends(lab):
+    """By port and address; IPv4, IPv6, and IPv4 in IPv6; a replay lets the same pass."""
+    four, six, mapped = (talk(lab, *how, "send/recv:100*2", "<send/recv:100")
+                         for how in ((), ("-6",), ("-m",)))
+    (client, server), (client6, server6), (client4, server4) = (
+        (p.pid, children(p.pid)[0]) for p in (four, six, mapped))
+    everybody = {client, server, client6, server6, client4, server4}
+    own, port = ports(client)
+    wanted = {
+        "rport": ("{rport = %d}" % port, {client}),
+        "lport": ("{lport = {%d, 1}}" % port, {server}),
+        "other": ("{lport = %d}" % own, {client}),
+        "not_rport": ("{exclude = {rport = %d}}" % port, everybody - {client}),
+        "raddr": ('{raddr = "::1"}', {client6, server6}),
+        "laddr": ('{laddr = "127.0.0.1"}', {client, server, client4, server4}),
+        "net": ('{raddr = "127.0.0.0/8"}', {client, server, client4, server4}),
+        "mapped": ('{raddr = "::ffff:127.0.0.1", rport = %d}' % ports(client4)[1], {client4}),
+        "not_net": ('{exclude = {raddr = {"126.0.0.0/7", "::/127"}}}', set()),
+        "within": ('{raddr = "127.0.0.0/8", exclude = {raddr = "127.0.0.1"}}', set()),
+        "no_net": ('{laddr = {"127.0.0.2", "10.0.0.0/8", "fe80::/10"}}', set()),
+    }
+    script = FILTERS % ", ".join(f"{k} = {v[0]}" for k, v in wanted.items())
+    record = lab.path("record")
+    tracers = [lab.tracer("-w", record, script=script, ready=False),
+               lab.tracer("--rport", str(port), "--lport", str(own), "--raddr", "127.0.0.1",
+                          script=FILTERS % "all = {}", ready=False)]
+    for t in tracers:
+        wait_for("marker that the tracer is attached", t.attached, 60)
+    for p in (four, six, mapped):
+        p.say()
+        p.finish()
+    first, second = (t.stop().records for t in tracers)
+    replay = lab.tracer("-r", record, script=script, ready=False).finish().records
+    for records, way in ((first, "live"), (replay, "replay")):
+        for name, (options, expected) in wanted.items():
+            got = pids(records, name) & everybody
+            check(got == expected, f"{way}, {options}: saw {got}, not {expected} of {everybody}")
+    check(pids(second, "all") == {client}, f"saw {pids(second, 'all')}, not {client} alone")
 
 
 @ktls_case()

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <cmocka.h>
 
 #include "alloc.h"
@@ -54,6 +55,19 @@ static void values_are_checked(void **state)
 		{"lib", ""},
 		{"cgroup", ""},
 		{"container", ""},
+		{"rport", "0"},
+		{"lport", "65536"},
+		{"rport", "http"},
+		{"lport", "-1"},
+		{"raddr", "localhost"},
+		{"laddr", "1.2.3"},
+		{"raddr", "1.2.3.4/33"},
+		{"raddr", "1.2.3.4/"},
+		{"raddr", "1.2.3.4/-1"},
+		{"laddr", "::1/129"},
+		{"laddr", "::1/1 "},
+		{"laddr", "/8"},
+		{"raddr", "1111:2222:3333:4444:5555:6666:123.123.123.1234444/8"},
 		{"colour", "red"},
 	};
 	struct ts_filter f = {0};
@@ -90,6 +104,153 @@ static void values_are_kept(void **state)
 	assert_int_equal(f.keys[TS_KEY_UID].items[1].number, 0);
 	ts_filter_free(&f);
 	assert_int_equal(f.keys[TS_KEY_PID].count, 0);
+}
+
+static void networks_are_kept(void **state)
+{
+	static const char *const nets[][2] = {
+		{"192.0.2.1", "192.0.2.1"},
+		{"192.0.2.1/32", "192.0.2.1"},
+		{"10.255.255.255/8", "10.0.0.0/8"},
+		{"172.31.0.1/12", "172.16.0.0/12"},
+		{"1.2.3.4/0", "0.0.0.0/0"},
+		{"::ffff:10.1.2.3", "10.1.2.3"},
+		{"::ffff:10.1.2.3/104", "10.0.0.0/8"},
+		{"2001:DB8:0:0::1", "2001:db8::1"},
+		{"2001:db8:ffff::/33", "2001:db8:8000::/33"},
+		{"::/0", "::/0"},
+		{"::ffff:0:0/95", "::fffe:0:0/95"},
+	};
+	char text[TS_FILTER_TEXT];
+	struct ts_filter f = {0};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < TS_ARRAY_SIZE(nets); i++) {
+		add(&f, "raddr", nets[i][0]);
+		assert_string_equal(ts_filter_text(&f.keys[TS_KEY_RADDR].items[i], text),
+				    nets[i][1]);
+	}
+	add(&f, "comm", "curl");
+	add(&f, "lport", "8443");
+	assert_string_equal(ts_filter_text(f.keys[TS_KEY_COMM].items, text), "curl");
+	assert_string_equal(ts_filter_text(f.keys[TS_KEY_LPORT].items, text), "8443");
+	assert_string_equal(ts_filter_key(TS_KEY_RADDR), "raddr");
+	assert_null(ts_filter_key(TS_KEY_CGROUP));
+	ts_filter_free(&f);
+}
+
+/* A connection from 127.0.0.1:40000 to 10.1.2.3:443, or the same over IPv6 sockets. */
+static struct ts_conn_info ends(bool mapped)
+{
+	static const unsigned char addresses[2][4] = {{127, 0, 0, 1}, {10, 1, 2, 3}};
+	struct ts_conn_info info = {.lport = 40000, .rport = 443, .family = AF_INET};
+
+	if (mapped) {
+		info.family = AF_INET6;
+		memset(info.laddr + 10, 0xff, 2);
+		memset(info.raddr + 10, 0xff, 2);
+	}
+	memcpy(info.laddr + (mapped ? 12 : 0), addresses[0], 4);
+	memcpy(info.raddr + (mapped ? 12 : 0), addresses[1], 4);
+	return info;
+}
+
+/* A word for each value: KEY=VALUE, or KEY!VALUE to exclude it. */
+static struct ts_filter filter_of(const char *words)
+{
+	char text[256], *word, *rest = text, *sign;
+	struct ts_filter f = {0};
+	bool exclude;
+
+	ts_copy(text, sizeof(text), words);
+	while ((word = strsep(&rest, " "))) {
+		if (!*word)
+			continue;
+		sign = word + strcspn(word, "=!");
+		exclude = *sign == '!';
+		*sign = 0;
+		assert_int_equal(ts_filter_add(&f, word, sign + 1, exclude, NULL), 0);
+	}
+	return f;
+}
+
+static void ends_pass(void **state)
+{
+	static const struct {
+		const char *words;
+		bool known, unknown;
+	} cases[] = {
+		{"", true, true},
+		{"rport=443", true, false},
+		{"rport=444 rport=443", true, false},
+		{"lport=443", false, false},
+		{"rport=40000", false, false},
+		{"lport=40000 rport=443 laddr=127.0.0.1 raddr=10.1.2.3", true, false},
+		{"lport=40000 rport=444", false, false},
+		{"rport!443", false, true},
+		{"rport!444", true, true},
+		{"rport=443 rport!443", false, false},
+		{"raddr=10.0.0.0/8", true, false},
+		{"raddr=10.1.2.0/24 raddr=::1", true, false},
+		{"raddr=::ffff:10.1.0.0/112", true, false},
+		{"raddr=::/0", true, false},
+		{"raddr=10.1.2.2/31", true, false},
+		{"raddr=10.1.2.4/31", false, false},
+		{"laddr!127.0.0.0/8", false, true},
+		{"raddr=10.0.0.0/8 raddr!10.1.0.0/16", false, false},
+		{"raddr=10.1.0.0/16 raddr!10.2.0.0/16", true, false},
+		{"laddr=::1", false, false},
+	};
+	struct ts_conn_info four = ends(false), six = ends(true);
+	struct ts_conn_info none = {0}, local = {.family = AF_UNIX};
+	struct ts_filter f;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < TS_ARRAY_SIZE(cases); i++) {
+		f = filter_of(cases[i].words);
+		assert_int_equal(ts_filter_names_ends(&f), i > 0);
+		if (ts_filter_ends_pass(&f, &four) != cases[i].known ||
+		    ts_filter_ends_pass(&f, &six) != cases[i].known ||
+		    ts_filter_ends_pass(&f, &none) != cases[i].unknown ||
+		    ts_filter_ends_pass(&f, &local) != cases[i].unknown)
+			fail_msg("wrong with '%s'", cases[i].words);
+		ts_filter_free(&f);
+	}
+}
+
+/* What two filters let pass together is what each lets pass. */
+static void networks_intersect(void **state)
+{
+	static const char *const words[] = {
+		"",
+		"raddr=10.0.0.0/8",
+		"raddr=10.1.0.0/16 raddr=192.0.2.0/24",
+		"raddr=10.1.2.3",
+		"raddr=10.2.0.0/16",
+		"raddr=::/0",
+		"raddr=10.0.0.0/8 raddr!10.1.2.0/24",
+		"raddr!10.1.2.3",
+		"raddr=10.1.2.3 raddr=10.1.2.0/23 raddr=::1",
+	};
+	struct ts_conn_info info = ends(false);
+	struct ts_filter a, b;
+	size_t i;
+	bool want;
+
+	(void)state;
+	for (i = 0; i < TS_ARRAY_SIZE(words) * TS_ARRAY_SIZE(words) * 2; i++) {
+		a = filter_of(words[i / 2 / TS_ARRAY_SIZE(words)]);
+		b = filter_of(words[i / 2 % TS_ARRAY_SIZE(words)]);
+		info.raddr[2] = i % 2 ? 2 : 77;
+		want = ts_filter_ends_pass(&a, &info) && ts_filter_ends_pass(&b, &info);
+		assert_int_equal(ts_filter_intersect(&a, &b), 0);
+		if (ts_filter_ends_pass(&a, &info) != want)
+			fail_msg("wrong: pair %zu", i);
+		ts_filter_free(&a);
+		ts_filter_free(&b);
+	}
 }
 
 static void a_list_means_or(void **state)
@@ -235,8 +396,10 @@ static void every_allocation_may_fail(void **state)
 		b = (struct ts_filter){0};
 		add(&b, "comm", "x");
 		add(&b, "lib", "libssl");
+		add(&b, "raddr", "10.1.0.0/16");
 		alloc_left = at;
 		ret = ts_filter_add(&a, "lib", "node", false, NULL);
+		ret = ret ? ret : ts_filter_add(&a, "raddr", "10.0.0.0/8", false, NULL);
 		ret = ret ? ret : ts_filter_add(&a, "pid", "1", false, NULL);
 		ret = ret ? ret : ts_filter_follow(&a, 2);
 		ret = ret ? ret : ts_filter_intersect(&a, &b);
@@ -253,6 +416,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(values_are_checked),
 		cmocka_unit_test(values_are_kept),
+		cmocka_unit_test(networks_are_kept),
+		cmocka_unit_test(ends_pass),
+		cmocka_unit_test(networks_intersect),
 		cmocka_unit_test(a_list_means_or),
 		cmocka_unit_test(intersection_passes_what_passes_both),
 		cmocka_unit_test(nothing_in_common_stays_nothing),
