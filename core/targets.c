@@ -238,17 +238,29 @@ bool targets_is_library(const char *path)
 	return false;
 }
 
+/* Of a mapped file, with its inode: on overlayfs, files of several layers can have both in common.
+ */
+static uint64_t name_of(const struct proc_map *map)
+{
+	uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a */
+	const char *p;
+
+	for (p = map->path; *p; p++)
+		hash = (hash ^ (unsigned char)*p) * 0x100000001b3u;
+	return hash ^ makedev(map->dev_major, map->dev_minor);
+}
+
 static void look_at_mapping(struct targets *t, uint32_t pid, const struct proc_map *map,
 			    uint64_t generation)
 {
-	uint64_t device = makedev(map->dev_major, map->dev_minor);
+	uint64_t name = name_of(map);
 	uintptr_t mark = (uintptr_t)generation << 1 | 1, known;
 	struct ts_err err = {""};
 	int fd, ret;
 
 	if (!pid_passes(t, pid) || !ts_filter_lib_passes(t->narrow, map->path))
 		return;
-	known = (uintptr_t)ts_map_get(&t->seen, device, map->inode);
+	known = (uintptr_t)ts_map_get(&t->seen, name, map->inode);
 	if (known && (!generation || known == mark))
 		return;
 	fd = proc_open_map(pid, map);
@@ -259,7 +271,7 @@ static void look_at_mapping(struct targets *t, uint32_t pid, const struct proc_m
 	}
 	ret = targets_look(t, pid, fd, map->path, &err);
 	close(fd);
-	if (ts_map_set(&t->seen, device, map->inode, (void *)mark))
+	if (ts_map_set(&t->seen, name, map->inode, (void *)mark))
 		ts_warn("out of memory");
 	if (!ret || ret == -ENOENT || ret == -ECANCELED)
 		return;

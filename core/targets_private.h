@@ -8,10 +8,10 @@
 #include "targets.h"
 
 /*
- * What is known of a mapped file, by the device and inode that the kernel shows. Kept in `seen` as
- * a pointer's value: the generation of the inode, shifted, with the lowest bit set; generation 0
- * where it was not told. A file without TLS functions may give its inode to another file: a new
- * generation is looked at again. A probed file's inode stays taken while we hold it.
+ * What is known of a mapped file, by the device, inode and path that the kernel shows. Kept in
+ * `seen` as a pointer's value: the generation of the inode, shifted, with the lowest bit set;
+ * generation 0 where it was not told. A file without TLS functions may give its inode to another
+ * file: a new generation is looked at again. A probed file's inode stays taken while we hold it.
  */
 struct targets {
 	const struct ts_filter *narrow;
@@ -20,7 +20,7 @@ struct targets {
 	const struct targets_ops *ops;
 	void *ctx;
 	struct resolve_cache *plans;
-	struct ts_map seen;  /* {device, inode} as mappings show them */
+	struct ts_map seen;  /* {device and path, inode} as mappings show them */
 	struct ts_map files; /* {device, inode} as fstat says them: those with TLS functions */
 	struct ts_map
 		layers; /* of files on overlayfs: {change time, inode}, as of the layer's file */

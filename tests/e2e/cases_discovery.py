@@ -1,25 +1,81 @@
 # SPDX-License-Identifier: MIT
 """Containers, as the kernel knows them: a mount namespace, a root of their own, an overlay."""
 import os
+import re
 import shutil
 import subprocess
 
 import golang
 import suites
-from cases_pitfalls import attached
+from cases_pitfalls import attached, both_whole, own_library
 from harness import Skip, both_sides, case, check, same, wait_for
 from web import backend, http2_bodies, nginx
 
 LOOPS = 30
 
 
-def image(lab):
-    """Folders that containers are made over: one of the test, and Debian 13."""
-    root = suites.unpacked(lab, "trixie")
+def image(lab, suite="trixie"):
+    """Folders that containers are made over: one of the test, and a Debian."""
+    root = suites.unpacked(lab, suite)
     for folder in ("tmp", "lab"):
         os.makedirs(lab.path(f"image/{folder}"), exist_ok=True)
     shutil.copy(lab.cert, lab.path("image/lab/cert.pem"))
     return lab.path("image") + ":" + root
+
+
+def mapped(p, name):
+    """Device and inode of a file that a process has mapped, as its maps say."""
+    with open(f"/proc/{p.pid}/maps") as f:
+        found = {tuple(line.split()[3:5]) for line in f if name in line}
+    check(len(found) == 1, f"{name} of {p.pid}: {found}")
+    return found.pop()
+
+
+def overlay_inodes_collide(lab, before):
+    """before: both run before the tracer does."""
+    lab.need_mount_namespace()
+    _, copy = own_library(lab)
+    place = lab.path("overlay")
+    soname = re.sub(r"(libssl\.so\.[0-9.]*[0-9]).*", r"\1", os.path.basename(copy))
+    enter = lab.write("enter", f"""#!/bin/sh
+        mkdir -p {place} && cd {place} && mkdir one two both || exit 99
+        for n in one two; do
+            mount -t tmpfs none $n && mkdir $n/$n && cp {copy} $n/$n/{soname} && sleep 0.1 || exit 99
+        done
+        mount -t overlay overlay -o lowerdir=one:two both || exit 99
+        echo ready; exec sleep 600
+        """, 0o755)
+    box = lab.spawn(["unshare", "-m", enter], ready=b"ready")
+    inside = ["nsenter", "-m", "-t", str(box.pid), "env"]
+    port, ops = str(lab.port()), lab.victim("ops")
+    tracer = None if before else lab.tracer("--comm", "ops")
+    common = ["127.0.0.1", port, lab.cert, lab.key]
+    server = lab.spawn([*inside, f"LD_LIBRARY_PATH={place}/both/one", ops, "server", *common,
+                        "i", "r:5000", "w:700"], ready=b"listening", stdin=subprocess.PIPE)
+    client = lab.spawn([*inside, f"LD_LIBRARY_PATH={place}/both/two", ops, "client", *common,
+                        "i", "w:5000", "r:700"], ready=b"waiting", stdin=subprocess.PIPE)
+    places = {mapped(p, f"/both/{n}/{soname}") for n, p in (("one", server), ("two", client))}
+    if len(places) == 2:
+        raise Skip(f"this kernel tells them apart: {places}")
+    tracer = tracer or lab.tracer("--comm", "ops")
+    for p in (server, client):
+        wait_for("handshake", lambda: b"waiting" in p.out())
+        p.say()
+    client.finish()
+    server.finish()
+    both_whole(tracer.stop(), client, server, 5000, 700)
+
+
+@case(needs=["nsenter"])
+def overlay_inodes_collide_before(lab):
+    """Two files of an overlay, from two file systems, that maps show as one and the same."""
+    overlay_inodes_collide(lab, True)
+
+
+@case(needs=["nsenter"])
+def overlay_inodes_collide_after(lab):
+    """The same, when they come after the tracer."""
+    overlay_inodes_collide(lab, False)
 
 
 def container(lab, name, layers):
@@ -53,6 +109,26 @@ def container_later(lab):
     bodies = sorted(b"".join(http2_bodies(f.received).values()) for f in flows)
     same("the answers", b"\n".join(bodies),
          b"\n".join(sorted(b"/echo/box-%d" % i for i in range(1, LOOPS + 1))))
+
+
+@case(needs=["nginx", "apt-get", "dpkg-deb"], timeout=400)
+def short_lived_in_containers(lab):
+    """Containers of two Debians, whose curls live for milliseconds, all at once, beside our own."""
+    port = lab.port()
+    nginx(lab, port, backend())
+    places = {"old": container(lab, "old", image(lab, "bullseye")),
+              "new": container(lab, "new", image(lab)), "own": ["env"]}
+    tracer = lab.tracer("--comm", "curl")
+    loops = [lab.spawn([*words, "sh", "-c", f"for i in $(seq {LOOPS}); do curl -sSk "
+                        f"https://127.0.0.1:{port}/echo/{name}-$i || exit 1; done"])
+             for name, words in places.items()]
+    for p in loops:
+        p.finish(timeout=100)
+    flows = [f for f in tracer.stop().flows(comm=["curl"]) if b"/echo/" in f.received]
+    bodies = sorted(b"".join(http2_bodies(f.received).values()) for f in flows)
+    same("the answers", b"\n".join(bodies),
+         b"\n".join(sorted(b"/echo/%s-%d" % (name.encode(), i) for name in places
+                           for i in range(1, LOOPS + 1))))
 
 
 @case(needs=["nginx", "apt-get", "dpkg-deb"], timeout=400)
