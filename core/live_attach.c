@@ -94,8 +94,9 @@ int live_attach(struct run *r, struct ts_err *err)
 	tell_kernel(subs, count);
 	ts_verbose("tracer", "attached by %s", tracer_attach_name(r->tracer));
 	if (!targets_attached(r->targets))
-		ts_warn("no TLS library is in use or installed where it is looked for; waiting for "
-			"a program that brings one (-v tells more)");
+		ts_warn("no TLS library that can be probed is in use or installed where it is "
+			"looked for; waiting for a program that brings one (`tlsscope doctor` "
+			"tells why, of each process)");
 	return 0;
 }
 

@@ -15,7 +15,7 @@ import suites
 from cases_cli import copy_for_nobody, refused, tlsscope
 from cases_containers import docker, flood
 from cases_pitfalls import libssl
-from harness import NOBODY, PYTHON, Skip, case, check, wait_for
+from harness import NOBODY, PYTHON, TLSSCOPE, Skip, case, check, wait_for
 from web import backend, nginx
 
 
@@ -308,6 +308,11 @@ def doctor_boringssl(lab):
               "'127.0.0.1', rejectUnauthorized: false}, () => console.log('there'))")
     wait_for("handshake", lambda: b"there" in p.out(), 30)
     not_captured(library(of_process(lab, p.pid, "no"), "boringssl"), "static", "BoringSSL.*symbols")
+    # To trace it yields nothing: that is said, and who tells why.
+    tracer = lab.spawn([TLSSCOPE, "-p", str(p.pid), "sniff"])
+    wait_for("a word", lambda: "no TLS library that can be probed" in tracer.err())
+    check("tlsscope doctor" in tracer.err(), tracer.err())
+    tracer.stop(2)
 
 
 @case()

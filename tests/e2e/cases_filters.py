@@ -123,6 +123,10 @@ def filter_keys_intersect(lab):
     got = pids_seen(lab, ["--comm", "flood-a", "--comm", "flood-b", "-p", str(pair[1].pid)], "",
                     '{uid = 0}', pair)
     check(got == {pair[1].pid}, f"saw {got}, not {pair[1].pid}")
+    # Of a process that is named by its number the libraries can be narrowed too.
+    pair = floods(lab)
+    got = pids_seen(lab, ["-p", str(pair[0].pid), "--lib", "libssl"], "", "", pair)
+    check(got == {pair[0].pid}, f"-p with --lib: saw {got}, not {pair[0].pid}")
 
 
 @case()
