@@ -45,13 +45,27 @@ static void begin_message(struct grpc_side *s)
 		end_message(s);
 }
 
+/* What is missing inside a message leaves its length known. */
+static void miss(struct grpc_side *s, size_t len)
+{
+	if (s->partial || s->have < sizeof(s->head) || len > s->left) {
+		s->partial = true;
+		return;
+	}
+	s->left -= (uint32_t)len;
+	if (!s->left)
+		end_message(s);
+}
+
 void grpc_feed(struct grpc_side *s, const void *data, size_t len)
 {
 	const unsigned char *at = data;
 	size_t n;
 
-	if (!data && (s->have < sizeof(s->head) || len > s->left))
-		s->partial = true;
+	if (!data) {
+		miss(s, len);
+		return;
+	}
 	while (len && !s->partial) {
 		if (s->have < sizeof(s->head)) {
 			s->head[s->have++] = *at++;
@@ -63,7 +77,7 @@ void grpc_feed(struct grpc_side *s, const void *data, size_t len)
 		n = len < s->left ? len : s->left;
 		s->left -= (uint32_t)n;
 		len -= n;
-		at = data ? at + n : NULL;
+		at += n;
 		if (!s->left)
 			end_message(s);
 	}

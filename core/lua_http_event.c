@@ -246,9 +246,12 @@ static void push_event(lua_State *L, uint64_t serial, bool whole, enum http_side
 static bool push_whole_field(lua_State *L, const struct http_firing *f, uint64_t serial,
 			     const char *name)
 {
-	static const char *const names[] = {[HTTP_EVENT] = "http",
+	static const char *const names[] = {[HTTP_NO_EVENT] = NULL,
+					    [HTTP_EVENT] = "http",
 					    [HTTP_REQUEST_EVENT] = "http_request",
-					    [HTTP_RESPONSE_EVENT] = "http_response"};
+					    [HTTP_RESPONSE_EVENT] = "http_response",
+					    [WS_MESSAGE_EVENT] = "ws_message",
+					    [GRPC_CALL_EVENT] = "grpc_call"};
 	const struct http_exchange *x = f->x;
 	const struct http_message *req = &x->message[HTTP_REQ], *resp = &x->message[HTTP_RESP];
 
@@ -297,9 +300,8 @@ static void push_field(lua_State *L, const struct event *e, const char *name)
 				  : kind == API_GRPC_FIELD ? "field of a gRPC call:"
 							   : "field of an HTTP event:",
 				  name, api_nearest(kind, name));
-	else if (e->whole && push_own_field(L, f, name))
-		return;
-	else if (e->whole && push_whole_field(L, f, e->serial, name))
+	else if (e->whole &&
+		 (push_own_field(L, f, name) || push_whole_field(L, f, e->serial, name)))
 		return;
 	else if (api_find(API_HTTP_MESSAGE, name))
 		push_message_field(L, &f->x->message[e->which], limit, name);

@@ -92,7 +92,7 @@ static void ws_documented(void **state)
 	start_documented(&r, "ws_message", API_WS_FIELD);
 	upgrade(&r);
 	send_text(&r, "x");
-	expect(&r, "42\nfalse\t-e:40: unknown field of a WebSocket message: 'methd'\n", "");
+	expect(&r, "42\nfalse\t-e:41: unknown field of a WebSocket message: 'methd'\n", "");
 }
 
 static void ws_limits(void **state)
@@ -294,7 +294,7 @@ static void grpc_documented(void **state)
 	say_ends(&r, &e);
 	free_ends(&e);
 	expect(&r,
-	       "42\nfalse\t-e:50: unknown field of a gRPC call: 'methd', did you mean 'method'?\n",
+	       "42\nfalse\t-e:51: unknown field of a gRPC call: 'methd', did you mean 'method'?\n",
 	       "");
 }
 
