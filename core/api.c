@@ -24,6 +24,7 @@ const struct api_entry api_table[] = {
 	{API_HTTP, "http_response", "event", "an HTTP response is over"},
 	{API_HTTP, "ws_message", "event", "a message of a WebSocket"},
 	{API_HTTP, "grpc_call", "event", "a call of gRPC is over"},
+	{API_HTTP, "http_data", "event", "bytes of a body, as they come"},
 
 	{API_EVENT, "start", "nsecs time kernel host", "probes are in place, or the replay begins"},
 	{API_EVENT, "stop", "nsecs time status signal",
@@ -117,6 +118,9 @@ const struct api_entry api_table[] = {
 	{API_HTTP_FIELD, "truncated", "boolean", "body is shorter than body_len, or not whole"},
 	{API_HTTP_FIELD, "partial", "boolean",
 	 "headers are missing; of http: request or response too"},
+	{API_HTTP_FIELD, "data", "string|nil", "of http_data: the bytes, as they were sent"},
+	{API_HTTP_FIELD, "offset", "integer|nil", "of http_data: bytes of the body before them"},
+	{API_HTTP_FIELD, "part", "string|nil", "of http_data: \"request\" or \"response\""},
 	{API_HTTP_FIELD, "request", "message|nil", "the request: headers, body, ..."},
 	{API_HTTP_FIELD, "response", "message|nil", "the response"},
 	{API_HTTP_FIELD, "stream_id", "integer|nil", "of HTTP/2"},
@@ -157,6 +161,8 @@ const struct api_entry api_table[] = {
 	{API_HTTP_MESSAGE, "body_len", "integer", "bytes of the body as it was sent"},
 	{API_HTTP_MESSAGE, "truncated", "boolean", "body is shorter than body_len, or not whole"},
 	{API_HTTP_MESSAGE, "partial", "boolean", "headers are missing"},
+	{API_HTTP_MESSAGE, "started_ns", "integer", "when it began: ns of the monotonic clock"},
+	{API_HTTP_MESSAGE, "ended_ns", "integer|nil", "when it ended; nil: it goes on"},
 
 	{API_WS_FIELD, "opcode", "string",
 	 "text, binary, close, ping, pong; continuation, reserved: see err"},

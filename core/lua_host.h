@@ -39,6 +39,7 @@ enum http_event {
 	HTTP_RESPONSE_EVENT,
 	WS_MESSAGE_EVENT,
 	GRPC_CALL_EVENT,
+	HTTP_DATA_EVENT,
 };
 
 /* A handler of plaintext. Its place in script.handlers is its bit and its place in script.subs. */

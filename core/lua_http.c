@@ -76,7 +76,10 @@ bool host_http_wants(const struct host_http *c, enum http_event what)
 
 static void fire(struct host_http *c, const struct http_exchange *x, enum http_event what)
 {
-	struct http_firing f = {.conn = c, .x = x, .what = what};
+	struct http_firing f = {.conn = c,
+				.x = x,
+				.what = what,
+				.which = what == HTTP_REQUEST_EVENT ? HTTP_REQ : HTTP_RESP};
 
 	host_http_fire(&f, x->message[HTTP_REQ].body_len + x->message[HTTP_RESP].body_len);
 }
@@ -129,11 +132,24 @@ static struct stream_user *open_user(struct host_http *c, const struct http_exch
 	return NULL;
 }
 
+static void fire_data(struct host_http *c, const struct http_exchange *x, enum http_side which,
+		      const void *data, size_t len)
+{
+	struct http_firing f = {.conn = c, .x = x, .what = HTTP_DATA_EVENT, .which = which};
+
+	f.at = x->message[which].body_len - len;
+	f.data = data;
+	f.len = len;
+	host_http_fire(&f, len);
+}
+
 static void on_body(void *ctx, struct http_exchange *x, enum http_side which, const void *data,
 		    size_t len)
 {
 	struct stream_user *u = x->user;
 
+	if (data)
+		fire_data(ctx, x, which, data, len);
 	if (!u && x->stream_id)
 		u = x->user = open_user(ctx, x, len);
 	if (u && u->grpc)
@@ -211,6 +227,9 @@ static void drop(struct script *s, struct host_http *c, uint64_t nsecs)
 	*(c->older ? &c->older->newer : &s->http.oldest) = c->newer;
 	*(c->newer ? &c->newer->older : &s->http.newest) = c->older;
 	ts_map_remove(&s->http.conns, c->message.conn->id, 0);
+	/* What is unfinished ends now, not at the last call. */
+	if (nsecs > c->head.nsecs)
+		c->head.nsecs = nsecs;
 	http_close(c->http, nsecs);
 	free(c);
 }

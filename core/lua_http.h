@@ -30,6 +30,11 @@ struct http_firing {
 	const struct grpc_call *grpc; /* of grpc_call */
 	struct host_handler *handler;
 	bool is_where, wanted;
+	/* HTTP_DATA_EVENT: a piece of a body. */
+	enum http_side which;
+	uint64_t at;
+	const void *data;
+	size_t len;
 };
 
 /* Pushes the event; it is valid until the firing is over. */

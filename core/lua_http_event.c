@@ -157,6 +157,10 @@ static void push_message_field(lua_State *L, const struct http_message *m, size_
 		lua_pushinteger(L, (lua_Integer)m->body_len);
 	else if (!strcmp(name, "truncated"))
 		lua_pushboolean(L, m->truncated || limit < m->body_len);
+	else if (!strcmp(name, "started_ns"))
+		lua_pushinteger(L, (lua_Integer)m->started);
+	else if (!strcmp(name, "ended_ns"))
+		m->ended ? lua_pushinteger(L, (lua_Integer)m->ended) : lua_pushnil(L);
 	else
 		lua_pushboolean(L, m->partial);
 }
@@ -242,6 +246,22 @@ static void push_event(lua_State *L, uint64_t serial, bool whole, enum http_side
 	luaL_setmetatable(L, EVENT_TYPE);
 }
 
+/* Fields of a piece of a body, nil of another event; false: of no such name. */
+static bool push_piece_field(lua_State *L, const struct http_firing *f, const char *name)
+{
+	bool known = f->what == HTTP_DATA_EVENT;
+
+	if (!strcmp(name, "data"))
+		known ? (void)lua_pushlstring(L, f->data, f->len) : lua_pushnil(L);
+	else if (!strcmp(name, "offset"))
+		known ? lua_pushinteger(L, (lua_Integer)f->at) : lua_pushnil(L);
+	else if (!strcmp(name, "part"))
+		lua_pushstring(L, !known ? NULL : f->which == HTTP_REQ ? "request" : "response");
+	else
+		return false;
+	return true;
+}
+
 /* Fields of the whole event; false: of no such name. */
 static bool push_whole_field(lua_State *L, const struct http_firing *f, uint64_t serial,
 			     const char *name)
@@ -250,6 +270,7 @@ static bool push_whole_field(lua_State *L, const struct http_firing *f, uint64_t
 					    [HTTP_EVENT] = "http",
 					    [HTTP_REQUEST_EVENT] = "http_request",
 					    [HTTP_RESPONSE_EVENT] = "http_response",
+					    [HTTP_DATA_EVENT] = "http_data",
 					    [WS_MESSAGE_EVENT] = "ws_message",
 					    [GRPC_CALL_EVENT] = "grpc_call"};
 	const struct http_exchange *x = f->x;
@@ -268,7 +289,7 @@ static bool push_whole_field(lua_State *L, const struct http_firing *f, uint64_t
 	else if (!strcmp(name, "copy"))
 		lua_getfield(L, LUA_REGISTRYINDEX, EVENT_TYPE ".copy");
 	else
-		return push_exchange_field(L, x, name);
+		return push_piece_field(L, f, name) || push_exchange_field(L, x, name);
 	return true;
 }
 
@@ -397,9 +418,8 @@ static int event_tostring(lua_State *L)
 void host_http_push(lua_State *L)
 {
 	struct script *s = host_of(L);
-	enum http_event what = s->http.firing->what;
 
-	push_event(L, s->http.serial, true, what == HTTP_REQUEST_EVENT ? HTTP_REQ : HTTP_RESP);
+	push_event(L, s->http.serial, true, s->http.firing->which);
 }
 
 static void make_type(lua_State *L, const char *name, const luaL_Reg *methods)

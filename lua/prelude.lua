@@ -19,7 +19,9 @@ local FILTER_KEYS = {
 }
 local probes = core.probes()
 -- What becomes of all plaintext, by enum http_event.
-local HTTP = {http = 1, http_request = 2, http_response = 3, ws_message = 4, grpc_call = 5}
+local HTTP = {
+	http = 1, http_request = 2, http_response = 3, ws_message = 4, grpc_call = 5, http_data = 6,
+}
 local event_names = {}
 for _, kind in ipairs {"probe", "http", "event"} do
 	local _, list = core.api(kind)

@@ -11,7 +11,7 @@
 struct seen {
 	unsigned int sum, tunnel[2]; /* in each direction: their order is that of the calls */
 	bool lost;		     /* something was not whole */
-	unsigned int exchanges;
+	unsigned int exchanges, pieces;
 };
 
 static void add_to(unsigned int *sum, const void *data, size_t len)
@@ -94,6 +94,19 @@ static void check_tunnel(void *ctx, const struct http_exchange *x, enum ts_dir d
 		add_to(&s->tunnel[dir], data, len);
 }
 
+/* Bytes of a body follow each other, also those that were not seen. */
+static void check_body(void *ctx, struct http_exchange *x, enum http_side which, const void *data,
+		       size_t len)
+{
+	const struct http_message *m = &x->message[which];
+	struct seen *s = ctx;
+
+	if (!len || !m->seen || x->over[which] || m->body_len < len)
+		abort();
+	if (data)
+		s->pieces += *(const unsigned char *)data;
+}
+
 static void feed_part(struct http *h, enum ts_dir dir, const unsigned char *data, size_t len,
 		      size_t step, uint64_t *now)
 {
@@ -122,7 +135,8 @@ static bool feed_input(struct seen *s, const unsigned char *data, size_t size, s
 	static const struct http_ops ops = {.request = check_request,
 					    .response = check_response,
 					    .done = check_done,
-					    .tunnel = check_tunnel};
+					    .tunnel = check_tunnel,
+					    .body = check_body};
 	enum ts_dir dir = TS_OUT;
 	uint64_t now = 1;
 	bool gaps = false;

@@ -180,10 +180,11 @@ static void unfinished(void **state)
 	struct run r = {0};
 
 	(void)state;
-	start(&r, "on.http(function(e) print(e.method, e.status, e.partial, e.body, e.duration_ns) "
-		  "end)\n"
-		  "on.tls_close(function() print('closed') end)\n"
-		  "on.stop(function() print('stop') end)");
+	start(&r,
+	      "on.http(function(e) print(e.method, e.status, e.partial, e.body, e.duration_ns,\n"
+	      "(e.nsecs - (e.response or e.request).ended_ns) // 1000000000) end)\n"
+	      "on.tls_close(function() print('closed') end)\n"
+	      "on.stop(function() print('stop') end)");
 	say(&r, TS_OUT, REQUEST);
 	say(&r, TS_IN, "HTTP/1.1 200 OK\r\n\r\nuntil the end");
 	script_closed(r.script, &r.conn, r.head.nsecs + 5);
@@ -191,9 +192,49 @@ static void unfinished(void **state)
 	say(&r, TS_OUT, REQUEST);
 	record_stopped(&r);
 	expect(&r,
-	       "POST\t200\tfalse\tuntil the end\t1000005\nclosed\n"
-	       "POST\tnil\ttrue\tnil\tnil\nstop\n",
+	       "POST\t200\tfalse\tuntil the end\t1000005\t0\nclosed\n"
+	       "POST\tnil\ttrue\tnil\tnil\t8\nstop\n",
 	       "");
+}
+
+/* Bytes of bodies as they come, and where each belongs; of another event these fields are nil. */
+static void pieces(void **state)
+{
+	struct run r = {0};
+
+	(void)state;
+	start(&r,
+	      "on.http_data({capture = 0}, function(e)\n"
+	      "print(e.part, e.offset, e.data, e.status, e.response and e.response.ended_ns)\n"
+	      "end)\n"
+	      "on.http(function(e) print(e.part, e.offset, e.data, e.sub.stats.bytes)\n"
+	      "print(e.request.ended_ns - e.request.started_ns,\n"
+	      "e.response.started_ns - e.request.started_ns,\n"
+	      "e.response.ended_ns - e.request.started_ns, e.nsecs - e.response.ended_ns) end)");
+	say(&r, TS_OUT, "POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\nbo");
+	say(&r, TS_OUT, "dy");
+	say(&r, TS_IN, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n4\r\nt");
+	say(&r, TS_IN, "woo\r\n0\r\n\r\n");
+	expect(&r,
+	       "request\t0\tbo\tnil\tnil\nrequest\t2\tdy\tnil\tnil\n"
+	       "response\t0\tone\t200\tnil\nresponse\t3\tt\t200\tnil\n"
+	       "response\t4\twoo\t200\tnil\nnil\tnil\tnil\t11\n"
+	       "1000000\t2000000\t3000000\t0\n",
+	       "");
+}
+
+/* What was not seen of a body is left out, and the offset tells. */
+static void piece_after_gap(void **state)
+{
+	static const char first[] = "POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nab";
+	struct run r = {0};
+
+	(void)state;
+	start(&r, "on.http_data(function(e) print(e.offset, e.data) end)");
+	r.head.dir = TS_OUT;
+	message_part(&r, first, sizeof(first) - 1, sizeof(first) + 4);
+	say(&r, TS_OUT, "hij");
+	expect(&r, "0\tab\n7\thij\n", "");
 }
 
 static void encoded_body(void **state)
@@ -228,6 +269,8 @@ int main(void)
 		cmocka_unit_test(filters_and_limits),
 		cmocka_unit_test(failing_handler),
 		cmocka_unit_test(unfinished),
+		cmocka_unit_test(pieces),
+		cmocka_unit_test(piece_after_gap),
 		cmocka_unit_test(encoded_body),
 	};
 
