@@ -12,3 +12,4 @@ files["scripts"].read_globals = api
 files["lua/prelude.lua"].globals = {"coroutine", "io", "package"}
 files["lua/messages.lua"].read_globals = api
 files["lua/check.lua"].ignore = {"122"}
+files["lua/requests.lua"].read_globals = api

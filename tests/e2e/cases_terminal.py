@@ -47,6 +47,24 @@ def redraw(lab):
     check(sent.count(b"\x1b[H") >= 6, f"{sent.count(b'[H')} frames: {sent[-300:]!r}")
 
 
+@case(needs=["nghttpd", "h2load"], timeout=90)
+def live_tables(lab):
+    """Recipes that show now, on a terminal: no line is wider than it, none is left over."""
+    port = lab.port()
+    os.mkdir(lab.path("www"))
+    lab.write("www/page", b"x")
+    lab.spawn(["nghttpd", "-a", "127.0.0.1", "-d", lab.path("www"), str(port), lab.key, lab.cert], port=port)
+    record = lab.path("h2.rec")
+    url = f"https://127.0.0.1:{port}/"
+    lab.run([TLSSCOPE, "-w", record, "-c", f"h2load -n 300 -c 12 {' '.join(url + ('p' * n) for n in range(1, 60, 3))}",
+             "-e", "on.http({capture = 0}, function() end)"], timeout=60)
+    for recipe in (["httptop", "--by", "url"], ["h2streams"]):
+        shown = on_terminal(lab, TLSSCOPE, "-q", "-r", record, *recipe, "--interval", "20ms")
+        check(b"\x1b[H" in shown and b"\x1b[2J" not in shown, f"{recipe}: {shown[:300]!r}")
+        for line in re.sub(rb"\x1b\[[0-9;]*[A-Za-z]", b"", shown).decode().splitlines():
+            check(len(line) <= 80, f"{recipe}: a line of {len(line)} characters: {line}")
+
+
 @case()
 def colors(lab):
     """On a terminal only, and not with NO_COLOR; the payload's own never get there."""

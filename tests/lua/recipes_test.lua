@@ -506,4 +506,137 @@ test("grpclog", function()
 	assert(json.emitted[1]:find('"status":0,"status_name":"OK"', 1, true), json.emitted[1])
 end)
 
+test("recipes of HTTP refuse what makes no sense", function()
+	for recipe, options in pairs {
+		httplog = {side = "both"}, httptop = {by = "size"}, httpslow = {"soon"}, httperrors = {by = "x"}, httplat = {by = ""},
+	} do
+		local host = stub.new()
+		local ok, why = pcall(host.recipe, host, "scripts/" .. recipe .. ".lua", options)
+		equal(ok, false)
+		equal(why.exit, 2)
+		equal(#host.warnings, 1)
+	end
+end)
+
+test("httptop", function()
+	local host = stub.new()
+	host:recipe("scripts/httptop.lua", {top = 2, sort = "failed", by = "path"})
+	local function ask(path, status, more)
+		more = more or {}
+		more.path, more.response = path, status and {body_len = 2048} or nil
+		local e = transaction(more)
+		e.status, e.duration_ns = status, status and 3000 or nil
+		if not status then
+			e.response = nil
+		end
+		host:fire("http", e)
+	end
+	ask("/a?x=1", 200)
+	ask("/a?x=2", 404)
+	ask("/a", nil)
+	ask("/b\27", 500, {side = "server"})
+	ask("/c", 200)
+	host:run_timers()
+	equal(host:text_out(), [[
+<clear>in 1s: 5 requests, 3 failed
+      path    requests  4xx  5xx  none  sent  answer     avg     max
+  ->  /a             3    1    0     1     0    4.0K  3.00us  3.00us
+  <-  /b\x1b         1    0    1     0     0    2.0K  3.00us  3.00us
+  ... 1 more rows
+
+]])
+	for i = 1, 10010 do
+		ask("/" .. i, 200)
+	end
+	host:fire("stop", {})
+	assert(host:text_out():find("in 1s: 10010 requests, 0 failed\n.*\n +%(other%) +10 "))
+end)
+
+test("httpslow", function()
+	local host = stub.new()
+	host:recipe("scripts/httpslow.lua", {"1us"})
+	host:fire("http", transaction {duration_ns = 999, latency_ns = 10})
+	host:fire("http", transaction {duration_ns = 2000, latency_ns = 10, url = "https://h/"})
+	local hung = transaction {url = "https://h/", nsecs = 5000, request = {started_ns = 1000}}
+	hung.status, hung.latency_ns, hung.duration_ns, hung.response = nil, nil, nil, nil
+	host:fire("http", hung)
+	equal(host:text_out(), [[
+12:00:00.001 cu\x1brl[10] -> 192.0.2.1:443 GET https://h/ 200 wait 10ns total 2.00us
+12:00:00.001 cu\x1brl[10] -> 192.0.2.1:443 GET https://h/ no answer for 4.00us
+]])
+	host = stub.new()
+	host:recipe("scripts/httpslow.lua", {"1us", wait = true})
+	host:fire("http", transaction {duration_ns = 2000, latency_ns = 10})
+	equal(host:text_out(), "")
+end)
+
+-- One stream's bytes in pieces of every size, of every end of lines, and what is lost.
+test("sse", function()
+	local headers = {["content-type"] = "text/event-stream; charset=utf-8"}
+	local function run(text, size, missing)
+		local host = stub.new()
+		host:recipe "scripts/sse.lua"
+		for at = 1, #text, size do
+			if at ~= missing then
+				host:fire("http_data", transaction {
+					part = "response", offset = at - 1, data = text:sub(at, at + size - 1), response = {headers = headers},
+					url = "https://h/",
+				})
+			end
+		end
+		return host:text_out():gsub("12:00:00.001 cu\\x1brl%[10%] %-> 192.0.2.1:443 GET https://h/ ", ""), host
+	end
+	local text = ": comment\n\ndata: a\ndata:b\n\nevent: e\27\nid: 4\ndata\n\nid: 5\n\n"
+		.. 'data: {"token":"x"}\n\ndata: never ended'
+	local want = 'message: a\\nb\ne\\x1b 4: \nmessage: {"token":"***"}\n'
+	for _, eol in ipairs {"\n", "\r\n", "\r"} do
+		for size = 1, #text do
+			equal((run(text:gsub("\n", eol), size)), want)
+		end
+	end
+	-- The second event has a hole: the next one is whole again.
+	local got, host = run("data: 1\n\ndata: 2\n\ndata: 3\n\n", 4, 13)
+	equal(got, "message: 1\nmessage: 3\n")
+	equal(host.warnings[1], "sse: 4 bytes are missing in a stream of connection 3: the event at hand is left out")
+	got, host = run("data: " .. ("x"):rep(1 << 21) .. "\n\ndata: 2\n\n", 1 << 18)
+	equal(got, "message: 2\n")
+	assert(#host.warnings > 0)
+end)
+
+test("graphql finds operations", function()
+	local host = stub.new("json")
+	local decoded = {
+		one = {query = "# q\n query Orders($n: Int) { a }"}, anonymous = {query = " {a}"}, other = {query = "select 1"},
+		many = {{query = "mutation{a}"}, {operationName = "F", query = "fragment x on Y {a}"}},
+		hash = {operationName = "P", extensions = {persistedQuery = {sha256Hash = "00"}}}, strange = {query = 7},
+	}
+	-- The stub's JSON only writes: what is read is looked up.
+	host.text.json.decode = function(s)
+		return decoded[s:match("%a+")]
+	end
+	host:recipe "scripts/graphql.lua"
+	local function ask(body, path)
+		host:fire("http", transaction {
+			path = path or "/", request = {body = body, body_len = body and #body or 0, headers = {}},
+			response = {headers = {}, body = "answer", body_len = 6},
+		})
+		local out = {}
+		for i, line in ipairs(host.emitted) do
+			out[i] = (line:match('"operation":"(%a+)"')) .. " " .. (line:match('"name":"(%a+)"') or "-")
+		end
+		host.emitted = {}
+		return table.concat(out, ", ")
+	end
+	equal(ask "{one}", "query Orders")
+	equal(ask "{anonymous}", "query -")
+	equal(ask "{other}", "")
+	equal(ask "[many]", "mutation -, fragment F")
+	equal(ask "{hash}", "persisted P")
+	equal(ask "{strange}", "")
+	equal(ask "no json", "")
+	equal(ask(nil, "/g?query=query+A%7Ba%7D&x=1"), "query A")
+	equal(ask(nil, "/g?q=1"), "")
+	host.text.json.decode = nil
+end)
+
 return tests

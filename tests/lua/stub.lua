@@ -130,13 +130,22 @@ function Stub:recipe(path, options)
 	local env = setmetatable({
 		escape = text.escape, human = text.human, duration = text.duration, json = text.json,
 	}, {__index = _G})
-	env.on = setmetatable({}, {__index = function(_, name)
-		return function(opts, fn)
-			return self.on(name, fn and opts or {}, fn or opts)
-		end
-	end})
+	env._G, env.args = env, {[0] = path}
+	local function on(name, opts, fn)
+		return self.on(name, fn and opts or {}, fn or opts)
+	end
+	env.on = setmetatable({}, {
+		__call = function(_, ...)
+			return on(...)
+		end,
+		__index = function(_, name)
+			return function(opts, fn)
+				return on(name, opts, fn)
+			end
+		end,
+	})
 	function env.options(spec)
-		local out = {}
+		local out = {table.unpack(options or {})}
 		for name, default in pairs(spec) do
 			out[name] = options and options[name] or default[1]
 		end
@@ -157,9 +166,13 @@ function Stub:recipe(path, options)
 	function env.exit(status)
 		error({exit = status})
 	end
+	local own = {messages = true, requests = true} -- those that use a script's globals
+	local loaded = {}
 	function env.require(name)
-		local chunk = loadfile("lua/" .. name .. ".lua", "t", env)
-		return name == "messages" and chunk() or require(name)
+		if own[name] and not loaded[name] then
+			loaded[name] = loadfile("lua/" .. name .. ".lua", "t", env)()
+		end
+		return loaded[name] or require(name)
 	end
 	function env.clear_screen()
 		self.write("<clear>")
