@@ -5,7 +5,7 @@
 --
 --   --data N         bytes of a message to show: 60
 --   --no-control     neither pings, pongs nor closes
---   --show-secrets   tokens in URLs as they are: else they show as ***
+--   --show-secrets   tokens in URLs and messages as they are: else they show as ***
 --
 -- A message of which something was not seen, or could not be decompressed, ends with "...". What the
 -- protocol forbids, and where messages may be missing, stands in brackets. With -f json: one object a
@@ -19,7 +19,7 @@ local secrets = require "secrets"
 local opt = options {
 	data = {60, "bytes of a message to show"},
 	no_control = {false, "neither pings, pongs nor closes"},
-	show_secrets = {false, "tokens in URLs as they are"},
+	show_secrets = secrets.option,
 }
 local hide = secrets.hider(opt.show_secrets)
 local CONTROL = {ping = true, pong = true, close = true}
@@ -28,7 +28,7 @@ local function content(e)
 	if e.opcode == "close" then
 		return e.code and ("%d %s"):format(e.code, escape(e.reason or "")) or ""
 	end
-	return escape(e.data or "") .. (e.truncated and "..." or "")
+	return escape(hide.body(e.data) or "") .. (e.truncated and "..." or "")
 end
 
 local function print_text(e)
@@ -43,7 +43,7 @@ local function print_json(e)
 		type = "ws_message", time = e.time, nsecs = e.nsecs, pid = e.pid, comm = e.comm, side = e.side,
 		peer = e.peer, conn = e.conn.id, stream = e.stream_id, url = hide.url(e.url), dir = e.dir,
 		opcode = e.opcode, len = e.len, raw_len = e.raw_len, frames = e.frames, compressed = e.compressed,
-		data = e.data, truncated = e.truncated, code = e.code, reason = e.reason, gap = e.gap, err = e.err,
+		data = hide.body(e.data), truncated = e.truncated, code = e.code, reason = e.reason, gap = e.gap, err = e.err,
 	}
 end
 

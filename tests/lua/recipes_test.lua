@@ -464,6 +464,8 @@ test("wslog", function()
 	local json = stub.new("json")
 	json:recipe "scripts/wslog.lua"
 	json:fire("ws_message", ws_message {data = "hi"})
+	json:fire("ws_message", ws_message {data = '{"token":"x'})
+	assert(json.emitted[2]:find('token\\":\\"***"', 1, true), json.emitted[2])
 	equal(json.emitted[1], '{"comm":"cu\27rl","compressed":true,"conn":3,"data":"hi","dir":"out","frames":1,'
 		.. '"gap":false,"len":7,"nsecs":7,"opcode":"text","peer":"192.0.2.1:443","pid":10,"raw_len":9,'
 		.. '"side":"client","time":"12:00:00.001","truncated":true,"type":"ws_message",'
