@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* The primitives on which lua/prelude.lua builds; those for handlers are in lua_subs.c. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "api.h"
@@ -255,6 +257,36 @@ static int core_config(lua_State *L)
 	return 0;
 }
 
+/* har(text): an entry of the HAR file */
+static int core_har(lua_State *L)
+{
+	struct script *s = host_of(L);
+	size_t len;
+	const char *text = luaL_checklstring(L, 1, &len);
+
+	s->o.har_entry(s->o.ctx, text, len);
+	return 0;
+}
+
+/* date(nsecs) -> "2026-11-21T14:00:00.240Z", or nil: the time of day is not known */
+static int core_date(lua_State *L)
+{
+	uint64_t wall = (uint64_t)luaL_checkinteger(L, 1) + host_of(L)->wall_offset;
+	time_t second = (time_t)(wall / 1000000000);
+	char text[64];
+	struct tm tm;
+	size_t n;
+
+	if (!host_of(L)->wall_offset || !gmtime_r(&second, &tm)) {
+		lua_pushnil(L);
+		return 1;
+	}
+	n = strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
+	snprintf(text + n, sizeof(text) - n, ".%03uZ", (unsigned int)(wall % 1000000000 / 1000000));
+	lua_pushstring(L, text);
+	return 1;
+}
+
 static int terminal_width(const struct output *out)
 {
 	struct winsize size = {0};
@@ -281,6 +313,12 @@ static void set_facts(lua_State *L, const struct script *s)
 	lua_setfield(L, -2, "terminal");
 	lua_pushboolean(L, s->o.unsafe);
 	lua_setfield(L, -2, "unsafe");
+	lua_pushboolean(L, s->o.show_secrets);
+	lua_setfield(L, -2, "show_secrets");
+	if (s->o.har_entry) {
+		lua_pushcfunction(L, core_har);
+		lua_setfield(L, -2, "har");
+	}
 	luaopen_tlsscope_text(L);
 	lua_setfield(L, -2, "text");
 }
@@ -309,6 +347,7 @@ void host_push_core(lua_State *L)
 		{"module", core_module},
 		{"find", core_find},
 		{"config", core_config},
+		{"date", core_date},
 		{"container", host_container},
 		{NULL, NULL},
 	};

@@ -10,7 +10,9 @@
 #define ROTATE_MIN 4096
 #define ROTATE_KEEP 9
 #define ROTATE_KEEP_MAX 9999
-#define PCAP_RECIPE "pcap" /* what --pcap runs where no script is named */
+/* What --pcap and --har run where no script is named. */
+#define PCAP_RECIPE "pcap"
+#define HAR_RECIPE "httplog"
 
 enum { /* long options without a letter */
        OPT_COMM = 256,
@@ -28,6 +30,8 @@ enum { /* long options without a letter */
        OPT_UNSAFE,
        OPT_STRICT,
        OPT_PCAP,
+       OPT_HAR,
+       OPT_SHOW_SECRETS,
        OPT_ROTATE,
        OPT_TIME,
 };
@@ -52,6 +56,8 @@ static const struct option long_options[] = {
 	{"time", required_argument, NULL, OPT_TIME},
 	{"rotate", required_argument, NULL, OPT_ROTATE},
 	{"pcap", required_argument, NULL, OPT_PCAP},
+	{"har", required_argument, NULL, OPT_HAR},
+	{"show-secrets", no_argument, NULL, OPT_SHOW_SECRETS},
 	{"write", required_argument, NULL, 'w'},
 	{"replay", required_argument, NULL, 'r'},
 	{"interactive", no_argument, NULL, 'i'},
@@ -95,7 +101,9 @@ void options_print_help(void)
 	      "  -o, --output FILE     write there instead of standard output\n"
 	      "      --pcap FILE       the plaintext as packets, for Wireshark; -: standard "
 	      "output\n"
-	      "      --rotate SIZE[,N] begin a new FILE of -o and --pcap at that size (100M);\n"
+	      "      --har FILE        requests and responses of HTTP, as JSON (HTTP Archive)\n"
+	      "      --show-secrets    do not mask passwords and tokens in recipes and --har\n"
+	      "      --rotate SIZE[,N] begin a new FILE of -o, --pcap, --har at that size (100M);\n"
 	      "                        N older ones stay (9)\n"
 	      "  -w, --write FILE      record all that is captured\n"
 	      "  -r, --replay FILE     run the script on a recording; needs no privileges\n"
@@ -251,6 +259,11 @@ static int set_option(struct options *o, int code, char *const *argv, struct ts_
 		return set_once(&o->record, optarg, "-w", err);
 	case OPT_PCAP:
 		return set_once(&o->pcap, optarg, "--pcap", err);
+	case OPT_HAR:
+		return set_once(&o->har, optarg, "--har", err);
+	case OPT_SHOW_SECRETS:
+		o->show_secrets = true;
+		return 0;
 	case OPT_TIME:
 		return set_time(o, optarg, err);
 	case OPT_ROTATE:
@@ -301,6 +314,11 @@ static int set_option(struct options *o, int code, char *const *argv, struct ts_
 	return bad_option(code, argv, err);
 }
 
+static bool same(const char *a, const char *b)
+{
+	return a && b && !strcmp(a, b);
+}
+
 static int check_combination(struct options *o, struct ts_err *err)
 {
 	bool runs =
@@ -313,11 +331,12 @@ static int check_combination(struct options *o, struct ts_err *err)
 			       "name a script, a recipe (-L lists them) or -e CODE; -h tells more");
 	if (!o->pcap && o->mode == OPTIONS_RUN && o->script && !strcmp(o->script, PCAP_RECIPE))
 		return ts_fail(err, EINVAL, "name the file: tlsscope --pcap FILE");
-	if (o->rotate && !o->output && !o->pcap)
-		return ts_fail(err, EINVAL, "--rotate needs -o FILE or --pcap FILE");
-	if (o->pcap && ((o->output && !strcmp(o->pcap, o->output)) ||
-			(o->record && !strcmp(o->pcap, o->record))))
+	if (o->rotate && !o->output && !o->pcap && !o->har)
+		return ts_fail(err, EINVAL, "--rotate needs -o FILE, --pcap FILE or --har FILE");
+	if (same(o->pcap, o->output) || same(o->pcap, o->record) || same(o->pcap, o->har))
 		return ts_fail(err, EINVAL, "--pcap %s: a file of its own is needed", o->pcap);
+	if (same(o->har, o->output) || same(o->har, o->record))
+		return ts_fail(err, EINVAL, "--har %s: a file of its own is needed", o->har);
 	if (!o->script && !o->code)
 		o->interactive = true;
 	if (o->interactive && o->mode != OPTIONS_RUN)
@@ -358,13 +377,14 @@ static int parse_doctor(struct options *o, int argc, char *const *argv, struct t
 	}
 	if (!ret && o->mode != OPTIONS_DOCTOR)
 		ret = ts_fail(err, EINVAL, "doctor does not go with another way to look around");
-	if (!ret && (o->code || o->command || o->record || o->replay || o->pcap))
+	if (!ret && (o->code || o->command || o->record || o->replay || o->pcap || o->har))
 		ret = ts_fail(err, EINVAL, "doctor does not go with %s",
 			      o->code	   ? "-e"
 			      : o->command ? "-c"
 			      : o->record  ? "-w"
 			      : o->replay  ? "-r"
-					   : "--pcap");
+			      : o->pcap	   ? "--pcap"
+					   : "--har");
 	if (!ret && ts_filter_names_ends(&o->filter))
 		ret = ts_fail(err, EINVAL,
 			      "doctor looks at processes: it takes no port and no address");
@@ -386,8 +406,8 @@ int options_parse(struct options *o, int argc, char *const *argv, struct ts_err 
 		if (o->mode == OPTIONS_RUN && !strcmp(o->script, "doctor"))
 			ret = parse_doctor(o, argc, argv, err);
 	}
-	if (!o->script && !o->code && o->pcap)
-		o->script = PCAP_RECIPE;
+	if (!o->script && !o->code && (o->pcap || o->har))
+		o->script = o->pcap ? PCAP_RECIPE : HAR_RECIPE;
 	o->argc = argc - optind;
 	o->argv = argv + optind;
 	return ret ? ret : check_combination(o, err);

@@ -25,14 +25,14 @@ struct options {
 	const char *script, *code; /* one of them when a script is to run */
 	const char *pattern;	   /* -l */
 	const char *command;	   /* -c */
-	const char *output, *record, *replay, *pcap;
+	const char *output, *record, *replay, *pcap, *har;
 	uint64_t rotate; /* bytes; 0: no */
 	unsigned int rotate_keep;
 	enum output_format format;
 	const char **include;
 	size_t include_count;
 	struct ts_filter filter;
-	bool unsafe, strict;
+	bool unsafe, strict, show_secrets;
 	bool time_given;
 	enum script_time time;
 	bool interactive; /* -i, or no script */

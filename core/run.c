@@ -320,6 +320,8 @@ static int open_script(struct run *r, struct ts_err *err)
 		.time_given = o->time_given,
 		.time = o->time,
 		.want_process = want_process,
+		.har_entry = o->har ? run_put_har_entry : NULL,
+		.show_secrets = o->show_secrets,
 		.ctx = r,
 	};
 	int ret = run_open_output(r, err);

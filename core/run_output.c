@@ -5,13 +5,18 @@
 
 #include "run_private.h"
 
+static bool is_stdout(const char *path)
+{
+	return path && !strcmp(path, "-");
+}
+
 int run_open_output(struct run *r, struct ts_err *err)
 {
 	const struct options *o = r->o;
 	const struct output_file_options where = {
 		.path = o->output,
-		/* Text does not mix with packets. */
-		.fd = o->pcap && !strcmp(o->pcap, "-") ? STDERR_FILENO : STDOUT_FILENO,
+		/* Text does not mix with packets, or with entries. */
+		.fd = is_stdout(o->pcap) || is_stdout(o->har) ? STDERR_FILENO : STDOUT_FILENO,
 		.rotate = o->output ? o->rotate : 0,
 		.keep = o->rotate_keep,
 	};
@@ -22,8 +27,8 @@ int run_open_output(struct run *r, struct ts_err *err)
 int run_open_captures(struct run *r, struct ts_err *err)
 {
 	const struct options *o = r->o;
-	const struct output_file_options where = {
-		.path = o->pcap && strcmp(o->pcap, "-") ? o->pcap : NULL,
+	struct output_file_options where = {
+		.path = is_stdout(o->pcap) ? NULL : o->pcap,
 		.fd = STDOUT_FILENO,
 		.secret = true,
 		.rotate = o->rotate,
@@ -33,9 +38,20 @@ int run_open_captures(struct run *r, struct ts_err *err)
 
 	if (o->pcap)
 		ret = pcap_open(&r->pcap, &where, err);
+	where.path = is_stdout(o->har) ? NULL : o->har;
+	if (!ret && o->har)
+		ret = har_open(&r->har, &where, err);
 	if (!ret && o->record)
 		ret = record_writer_open(&r->writer, o->record, err);
 	return ret;
+}
+
+void run_put_har_entry(void *ctx, const char *json, size_t len)
+{
+	struct run *r = ctx;
+
+	if (r->har)
+		har_entry(r->har, json, len);
 }
 
 void run_flush_outputs(struct run *r)
@@ -48,13 +64,16 @@ void run_flush_outputs(struct run *r)
 		output_flush(r->out);
 	if (r->pcap)
 		pcap_flush(r->pcap);
+	if (r->har)
+		har_flush(r->har);
 	if (r->writer && record_flush(r->writer, &err))
 		run_drop_recording(r, &err);
 }
 
 bool run_unwritable(const struct run *r)
 {
-	return output_failed(r->out) || (r->pcap && pcap_failed(r->pcap));
+	return output_failed(r->out) || (r->pcap && pcap_failed(r->pcap)) ||
+	       (r->har && har_failed(r->har));
 }
 
 void run_drop_recording(struct run *r, const struct ts_err *err)
@@ -71,6 +90,9 @@ void run_close_capture(struct run *r)
 	if (pcap_close(r->pcap, &err))
 		run_fail(r, &err);
 	r->pcap = NULL;
+	if (har_close(r->har, &err))
+		run_fail(r, &err);
+	r->har = NULL;
 }
 
 void run_close_outputs(struct run *r)

@@ -9,6 +9,7 @@
 #include <poll.h>
 
 #include "child.h"
+#include "har.h"
 #include "pcap.h"
 #include "repl.h"
 #include "run.h"
@@ -25,7 +26,8 @@ struct run {
 	struct targets *targets;
 	struct groups *groups;
 	struct record_writer *writer;
-	struct pcap *pcap; /* NULL: not wanted */
+	struct pcap *pcap; /* NULL: not wanted; as har */
+	struct har *har;
 	struct child child;
 	int child_status;	 /* as waitpid gives it; -1: no command, or it has not ended */
 	struct ts_map told;	 /* processes that a record told of, by pid */
@@ -69,9 +71,10 @@ bool run_ended(const struct run *r);
 
 void run_send_start(struct run *r);
 
-/* What a run writes: the script's output, the capture of --pcap, the recording of -w. */
+/* What a run writes: the script's output, the files of --pcap and --har, the recording of -w. */
 int run_open_output(struct run *r, struct ts_err *err);
-int run_open_captures(struct run *r, struct ts_err *err); /* the other two */
+int run_open_captures(struct run *r, struct ts_err *err);	 /* the others */
+void run_put_har_entry(void *ctx, const char *json, size_t len); /* ctx: the run */
 void run_flush_outputs(struct run *r); /* what was seen is in the files, whatever comes */
 bool run_unwritable(const struct run *r);
 void run_drop_recording(struct run *r, const struct ts_err *err); /* it cannot be written */

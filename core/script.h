@@ -26,6 +26,9 @@ struct script_options {
 	enum script_time time;
 	/* Asks for a TS_REC_PROCESS of pid, of this cgroup of v2, now; may be NULL. */
 	void (*want_process)(void *ctx, uint32_t pid, uint64_t cgroup);
+	/* Takes an entry of a HAR file; NULL: none is wanted. */
+	void (*har_entry)(void *ctx, const char *json, size_t len);
+	bool show_secrets;
 	void *ctx;
 };
 

@@ -34,6 +34,12 @@ function M.clip(s, n)
 	return s:sub(1, (utf8.offset(s, n - 2) or n - 2) - 1) .. "..."
 end
 
+-- Text that was cut off in the middle of a character, without the part of it.
+function M.whole_characters(s)
+	local _, bad = utf8.len(s)
+	return bad and #s - bad < 3 and s:sub(1, bad - 1) or s
+end
+
 -- Takes what is too much for `limit` from the widest columns that may shrink: text is cut, numbers
 -- never are.
 local function fit(columns, widths, limit)

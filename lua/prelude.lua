@@ -302,6 +302,10 @@ for name, constructor in pairs(aggregate) do
 	end
 end
 set_global("stream", require("stream")(host))
+require("secrets").shown = core.show_secrets
+if core.har then
+	handles.hide(require("har"){on = on, json = core.text.json, write = core.har, date = core.date})
+end
 _G.args = {}
 check.guard_globals()
 

@@ -46,12 +46,6 @@ local function print_body(e, mark, m, kind, text)
 	end
 end
 
--- What is cut in the middle of a character is text still.
-local function whole_characters(text, truncated)
-	local _, bad = utf8.len(text)
-	return truncated and bad and #text - bad < 4 and text:sub(1, bad - 1) or text
-end
-
 local function show(e, mark, m)
 	if not m or m.body_len == 0 then
 		return
@@ -60,7 +54,7 @@ local function show(e, mark, m)
 	if not kind:lower():find(opt.type:lower(), 1, true) or not text:find(opt.grep, 1, true) then
 		return
 	end
-	text = whole_characters(text, m.truncated)
+	text = m.truncated and format.whole_characters(text) or text
 	if utf8.len(text) then
 		text = requests.hide.body(text, kind)
 	end
