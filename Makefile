@@ -98,7 +98,7 @@ $(B)/fuzz/%: tests/fuzz/%.c $(B)/libtlsscope.a
 
 -include $(OBJS:.o=.d) $(B)/core/main.d $(BPF:.o=.d) $(UNIT:=.d) $(FUZZ:=.d)
 
-.PHONY: FORCE deps demo test test-vm unit check fuzz install uninstall clean help
+.PHONY: FORCE deps demo test test-vm unit check bench fuzz install uninstall clean help
 FORCE:
 
 deps: ## install, with apt, what building and testing need and is missing
@@ -128,7 +128,8 @@ check: ## install what is missing, then formatter, linters, both compilers, sani
 	@tests/deps build test check
 	@$(MAKE) --no-print-directory -k $(CHECKS)
 
-SOURCES := $(wildcard core/*.[ch] bpf/*.[ch] tests/unit/*.[ch] tests/fuzz/*.c tests/victims/*.c)
+SOURCES := $(wildcard core/*.[ch] bpf/*.[ch] tests/unit/*.[ch] tests/fuzz/*.c tests/victims/*.c \
+	tests/bench/*.[ch])
 SHELL_SCRIPTS = $(shell grep -lE '^\#!/bin/(ba)?sh' tests/* tests/*/* core/*.sh .ci/* 2>/dev/null)
 check-layers:
 	tests/check-layers
@@ -162,6 +163,24 @@ check-clang:
 check-san:
 	$(MAKE) --no-print-directory SAN=1 B=$(B)/san all unit
 	tests/run --only unit $(B)/san
+
+BENCH := $(addprefix $(B)/bench/,load bare bare.bpf.o)
+$(B)/bench/load: $(wildcard tests/bench/load*.[ch]) Makefile
+	@mkdir -p $(@D)
+	$(call run,BENCH)$(CC) $(CFLAGS) $(WARN) -D_GNU_SOURCE $(LDFLAGS) -o $@ $(filter %.c,$^) -lssl -lcrypto -lpthread
+$(B)/bench/bare.bpf.o: $(addprefix tests/bench/bare,.bpf.c .h) bpf/kernel.h Makefile
+	@mkdir -p $(@D)
+	$(call run,BPF)$(CLANG) -target bpf -mcpu=v2 -O2 -g -Wall -Wextra -Werror -Ibpf $(BPF_INCLUDE) -c -o $@ $<
+$(B)/bench/bare: tests/bench/bare.c tests/bench/bare.h $(B)/libtlsscope.a
+	@mkdir -p $(@D)
+	$(call run,BENCH)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $< $(B)/libtlsscope.a $(LIBS)
+
+bench: ## measure what tracing costs, against peers and the least possible (10 minutes; bench-LINE: one line)
+	@tests/deps build bench
+	@$(MAKE) --no-print-directory -j$$(nproc) all $(BENCH)
+	@tests/bench/run -b $(B) $(LINE)
+bench-%:
+	@$(MAKE) --no-print-directory bench LINE=$*
 
 FUZZ_RUNS ?= 100000
 fuzz: ## run each fuzzer for FUZZ_RUNS inputs (100000), a minute at most
