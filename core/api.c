@@ -309,9 +309,7 @@ const struct api_entry api_table[] = {
 	{API_OPTION, "lport", "integer|list", "only connections whose own end has this port"},
 	{API_OPTION, "raddr", "string|list", "only with this other end: address or network"},
 	{API_OPTION, "laddr", "string|list", "only with this end of their own: address or network"},
-	{API_OPTION, "exclude", "table",
-	 "none of these: {pid=, comm=, uid=, lib=, cgroup=, container=, rport=, lport=, raddr=, "
-	 "laddr=}"},
+	{API_OPTION, "exclude", "table", "none of these: the keys above, as {comm = \"curl\"}"},
 	{API_OPTION, "capture", "integer|string", "bytes a call: 4096, \"64K\", \"all\""},
 	{API_OPTION, "errors", "boolean", "also calls that transferred nothing"},
 	{API_OPTION, "where", "function(e)", "runs in Lua; the handler runs where it returns true"},
@@ -333,9 +331,7 @@ const struct api_entry api_table[] = {
 	 "only with this other end: address or network (--raddr)"},
 	{API_TARGET, "laddr", "string|list",
 	 "only with this end of their own: address or network (--laddr)"},
-	{API_TARGET, "exclude", "table",
-	 "none of these: {pid=, comm=, uid=, lib=, cgroup=, container=, rport=, lport=, raddr=, "
-	 "laddr=}"},
+	{API_TARGET, "exclude", "table", "none of these: the keys above, as {comm = \"curl\"}"},
 
 	{API_CONFIG, "buffer", "integer|string", "bytes of the ring buffer: \"8M\""},
 	{API_CONFIG, "capture", "integer|string", "what handlers without `capture` take: \"16K\""},
