@@ -159,9 +159,10 @@ static __always_inline bool get_goroutine(void *ctx, const struct ts_rule *rule,
 
 /*
  * A function that needs a larger stack begins twice: before the stack moves, and after. A buffer on
- * the stack moves with it.
+ * the stack moves with it. joins: its connection is of interest.
  */
-static __always_inline bool keep_of_goroutine(void *ctx, const struct ts_rule *rule, struct call *n)
+static __always_inline bool keep_of_goroutine(void *ctx, const struct ts_rule *rule, struct call *n,
+					      bool joins)
 {
 	struct goroutine_key key = {};
 	struct stack stack;
@@ -176,7 +177,8 @@ static __always_inline bool keep_of_goroutine(void *ctx, const struct ts_rule *r
 	old = bpf_map_lookup_elem(&goroutines, &key);
 	if (old)
 		leave_conn(old);
-	join_conn(rule, n);
+	if (joins)
+		join_conn(rule, n);
 	if (bpf_map_update_elem(&goroutines, &key, n, BPF_ANY)) {
 		count(TS_CNT_FLOWS_FULL, 1);
 		leave_conn(n);

@@ -307,7 +307,7 @@ static __always_inline bool prepare(struct kcall *k, struct ts_control *ctl, __s
 {
 	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &k->call.rule);
 	struct ts_data *d = &k->sending.head;
-	__u64 len = ret > 0 ? ret : 0, began = k->call.nsecs;
+	__u64 len = ret > 0 ? ret : 0;
 	struct conn *c;
 	__u8 content;
 
@@ -326,6 +326,13 @@ static __always_inline bool prepare(struct kcall *k, struct ts_control *ctl, __s
 	}
 	k->call.subs &= len ? ctl->enabled : ctl->enabled & ctl->errors;
 	k->call.ktls = 1;
+	if (k->call.subs) {
+		fill_call(d, rule, &k->call, ret, len);
+		d->flags = k->flags | TS_DATA_KTLS;
+		d->content = k->content;
+		aggregate(ctl, d);
+		k->call.subs = d->subs;
+	}
 	name_conn(k);
 	/* What nobody wants makes no connection known but the library's above. */
 	c = k->call.subs || k->slot ? get_conn(rule, &k->call, true) : 0;
@@ -338,13 +345,17 @@ static __always_inline bool prepare(struct kcall *k, struct ts_control *ctl, __s
 	}
 	if (!k->call.subs)
 		return false;
-	k->call.nsecs = began;
-	fill_call(d, rule, &k->call, ret, len);
-	d->flags = k->flags | TS_DATA_KTLS;
-	d->content = k->content;
+	d->conn = k->call.conn;
 	set_conn(d, &k->call, c);
 	k->sending.want = to_capture(rule, len);
 	return true;
+}
+
+__noinline int agg_step(__u64 thread, __u32 i)
+{
+	struct kcall *k = bpf_map_lookup_elem(&kcalls, &thread);
+
+	return k ? add_to_agg(&k->sending.head, i) : 0;
 }
 
 static __always_inline struct kcall *find_kcall(__u64 *thread)

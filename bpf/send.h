@@ -3,6 +3,7 @@
 #ifndef TLSSCOPE_SEND_H
 #define TLSSCOPE_SEND_H
 
+#include "agg.h"
 #include "socket.h"
 #include "wanted.h"
 
@@ -212,26 +213,35 @@ static __always_inline __u32 flags_of(const struct ts_rule *rule, const struct c
 }
 
 /*
- * Fills in what the records of a call to a library have in common. False: nobody wants it, but its
- * bytes are counted.
+ * Fills in what the records of a call to a library have in common. False: nobody wants it as an
+ * event. Where only aggregations want it, its connection is not looked for; else its bytes are
+ * counted there.
  */
 static __always_inline bool prepare_call(struct sending *s, struct ts_control *ctl,
 					 const struct ts_rule *rule, struct call *c, __u64 g,
 					 __s64 ret, __u64 len)
 {
 	struct ts_data *d = &s->head;
-	struct conn *conn = get_calls_conn(rule, c, true);
+	struct conn *conn;
 
+	fill_call(d, rule, c, ret, len);
+	d->flags = flags_of(rule, c);
+	if (!(d->subs & (~ctl->aggs | ctl->ends))) {
+		aggregate(ctl, d);
+		if (!d->subs)
+			return false;
+	}
+	conn = get_calls_conn(rule, c, true);
 	if (conn && len)
 		tell_addresses(ctl, rule, c, conn);
-	c->subs = filter_ends(ctl, c->subs, conn ? &conn->ends : 0);
-	d->flags = flags_of(rule, c);
-	if (!c->subs) {
+	d->subs = filter_ends(ctl, d->subs, conn ? &conn->ends : 0);
+	if (!d->subs)
 		count(TS_CNT_FILTERED, 1);
+	aggregate(ctl, d);
+	if (!d->subs) {
 		count_bytes(conn, c, d->flags, len);
 		return false;
 	}
-	fill_call(d, rule, c, ret, len);
 	d->goid = get_goid(rule, g);
 	set_conn(d, c, conn);
 	s->buf = c->buf;

@@ -228,7 +228,10 @@ struct ts_control {
 	__u64 fails;		     /* subscriptions that want errors */
 	__u64 control;		     /* subscriptions that want kTLS' control records */
 	__u64 hellos;		     /* subscriptions that want hellos */
-	__u64 generation;	     /* of the filters by cgroup: another when they changed */
+	__u64 aggs;	  /* subscriptions that are aggregations, as the map `aggs` says */
+	__u32 aggs_count; /* of that map's entries */
+	__u32 aggs_full;  /* set by the programs: the table had no room */
+	__u64 generation; /* of the filters by cgroup: another when they changed */
 	__u32 hierarchies[TS_HIERARCHIES]; /* ts_cgroup.subsys of those that filters name */
 	__u32 hierarchies_count;
 	__u32 zero;
@@ -242,6 +245,65 @@ struct ts_control {
 enum ts_search {
 	TS_SEARCH_CALLS = 1 << 0, /* the socket that is used in a library's call */
 	TS_SEARCH_MARKS = 1 << 1, /* the socket that gets what was written to a memory BIO */
+};
+
+/*
+ * Aggregations. A subscription may be one: calls that it wants are added up in a table, under a
+ * key. They are events for it only where the table has no room for the key, or a value is too
+ * large.
+ */
+enum ts_agg_form {
+	TS_AGG_NONE,  /* it is none: all are events */
+	TS_AGG_SUM,   /* how many there are, and their sum */
+	TS_AGG_ENDS,  /* the smallest and the largest too */
+	TS_AGG_HIST,  /* as ENDS, an entry for each power of two */
+	TS_AGG_LHIST, /* as ENDS, an entry for each step */
+};
+enum ts_agg_value { TS_AGG_LEN, TS_AGG_RET, TS_AGG_DURATION /* ns */ };
+/* What of a call is in the key; the rest of it is 0. */
+enum ts_agg_part {
+	TS_AGG_PID = 1 << 0,
+	TS_AGG_TID = 1 << 1,
+	TS_AGG_UID = 1 << 2,
+	TS_AGG_COMM = 1 << 3,
+	TS_AGG_CGROUP = 1 << 4,
+	TS_AGG_SOURCE = 1 << 5,
+	TS_AGG_DIR = 1 << 6,
+};
+/* Values from -2^36 to below 2^36: a table's sums stay below 2^63 for 2^27 calls. */
+#define TS_AGG_LIMIT (1ll << 36)
+
+struct ts_agg {
+	__u64 sub; /* its subscription's bit */
+	__u32 id;  /* of one run: no two have the same */
+	__u8 form, value;
+	__u16 parts;
+	__u64 scale;	/* TS_AGG_HIST: powers of two of value / scale */
+	__s64 min, max; /* TS_AGG_LHIST: where the first step begins, where the last one ends */
+	__u64 step;
+	__u32 last; /* number of the last step; the first is 1 */
+	__u32 zero;
+};
+
+struct ts_agg_key {
+	__u32 id;
+	/*
+	 * The thread, where there is more than sums: then nobody else writes to the entry, and
+	 * nothing is lost between its reading and writing. Else 0.
+	 */
+	__u32 writer;
+	__s32 bucket; /* as lua/aggregate_kinds.lua numbers them */
+	__u32 pid, tid, uid, source;
+	__u32 dir;
+	__u64 cgroup;
+	char comm[TS_COMM_LEN];
+};
+
+struct ts_agg_cell {
+	__u64 count, bytes;
+	__s64 sum;
+	__s64 min, max; /* min is above max where the form has none */
+	__u64 first;	/* nsecs of its first call */
 };
 
 /* What a copy of the programs of bpf/ktls.bpf.c serves: constants, set before it is loaded. */
@@ -433,6 +495,9 @@ _Static_assert(sizeof(struct ts_rule) == 32 + 9 * 8 + 16 + 80 + 88 + 8 + sizeof(
 _Static_assert(sizeof(struct ts_shake) == 13 * 24 + 8, "layout");
 _Static_assert(sizeof(struct ts_open) == 24 + 32 + 256, "layout");
 _Static_assert(sizeof(struct ts_filter_id) == 24, "layout");
+_Static_assert(sizeof(struct ts_agg) == 56, "layout");
+_Static_assert(sizeof(struct ts_agg_key) == 56, "layout");
+_Static_assert(sizeof(struct ts_agg_cell) == 48, "layout");
 _Static_assert(sizeof(struct ts_cgroup) == TS_FILTER_VALUE, "layout");
 _Static_assert(sizeof(struct ts_net_id) == 24, "layout");
 _Static_assert(sizeof(struct ts_record) == 8, "layout");

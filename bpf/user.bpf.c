@@ -134,7 +134,7 @@ static __always_inline void keep_call(void *ctx, struct ts_control *ctl, const s
 		/* What comes now is of this call. */
 		if (flow && !result)
 			flow->reason = 0;
-	} else if (!keep_of_goroutine(ctx, rule, n)) {
+	} else if (!keep_of_goroutine(ctx, rule, n, n->subs & (~ctl->aggs | ctl->ends))) {
 		count(TS_CNT_UNREADABLE, 1);
 	}
 }
@@ -255,6 +255,13 @@ static __always_inline bool prepare(void *ctx, struct ts_control *ctl, const str
 	__builtin_memset(&flow->sending, 0, sizeof(flow->sending));
 	flow->off = 0;
 	return prepare_call(&flow->sending, ctl, rule, c, g, r.ret, r.len);
+}
+
+__noinline int agg_step(__u64 thread, __u32 i)
+{
+	struct flow *flow = bpf_map_lookup_elem(&flows, &thread);
+
+	return flow ? add_to_agg(&flow->sending.head, i) : 0;
 }
 
 SEC("uprobe")

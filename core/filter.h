@@ -104,6 +104,8 @@ struct ts_sub {
 	bool errors;	  /* calls that transferred nothing too */
 	bool enabled;
 	bool removed; /* its bit may be used again */
+	/* form is not TS_AGG_NONE: the kernel is to add up its events. sub is not set. */
+	struct ts_agg agg;
 };
 
 #endif

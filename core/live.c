@@ -234,6 +234,9 @@ static void loop(struct run *r)
 	while (!run_ended(r)) {
 		if (r->tracer) {
 			targets_poll(r->targets);
+			/* Before the events for which there was no room. */
+			if (tracer_aggs_full(r->tracer))
+				script_sync_aggs(r->script);
 			n = tracer_poll(r->tracer, POLL_BUDGET);
 		}
 		if (n >= 0 && n < POLL_BUDGET)

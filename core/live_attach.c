@@ -41,6 +41,7 @@ static int open_tracer(struct run *r, struct ts_err *err)
 		.ring_bytes = config->buffer,
 		.attach = attach_mode(config->attach),
 		.groups = r->groups,
+		.agg_sink = {run_agg_cell, r},
 	};
 	uint32_t *pids = only_pids(script_target(r->script), &options.pids_count);
 	int ret;
@@ -78,6 +79,7 @@ int live_attach(struct run *r, struct ts_err *err)
 	if (ret)
 		return ret;
 	script_changed(r->script);
+	r->wants_processes |= script_keys_processes(r->script);
 	subs = script_subs(r->script, &count);
 	ret = tracer_set_subs(r->tracer, subs, count, err);
 	if (!ret)
@@ -130,6 +132,7 @@ static void apply_changes(struct run *r)
 	if (!script_changed(r->script) && !r->regroup)
 		return;
 	r->regroup = false;
+	r->wants_processes |= script_keys_processes(r->script);
 	subs = script_subs(r->script, &count);
 	if (!tracer_set_subs(r->tracer, subs, count, &err))
 		return;

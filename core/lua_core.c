@@ -85,6 +85,13 @@ static int core_warn(lua_State *L)
 	return 0;
 }
 
+/* verbose(text): shown with -v */
+static int core_verbose(lua_State *L)
+{
+	ts_verbose("script", "%s", luaL_checkstring(L, 1));
+	return 0;
+}
+
 /* tell(prefix, error) */
 static int core_tell(lua_State *L)
 {
@@ -349,6 +356,7 @@ void host_push_core(lua_State *L)
 		{"config", core_config},
 		{"date", core_date},
 		{"container", host_container},
+		{"verbose", core_verbose},
 		{NULL, NULL},
 	};
 

@@ -82,6 +82,18 @@ struct host_last {
 	int copy; /* a reference */
 };
 
+/* Aggregations in the kernel: what lua_agg.c keeps. */
+struct host_aggs {
+	struct host_agg *list; /* by ts_agg.id - 1 */
+	size_t count, merged;  /* merged: of the cells, those that Lua has */
+	struct ts_buf cells;   /* struct host_cell: handed over by the kernel */
+	uint64_t drained;      /* when, by the system's clock */
+	uint64_t seen;	       /* script.calls at that time */
+	int on_cell;	       /* reference to the function that adds one */
+	bool merging, often;   /* often: an event that is no plaintext's is being handled */
+	bool processes;	       /* keys tell of processes */
+};
+
 /* Where an event's field name may lie: see lua_event.c. */
 struct host_name {
 	const char *name;
@@ -123,9 +135,11 @@ struct script {
 
 	struct host_procs procs;
 	struct host_who about; /* of the own event at hand */
-	uint64_t now;	       /* 0: nothing was seen yet */
-	uint64_t wall_offset;  /* 0: not known */
-	uint64_t began;	       /* nsecs of the run's start */
+	struct host_aggs aggs;
+	uint64_t calls;	      /* of Lua, by host_call */
+	uint64_t now;	      /* 0: nothing was seen yet */
+	uint64_t wall_offset; /* 0: not known */
+	uint64_t began;	      /* nsecs of the run's start */
 	uint64_t next_tick;
 	bool started, stopped, exited;
 	enum script_time time_shown;
@@ -203,6 +217,12 @@ void host_add_subs(lua_State *L);
 void host_add_facts(lua_State *L);
 void host_keep_last(struct script *s, const struct stream_message *m);
 void host_settle_last(struct script *s); /* while what it points to is there; no Lua runs */
+
+/* lua_agg.c: adds the primitives for aggregations in the kernel to the table on the top. */
+void host_add_aggs(lua_State *L);
+void host_sync_aggs(lua_State *L);     /* takes over what the kernel has, where that is not new */
+void host_aggs_tick(struct script *s); /* once a second at least */
+void host_aggs_free(struct script *s);
 
 /* lua_event.c */
 void host_open_events(lua_State *L); /* pushes HOST_EVENTS userdata */

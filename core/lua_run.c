@@ -24,7 +24,9 @@ void host_interrupted(lua_State *L, lua_Debug *ar)
  */
 static void interrupt_hook(lua_State *L, lua_Debug *ar)
 {
-	host_interrupted(L, ar);
+	/* What the kernel handed over is not lost on the way. */
+	if (!host_of(L)->aggs.merging)
+		host_interrupted(L, ar);
 }
 
 void script_interrupt(struct script *s)
@@ -39,9 +41,11 @@ int host_call(struct script *s, int nargs, int nresults)
 {
 	int err;
 
+	s->calls++;
 	s->running = 1;
 	err = lua_pcall(s->L, nargs, nresults, HOST_MSGH);
 	s->running = 0;
+	s->aggs.merging = false;
 	if (s->interrupted) {
 		lua_sethook(s->L, NULL, 0, 0);
 		s->interrupted = 0;
@@ -358,7 +362,10 @@ static void fire(struct script *s, lua_CFunction fn, const void *what)
 
 static void tick(struct script *s, uint64_t nsecs)
 {
-	if (s->stopped || s->exited || nsecs < s->next_tick)
+	if (s->stopped || s->exited)
+		return;
+	host_aggs_tick(s);
+	if (nsecs < s->next_tick)
 		return;
 	lua_rawgeti(s->L, LUA_REGISTRYINDEX, s->callbacks.tick);
 	lua_pushinteger(s->L, (lua_Integer)nsecs);
@@ -393,7 +400,9 @@ void script_record(struct script *s, const struct ts_record *r)
 	case TS_REC_EXIT:
 		host_clock(s, u->exec.nsecs);
 		host_proc_record(s, r);
+		s->aggs.often = true;
 		fire(s, fire_life, r);
+		s->aggs.often = false;
 		break;
 	case TS_REC_LOST:
 		host_clock(s, u->lost.nsecs);
@@ -491,7 +500,9 @@ void script_closed(struct script *s, struct stream_conn *c, uint64_t nsecs)
 	if (s->last.valid && s->last.message.conn == c)
 		host_settle_last(s);
 	host_http_closed(s, c, nsecs);
+	s->aggs.often = true;
 	fire(s, fire_close, &closed);
+	s->aggs.often = false;
 	/* Allocates nothing, so it needs no protection: Lua must not keep a pointer to it. */
 	host_conn_closed(s->L, c);
 }

@@ -153,6 +153,8 @@ static int core_stats(lua_State *L)
 	unsigned int place;
 	struct host_handler *h = handler_at(L, &place);
 
+	if (h->own.agg.form)
+		host_sync_aggs(L);
 	lua_pushinteger(L, (lua_Integer)h->events);
 	lua_pushinteger(L, (lua_Integer)h->bytes);
 	return 2;
@@ -219,6 +221,7 @@ void host_add_subs(lua_State *L)
 	};
 
 	luaL_setfuncs(L, functions, 0);
+	host_add_aggs(L);
 }
 
 const struct ts_sub *script_subs(struct script *s, size_t *count)

@@ -77,6 +77,22 @@ static void want_process(void *ctx, uint32_t pid, uint64_t cgroup)
 	run_tell_process(r, pid, cgroup);
 }
 
+void run_agg_cell(void *ctx, const struct ts_agg_key *key, const struct ts_agg_cell *cell)
+{
+	struct run *r = ctx;
+
+	script_agg_cell(r->script, key, cell, stream_source(r->stream, key->source));
+}
+
+static void drain_aggs(void *ctx)
+{
+	struct run *r = ctx;
+	int ret = r->tracer ? tracer_drain_aggs(r->tracer) : 0;
+
+	if (ret)
+		ts_warn("what the kernel aggregated cannot be read now: %s", strerror(-ret));
+}
+
 static void hand_attach(struct run *r, const struct ts_record *rec)
 {
 	const struct rec_attach *a = (const void *)rec;
@@ -329,6 +345,9 @@ static int open_script(struct run *r, struct ts_err *err)
 	if (ret)
 		return ret;
 	options.out = r->out;
+	/* A recording is of events, and so is a capture: what is made of them must be the same. */
+	if (!o->replay && !o->record && !o->pcap)
+		options.drain_aggs = drain_aggs;
 	ret = script_open(&r->script, &options, err);
 	if (ret)
 		return ret;

@@ -64,6 +64,8 @@ int run_send(struct run *r, uint16_t type, const void *body, size_t size,
 void run_tell_process(struct run *r, uint32_t pid, uint64_t cgroup);
 /* Another process may have the number, or another program run: it will be told anew. */
 void run_forget_process(struct run *r, uint32_t pid);
+/* Hands an entry of the kernel's aggregations to the script. */
+void run_agg_cell(void *ctx, const struct ts_agg_key *key, const struct ts_agg_cell *cell);
 /* Tells an error; the exit status will be 1. */
 void run_fail(struct run *r, const struct ts_err *err);
 /* Whether handlers should run no more. */

@@ -150,6 +150,7 @@ void script_close(struct script *s)
 	ts_filter_free(&s->target);
 	ts_filter_free(&s->given);
 	host_procs_free(s);
+	host_aggs_free(s);
 	ts_buf_free(&s->last.bytes);
 	ts_buf_free(&s->scratch);
 	free(s->main);

@@ -29,6 +29,11 @@ struct script_options {
 	/* Takes an entry of a HAR file; NULL: none is wanted. */
 	void (*har_entry)(void *ctx, const char *json, size_t len);
 	bool show_secrets;
+	/*
+	 * Hands over, by script_agg_cell, what the kernel has aggregated. NULL: the kernel is to
+	 * aggregate nothing, all are events.
+	 */
+	void (*drain_aggs)(void *ctx);
 	void *ctx;
 };
 
@@ -69,6 +74,16 @@ void script_record(struct script *s, const struct ts_record *r);
 /* A file was attached (problem NULL) or refused: on.attach. */
 void script_attached(struct script *s, const char *path, const char *kind, const char *problem,
 		     size_t sites);
+
+/*
+ * An entry of an aggregation in the kernel (ts_sub.agg). source: of the call's function, NULL where
+ * the key has none; it stays for as long as the script.
+ */
+void script_agg_cell(struct script *s, const struct ts_agg_key *key, const struct ts_agg_cell *cell,
+		     const struct stream_source *source);
+void script_sync_aggs(struct script *s); /* asks for all there is; no Lua runs */
+/* Whether processes should be told of when they start: what is known of them is in keys. */
+bool script_keys_processes(const struct script *s);
 
 /*
  * The script's clock is the latest nsecs of any record or message it saw, so that a replay runs the

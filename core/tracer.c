@@ -221,6 +221,7 @@ int tracer_open(struct tracer **out, const struct tracer_options *options,
 	}
 	t->sink = *sink;
 	t->groups = options->groups;
+	t->aggs.sink = options->agg_sink;
 	libbpf_set_print(print_libbpf);
 	ret = choose_attach(t, options, err);
 	if (!ret)
@@ -244,6 +245,7 @@ void tracer_close(struct tracer *t)
 		return;
 	tracer_detach(t);
 	tracer_close_hello(t);
+	tracer_close_aggs(t);
 	bpf_link__destroy(t->exit_link);
 	bpf_link__destroy(t->fork_link);
 	for (i = 0; i < t->files_count; i++)

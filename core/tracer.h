@@ -14,6 +14,12 @@
 /* How probes are attached; AUTO takes the first that the kernel has. */
 enum tracer_attach { TRACER_AUTO, TRACER_MULTI, TRACER_PERF, TRACER_COPIES };
 
+/* Takes an entry of an aggregation's table: from now on it is only here. */
+struct tracer_agg_sink {
+	void (*cell)(void *ctx, const struct ts_agg_key *key, const struct ts_agg_cell *cell);
+	void *ctx;
+};
+
 struct tracer_options {
 	size_t ring_bytes; /* a power of two, at least a page */
 	enum tracer_attach attach;
@@ -21,6 +27,7 @@ struct tracer_options {
 	const uint32_t *pids;
 	size_t pids_count;     /* 0: probes for the whole system */
 	struct groups *groups; /* finds the cgroups that filters name; outlives the tracer */
+	struct tracer_agg_sink agg_sink; /* cell NULL: nothing is aggregated in the kernel */
 };
 
 struct tracer;
@@ -61,6 +68,14 @@ void tracer_arm(struct tracer *t, bool armed); /* the consumer is about to sleep
 /* Forgets the calls in flight of processes that have ended. Call it after such ends, not for each.
  */
 void tracer_sweep(struct tracer *t);
+
+/*
+ * Hands over all that the kernel has aggregated, once: what a later call brings happened later.
+ * Waits until no program writes to it any more: some ms. 0 or -errno; then it stays there.
+ */
+int tracer_drain_aggs(struct tracer *t);
+/* Whether a table is full: then calls are events until it is drained. */
+bool tracer_aggs_full(const struct tracer *t);
 
 /* Sums over all CPUs since the start. */
 void tracer_counters(const struct tracer *t, uint64_t counters[TS_CNT_COUNT]);

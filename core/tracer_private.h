@@ -62,6 +62,16 @@ struct tracer {
 	size_t files_count;
 	uint32_t last_rule;
 	struct groups *groups;
+	struct {
+		struct tracer_agg_sink sink;
+		int tables[2];
+		__u32 sizes[2]; /* entries; 0: not made */
+		__u32 size;	/* that they should have */
+		int in_use;	/* the one that the programs use */
+		bool failed;	/* to make them, and that was told */
+		struct ts_agg list[TS_MAX_SUBS];
+		uint32_t count;
+	} aggs;
 	const struct ts_sub *subs;
 	size_t subs_count;
 	uint32_t *pids; /* ours; at least one: 0 is the whole system */
@@ -89,6 +99,10 @@ int tracer_add_link(struct tracer *t, struct probe_link link);
 int tracer_hook(struct tracer *t, struct traced_func *func);
 /* All maps are one: those of the programs for user space, or of the first that hooks the kernel. */
 void tracer_share_maps(struct tracer *t, struct bpf_object *o);
+
+/* tracer_agg.c: what the kernel aggregates, as the subscriptions say. */
+void tracer_sync_aggs(struct tracer *t);
+void tracer_close_aggs(struct tracer *t);
 
 /* tracer_hello.c: as control.hellos says; what fails is told. */
 void tracer_sync_hello(struct tracer *t);

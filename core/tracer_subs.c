@@ -337,6 +337,7 @@ int tracer_set_subs(struct tracer *t, const struct ts_sub *subs, size_t count, s
 	for (i = 0; !ret && i < t->files_count; i++)
 		ret = tracer_sync_file(t, &t->files[i], err);
 	tracer_sync_hello(t);
+	tracer_sync_aggs(t);
 	t->control->enabled = d.control.enabled;
 	free_desired(&d);
 	return ret;

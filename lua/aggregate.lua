@@ -23,6 +23,7 @@
 
 local feed = require "aggregate_feed"
 local format = require "format"
+local kernel = require "aggregate_kernel"
 local kinds = require "aggregate_kinds"
 local report = require "aggregate_report"
 
@@ -42,9 +43,26 @@ local none = setmetatable({}, {
 -- The state of an aggregation: cells (tables in tables, one level a key;
 -- where there are no keys, the one key none), arity (how many keys; nil
 -- while unknown), size (keys kept), rest (the cell of "(other)"), behaviour (see aggregate_kinds), and what it
--- was made with. Invariant: `cells` is the same table for ever, as closures hold it.
+-- was made with. Invariant: `cells` is the same table for ever, as closures hold it. kernel: where it
+-- has a number, the kernel adds up what it is fed with, and `sync` takes that over.
 local methods = {none = none}
-local meta = {__index = methods, __name = "aggregation"}
+local meta = {__name = "aggregation"}
+
+-- Before anything is looked at or taken out.
+local function sync(self)
+	if self.kernel then
+		self.host.sync()
+	end
+end
+
+function meta:__index(name)
+	if name == "other" then
+		sync(self)
+		local rest = rawget(self, "rest")
+		return rest and self.behaviour.read(rest)
+	end
+	return methods[name]
+end
 
 function meta:__tostring()
 	return ("%s %q"):format(self.kind, self.name)
@@ -85,13 +103,19 @@ local function find(self, keys, make)
 	return node, self.arity == 0 and none or key_part(self, keys[self.arity])
 end
 
-local function add_to_rest(self, value)
-	if not self.rest then
+-- The table that holds the cell of these keys, be it new, and its index there; nil: there is no room
+-- for another key.
+local function place(self, keys)
+	local node, last = find(self, keys)
+	if node and node[last] then
+		return node, last
+	elseif self.size < self.max_keys then
+		self.size = self.size + 1
+		return find(self, keys, true)
+	elseif not self.rest then
 		self.host.warn(("%s has more than %d keys: further ones are added up as (other); "
 			.. "the option max_keys allows more"):format(tostring(self), self.max_keys))
 	end
-	self.rest = self.behaviour.step(self.rest, value)
-	self.other = self.behaviour.read(self.rest)
 end
 
 -- Adds in every case; what is usual goes the faster way of make_add.
@@ -102,15 +126,22 @@ local function add_any(self, value, keys)
 	elseif type(value) ~= "number" then
 		fail(self, ("a value must be a number, not a %s"):format(type(value)))
 	end
-	local node, last = find(self, keys)
-	if not (node and node[last]) then
-		if self.size >= self.max_keys then
-			return add_to_rest(self, value)
-		end
-		self.size = self.size + 1
-		node, last = find(self, keys, true)
+	local node, last = place(self, keys)
+	if not node then
+		self.rest = self.behaviour.step(self.rest, value)
+		return
 	end
 	node[last] = self.behaviour.step(node[last], value)
+end
+
+-- Adds what the kernel added up under a key.
+local function merge(self, keys, ...)
+	local node, last = place(self, keys)
+	if not node then
+		self.rest = self.behaviour.merge(self.rest, ...)
+		return
+	end
+	node[last] = self.behaviour.merge(node[last], ...)
 end
 
 -- A function (value, key...) that adds. It runs for every event: what is usual, a key that is there
@@ -210,6 +241,7 @@ function methods:add(...)
 end
 
 function methods:get(...)
+	sync(self)
 	if not self.arity then
 		return nil
 	end
@@ -219,6 +251,7 @@ function methods:get(...)
 end
 
 function methods:pairs()
+	sync(self)
 	local rows, i = report.rows(self, "key"), 0
 	return function()
 		i = i + 1
@@ -231,6 +264,7 @@ function methods:pairs()
 end
 
 function methods:top(n, sort)
+	sync(self)
 	local list = {}
 	for i, row in ipairs(report.rows(self, sort)) do
 		if n and i > n then
@@ -247,6 +281,7 @@ function methods:quantile(q, ...)
 	elseif not self.behaviour.quantile then
 		fail(self, "keeps no distribution; take a hist")
 	end
+	sync(self)
 	local node, last
 	if self.arity then
 		node, last = find(self, {...})
@@ -260,18 +295,20 @@ function methods:quantile(q, ...)
 end
 
 function methods:clear()
+	sync(self)
 	for k in next, self.cells do
 		self.cells[k] = nil
 	end
-	self.size, self.skipped, self.rest, self.other = 0, 0, nil, nil
+	self.size, self.skipped, self.rest = 0, 0, nil
 end
 
 function methods:drain()
+	sync(self)
 	local copy = {}
 	for k, v in next, self do
 		copy[k] = v
 	end
-	copy.add, copy.handle, copy.drained, copy.cells = nil, nil, true, {}
+	copy.add, copy.handle, copy.kernel, copy.drained, copy.cells = nil, nil, nil, true, {}
 	for k, v in next, self.cells do
 		copy.cells[k] = v
 	end
@@ -295,12 +332,14 @@ local function remove(node, keys, i, arity)
 end
 
 function methods:delete(...)
+	sync(self)
 	if self.arity and remove(self.cells, {...}, 1, self.arity) then
 		self.size = self.size - 1
 	end
 end
 
 function methods:print(opts)
+	sync(self)
 	report.print(self, opts or {})
 end
 
@@ -330,6 +369,8 @@ local function construct(host, kind, name, opts)
 	if math.type(self.max_keys) ~= "integer" or self.max_keys < 1 then
 		fail(self, "max_keys must be an integer above 0", "max_keys")
 	end
+	local value
+	value, own.scale = feed.scale(own.from, own.value or "len")
 	self.behaviour = kinds[kind](own, function(message, word)
 		fail(self, message, word)
 	end, host.now)
@@ -339,10 +380,13 @@ local function construct(host, kind, name, opts)
 	host.check("agg_option", rest, tostring(self))
 	if own.from then
 		set_arity(self, #by)
-		local value = own.value or "len"
 		feed.prepare(host, tostring(self), own.from, {value, table.unpack(by)}, rest)
-		self.handle = host.on(own.from, rest,
-			feed.handler(make_add(self), by, value, self.behaviour.plain))
+		self.handle, self.kernel = host.on(own.from, rest,
+			feed.handler(make_add(self), by, value, self.behaviour.plain),
+			kernel.plan(self, own, by, value, rest))
+		if self.kernel then
+			kernel.fed[self.kernel] = self
+		end
 	elseif next(rest) ~= nil then
 		local unused = tostring((next(rest)))
 		fail(self, ('the option "%s" needs from='):format(unused), unused)
@@ -354,6 +398,7 @@ end
 
 return function(host)
 	format.set_output(host)
+	kernel.open(host, merge)
 	local all, named = {}, {}
 	local library = {}
 	for kind in pairs(kinds) do
@@ -387,6 +432,7 @@ return function(host)
 			if other == self then
 				table.remove(all, i)
 				named[self.name] = nil
+				kernel.fed[self.kernel or 0] = nil
 			end
 		end
 	end

@@ -15,6 +15,17 @@ local function has_bytes(from)
 	return false
 end
 
+-- Durations are kept in whole nanoseconds: what is shown is the same, however they were added up.
+local SCALES = {duration_us = 1000, duration_ms = 1000000}
+
+-- The field that is read for a value, and its scale or nil.
+function M.scale(from, value)
+	if from and SCALES[value] and has_bytes(from) then
+		return "duration_ns", SCALES[value]
+	end
+	return value
+end
+
 -- Completes the options of the handler that reads these fields (names and functions). Peeks are not
 -- data; and bytes are not wanted, unless something may look at them.
 function M.prepare(host, where, from, fields, opts)

@@ -9,6 +9,9 @@
 --   columns, cells    titles of a table, and a row's values in their order
 --   draw(cell, show)  instead of columns: bars, a list of {label, number}
 --   quantile(cell, q) where it can be told
+--   merge(cell, bucket, count, sum, min, max)   returns the new cell, with what others have added up;
+--                     bucket: of histograms, the one that all of it is in
+-- opts.scale: values are whole, and shown as so many parts: ns as us. What cells hold is exact.
 
 local format = require "format"
 
@@ -27,11 +30,45 @@ local function same(cell)
 	return cell
 end
 
+-- The same behaviour, to which cells show themselves in a larger unit.
+local function scaled(kind, scale)
+	if not scale then
+		return kind
+	end
+	local function view(cell)
+		if type(cell) == "number" then
+			return cell / scale
+		end
+		return {
+			count = cell.count, sum = cell.sum / scale, min = cell.min / scale, max = cell.max / scale,
+			buckets = cell.buckets,
+		}
+	end
+	local out, by = {}, {}
+	for name, value in pairs(kind) do
+		out[name] = value
+	end
+	for _, name in ipairs {"read", "fields", "cells", "draw", "quantile"} do
+		local show = kind[name]
+		out[name] = show and function(cell, ...)
+			return show(view(cell), ...)
+		end
+	end
+	for name, order in pairs(kind.sorts) do
+		by[name] = function(cell)
+			return order(view(cell))
+		end
+	end
+	out.sorts = by
+	return out
+end
+
 -- A cell that is one number.
-local function number_kind(name, plain, step)
+local function number_kind(name, plain, step, merge)
 	local kind = {
 		plain = plain,
 		step = step,
+		merge = merge,
 		read = same,
 		sorts = {value = same, [name] = same},
 		fields = function(cell)
@@ -42,22 +79,34 @@ local function number_kind(name, plain, step)
 			return {cell}
 		end,
 	}
-	M[name] = function()
-		return kind
+	M[name] = function(opts)
+		return scaled(kind, not plain and opts.scale)
 	end
+end
+
+local function add(cell, v)
+	return cell and plus(cell, v) or v
+end
+local function smaller(cell, v)
+	return (not cell or v < cell) and v or cell
+end
+local function larger(cell, v)
+	return (not cell or v > cell) and v or cell
 end
 
 number_kind("count", true, function(cell)
 	return (cell or 0) + 1
+end, function(cell, _, count)
+	return (cell or 0) + count
 end)
-number_kind("sum", false, function(cell, v)
-	return cell and plus(cell, v) or v
+number_kind("sum", false, add, function(cell, _, _, sum)
+	return add(cell, sum)
 end)
-number_kind("min", false, function(cell, v)
-	return (not cell or v < cell) and v or cell
+number_kind("min", false, smaller, function(cell, _, _, _, min)
+	return smaller(cell, min)
 end)
-number_kind("max", false, function(cell, v)
-	return (not cell or v > cell) and v or cell
+number_kind("max", false, larger, function(cell, _, _, _, _, max)
+	return larger(cell, max)
 end)
 
 local function gather(cell, v)
@@ -72,6 +121,16 @@ local function gather(cell, v)
 	if v > cell.max then
 		cell.max = v
 	end
+	return cell
+end
+
+local function gather_part(cell, _, count, sum, min, max)
+	if not cell then
+		return {count = count, sum = sum, min = min, max = max}
+	end
+	cell.count = cell.count + count
+	cell.sum = plus(cell.sum, sum)
+	cell.min, cell.max = smaller(cell.min, min), larger(cell.max, max)
 	return cell
 end
 
@@ -95,9 +154,10 @@ local function sorts(default)
 	return by
 end
 
-function M.avg()
-	return {
+function M.avg(opts)
+	return scaled({
 		step = gather,
+		merge = gather_part,
 		read = mean,
 		sorts = sorts("avg"),
 		fields = function(cell)
@@ -107,12 +167,13 @@ function M.avg()
 		cells = function(cell)
 			return {cell.count, mean(cell)}
 		end,
-	}
+	}, opts.scale)
 end
 
-function M.stats()
-	return {
+function M.stats(opts)
+	return scaled({
 		step = gather,
+		merge = gather_part,
 		read = summary,
 		sorts = sorts("count"),
 		fields = summary,
@@ -123,7 +184,7 @@ function M.stats()
 		quantile = function(cell, q)
 			return q == 0 and cell.min or q == 1 and cell.max or nil
 		end,
-	}
+	}, opts.scale)
 end
 
 -- Histograms. A cell is gather's, with `buckets`: counts by the bucket's number. `bucket(v)` gives
@@ -187,13 +248,14 @@ local function quantile(cell, q, range)
 	return cell.max
 end
 
-local function histogram(bucket, range)
+-- scale: of what is shown; bucket() takes what is kept.
+local function histogram(bucket, range, scale)
 	local function fields(cell)
 		local out = summary(cell)
 		out.buckets = ranges(cell, range)
 		return out
 	end
-	return {
+	return scaled({
 		step = function(cell, v)
 			if not cell then
 				cell = {count = 0, sum = 0, min = v, max = v, buckets = {}}
@@ -201,6 +263,13 @@ local function histogram(bucket, range)
 			local buckets, number = cell.buckets, bucket(v)
 			buckets[number] = (buckets[number] or 0) + 1
 			return gather(cell, v)
+		end,
+		merge = function(cell, number, count, ...)
+			local buckets = cell and cell.buckets or {}
+			buckets[number] = (buckets[number] or 0) + count
+			cell = gather_part(cell, number, count, ...)
+			cell.buckets = buckets
+			return cell
 		end,
 		read = fields,
 		sorts = sorts("count"),
@@ -211,7 +280,7 @@ local function histogram(bucket, range)
 		quantile = function(cell, q)
 			return quantile(cell, q, range)
 		end,
-	}
+	}, scale)
 end
 
 -- Bits that a whole number from 0 on needs.
@@ -262,8 +331,11 @@ local function power_range(number)
 	return -power(-number - 1), -power(-number - 2)
 end
 
-function M.hist()
-	return histogram(power_bucket, power_range)
+function M.hist(opts)
+	local scale = opts.scale
+	return histogram(scale and function(v)
+		return power_bucket(v // scale)
+	end or power_bucket, power_range, scale)
 end
 
 local STEPS = 1000
@@ -281,9 +353,10 @@ function M.lhist(opts, fail)
 	elseif (max - min) / step > STEPS then
 		fail(("has more than %d steps"):format(STEPS), "step")
 	end
-	local last = math.ceil((max - min) / step)
+	local last, scale = math.ceil((max - min) / step), opts.scale or 1
+	local from, to, width = min * scale, max * scale, step * scale
 	return histogram(function(v)
-		return v < min and 0 or v >= max and last + 1 or math.tointeger((v - min) // step) + 1
+		return v < from and 0 or v >= to and last + 1 or math.tointeger((v - from) // width) + 1
 	end, function(number)
 		if number == 0 then
 			return -math.huge, min
@@ -291,7 +364,7 @@ function M.lhist(opts, fail)
 			return max, math.huge
 		end
 		return min + (number - 1) * step, math.min(min + number * step, max)
-	end)
+	end, opts.scale)
 end
 
 -- Sums by intervals of time. A cell is a ring of the last `buckets` intervals: the number of each,

@@ -144,9 +144,10 @@ local function summary_text(self, cell, unit)
 	if not cell.count then
 		return ""
 	end
-	return (": count %d, avg %s, min %s, max %s"):format(cell.count,
-		show_value(self, cell.sum / cell.count, unit), show_value(self, cell.min, unit),
-		show_value(self, cell.max, unit))
+	local summary = self.behaviour.fields(cell)
+	return (": count %d, avg %s, min %s, max %s"):format(summary.count,
+		show_value(self, summary.avg, unit), show_value(self, summary.min, unit),
+		show_value(self, summary.max, unit))
 end
 
 local function write_bars(self, texts, cell, opts)

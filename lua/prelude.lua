@@ -88,7 +88,8 @@ local function match_probes(glob)
 	return mask ~= 0 and mask or nil
 end
 
-local function attach(name, opts, fn)
+-- plan: how the kernel may add up instead (lua/aggregate_kernel.lua).
+local function attach(name, opts, fn, plan)
 	if fn == nil and type(opts) == "function" then
 		opts, fn = {}, opts
 	end
@@ -116,7 +117,10 @@ local function attach(name, opts, fn)
 			("%s is of whole messages: it takes no option `errors` or `peek`"):format(where))
 	end
 	if mask then
-		return handles.plaintext(name, mask, read_filter(opts, where), opts, fn, HTTP[name])
+		if HTTP[name] or mask & ~probes.tls_data ~= 0 then
+			plan = nil
+		end
+		return handles.plaintext(name, mask, read_filter(opts, where), opts, fn, HTTP[name], plan)
 	end
 	local filtered = name == "tls_close"
 	for key in pairs(opts) do
@@ -272,9 +276,10 @@ else
 end
 
 local host = {
-	on = on, event = handles.event, every = handles.every, after = handles.after, write = core.write, emit = out.emit,
-	warn = out.warn, format = core.format, terminal = core.terminal, width = core.width(),
-	text = core.text, now = core.now, check = check.check, fail = core.fail,
+	on = attach, event = handles.event, every = handles.every, after = handles.after, write = core.write,
+	emit = out.emit, warn = out.warn, verbose = core.verbose, format = core.format,
+	terminal = core.terminal, width = core.width(), text = core.text, now = core.now,
+	check = check.check, fail = core.fail, sync = core.sync, on_cell = core.on_cell,
 }
 
 -- The next table takes this one's place, on a terminal that may be wider or narrower by now.

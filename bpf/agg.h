@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Aggregations: calls are added up under keys, in the table that is in use. User space puts another
+ * one in its place, and the kernel lets it wait until no program that found the old one still runs
+ * (Documentation of map-in-map: an update returns after a grace period of RCU, which every program
+ * here is a reader of). So what is read of a table then is all that there ever will be of it.
+ */
+#ifndef TLSSCOPE_AGG_H
+#define TLSSCOPE_AGG_H
+
+#include "maps.h"
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, TS_MAX_SUBS);
+	__type(key, __u32);
+	__type(value, struct ts_agg);
+} aggs SEC(".maps");
+
+struct agg_table {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1); /* those that user space makes have more */
+	__uint(key_size, sizeof(struct ts_agg_key));
+	__uint(value_size, sizeof(struct ts_agg_cell));
+};
+
+/* Empty while there are no aggregations. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__array(values, struct agg_table);
+} agg_tables SEC(".maps");
+
+static const struct ts_agg_cell no_agg_cell = {.min = 0x7fffffffffffffffll,
+					       .max = -0x7fffffffffffffffll - 1};
+
+/* How many bits a number has; of those below 2^64. */
+static __always_inline __s32 bits_of(__u64 v)
+{
+	__s32 n = 0, i;
+
+#pragma unroll
+	for (i = 32; i; i /= 2)
+		if (v >> i) {
+			n += i;
+			v >>= i;
+		}
+	return n + (__s32)v;
+}
+
+/* The same bucket as power_bucket and lhist in lua/aggregate_kinds.lua. */
+static __always_inline __s32 bucket_of(const struct ts_agg *a, __s64 v)
+{
+	if (a->form == TS_AGG_LHIST)
+		return v < a->min    ? 0
+		       : v >= a->max ? (__s32)a->last + 1
+				     : (__s32)((__u64)(v - a->min) / a->step) + 1;
+	if (v >= 0)
+		return bits_of((__u64)v / a->scale);
+	return v == -1 ? -1 : -bits_of(-(v + 1)) - 1;
+}
+
+static __always_inline void make_agg_key(struct ts_agg_key *key, const struct ts_agg *a,
+					 const struct ts_data *d, __s64 v)
+{
+	const __u32 parts = a->parts;
+
+	key->id = a->id;
+	if (a->form >= TS_AGG_ENDS)
+		key->writer = bpf_get_current_pid_tgid();
+	if (a->form >= TS_AGG_HIST)
+		key->bucket = bucket_of(a, v);
+	if (parts & TS_AGG_PID)
+		key->pid = d->pid;
+	if (parts & TS_AGG_TID)
+		key->tid = d->tid;
+	if (parts & TS_AGG_UID)
+		key->uid = d->uid;
+	if (parts & TS_AGG_SOURCE)
+		key->source = d->source;
+	if (parts & TS_AGG_DIR)
+		key->dir = d->dir;
+	if (parts & TS_AGG_CGROUP)
+		key->cgroup = d->cgroup;
+	if (parts & TS_AGG_COMM)
+		__builtin_memcpy(key->comm, d->comm, sizeof(key->comm));
+}
+
+static __always_inline struct ts_agg_cell *get_agg_cell(const struct ts_agg_key *key, __u64 nsecs)
+{
+	__u32 zero = 0;
+	void *table = bpf_map_lookup_elem(&agg_tables, &zero);
+	struct ts_agg_cell *cell;
+
+	if (!table)
+		return 0;
+	cell = bpf_map_lookup_elem(table, key);
+	if (cell)
+		return cell;
+	if (bpf_map_update_elem(table, key, &no_agg_cell, BPF_NOEXIST))
+		return bpf_map_lookup_elem(table,
+					   key); /* another was faster, or there is no room */
+	cell = bpf_map_lookup_elem(table, key);
+	if (cell)
+		cell->first = nsecs;
+	return cell;
+}
+
+/* Adds the call to the aggregation, if it wants it; then it is no event for it any more. */
+static __always_inline int add_to_agg(struct ts_data *d, __u32 i)
+{
+	struct ts_agg *a = bpf_map_lookup_elem(&aggs, &i);
+	struct ts_control *ctl = get_control();
+	struct ts_agg_key key = {};
+	struct ts_agg_cell *cell;
+	__s64 v;
+
+	if (!a || !ctl || !(d->subs & ctl->aggs & a->sub))
+		return 0;
+	v = a->value == TS_AGG_LEN ? (__s64)d->len : a->value == TS_AGG_RET ? d->ret : d->duration;
+	if (v < -TS_AGG_LIMIT || v >= TS_AGG_LIMIT || d->len >= TS_AGG_LIMIT)
+		return 0;
+	make_agg_key(&key, a, d, v);
+	cell = get_agg_cell(&key, d->nsecs);
+	if (!cell) {
+		ctl->aggs_full = 1;
+		return 0;
+	}
+	__sync_fetch_and_add(&cell->count, 1);
+	__sync_fetch_and_add(&cell->bytes, d->len);
+	__sync_fetch_and_add(&cell->sum, v);
+	/* Only this thread writes here, which does not interrupt itself. */
+	if (a->form >= TS_AGG_ENDS) {
+		if (v < cell->min)
+			cell->min = v;
+		if (v > cell->max)
+			cell->max = v;
+	}
+	d->subs &= ~a->sub;
+	return 0;
+}
+
+/* add_to_agg of what this thread is about to send: each object says where that is. */
+int agg_step(__u64 thread, __u32 i);
+
+/* Takes from d->subs the aggregations, to which the call is added. d is in a map. */
+static __always_inline void aggregate(const struct ts_control *ctl, struct ts_data *d)
+{
+	__u64 thread = bpf_get_current_pid_tgid();
+	__u32 i;
+
+	if (!(d->subs & ctl->aggs))
+		return;
+	/* What will be read again is no data. */
+	if (d->flags & TS_DATA_PEEK) {
+		d->subs &= ~ctl->aggs;
+		return;
+	}
+	for (i = 0; i < TS_MAX_SUBS && i < ctl->aggs_count; i++)
+		agg_step(thread, i);
+}
+
+#endif
