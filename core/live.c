@@ -222,6 +222,16 @@ static void on_usr1(struct run *r)
 		run_send(r, TS_REC_SIGNAL, &body, sizeof(body), NULL);
 }
 
+/* Before the events are handled for which the kernel had no room. */
+static void make_room(struct run *r)
+{
+	if (!tracer_aggs_full(r->tracer))
+		return;
+	ts_verbose("tracer", "the kernel's table of aggregations was full: what it had no room "
+			     "for comes as events");
+	script_sync_aggs(r->script);
+}
+
 /* The event loop. */
 static void loop(struct run *r)
 {
@@ -234,9 +244,7 @@ static void loop(struct run *r)
 	while (!run_ended(r)) {
 		if (r->tracer) {
 			targets_poll(r->targets);
-			/* Before the events for which there was no room. */
-			if (tracer_aggs_full(r->tracer))
-				script_sync_aggs(r->script);
+			make_room(r);
 			n = tracer_poll(r->tracer, POLL_BUDGET);
 		}
 		if (n >= 0 && n < POLL_BUDGET)

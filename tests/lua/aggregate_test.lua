@@ -482,4 +482,105 @@ for _, case in ipairs {
 	end}
 end
 
+-- What the kernel hands over: cells by the number that it has; self.sync brings those that wait.
+local function kernel_host()
+	local host = stub.new()
+	local waiting, cell = {}, nil
+	local on = host.on
+	host.plans, host.verbose_text = {}, {}
+	function host.on(name, opts, fn, plan)
+		host.plans[#host.plans + 1] = plan or false
+		return on(name, opts, fn), plan and 100 + #host.plans
+	end
+	function host.on_cell(fn)
+		cell = fn
+	end
+	function host.verbose(text)
+		host.verbose_text[#host.verbose_text + 1] = text
+	end
+	function host.sync()
+		local now = waiting
+		waiting = {}
+		for _, args in ipairs(now) do
+			cell(table.unpack(args, 1, args.n))
+		end
+	end
+	function host.brings(...)
+		waiting[#waiting + 1] = table.pack(...)
+	end
+	return host, make(host)
+end
+
+tests[#tests + 1] = {"which aggregations the kernel gets", function()
+	local host, lib = kernel_host()
+	lib.count("a", {from = "tls_data", by = {"pid", "comm", "dir", "lib"}})
+	lib.hist("b", {from = "tls_read", value = "duration_us"})
+	lib.lhist("c", {from = "tls_read", value = "duration_ms", min = 0, max = 10, step = 2})
+	local function text(plan)
+		return ("%s %s %s %s %s"):format(plan.form, plan.value, plan.scale, plan.max, plan.step)
+	end
+	equal(text(host.plans[1]), "sum len 1 nil nil")
+	equal(text(host.plans[2]), "hist duration 1000 nil nil")
+	equal(text(host.plans[3]), "lhist duration 1000000 10000000 2000000")
+	local refused = {
+		{"count", {by = {"pid", "comm", "dir", "lib", "kind"}}, "more than 4 keys"},
+		{"count", {by = "conn.id"}, "by = conn.id"},
+		{"sum", {value = "nsecs"}, "value = nsecs"},
+		{"sum", {value = function() return 1 end}, "value = function"},
+		{"sum", {where = function() return true end}, "where"},
+		{"lhist", {min = 0, max = 1, step = 0.5}, "steps that are not whole"},
+		{"tseries", {}, "tseries"},
+	}
+	for i, r in ipairs(refused) do
+		r[2].from = "tls_data"
+		lib[r[1]]("r" .. i, r[2])
+		equal(host.plans[#host.plans], false)
+		local said = host.verbose_text[i]
+		if not said:find(r[3], 1, true) then
+			error(("%s, not %s"):format(said, r[3]))
+		end
+	end
+end}
+
+tests[#tests + 1] = {"what the kernel brings is taken at a look, and is what events add up to", function()
+	local host, lib = kernel_host()
+	local opts = {from = "tls_data", by = "comm", value = "duration_us", max_keys = 2}
+	local by = {}
+	for i, kind in ipairs {"count", "sum", "avg", "min", "max", "stats", "hist"} do
+		by[i] = {lib[kind](kind, opts), kind}
+	end
+	lib.lhist("lhist", {
+		from = "tls_data", by = "comm", value = "duration_us", max_keys = 2, min = 0, max = 4, step = 1,
+	})
+	for i = 1, #by do
+		local a = by[i][1]
+		local id = a.kernel
+		local hist = by[i][2] == "hist"
+		-- 1500 ns and 2500 ns of "x" in two threads, 999 of "y" by event, 1000000 of "z": one too many.
+		host.brings(id, hist and 1 or 0, 1, 1500, 1500, 1500, "x")
+		host.brings(id, hist and 2 or 0, 1, 2500, 2500, 2500, "x")
+		equal(a:get("x") ~= nil, true)
+		host.handlers[i].fn {comm = "y", duration_ns = 999}
+		host.brings(id, hist and 10 or 0, 1, 1000000, 1000000, 1000000, "z")
+		equal(a.other ~= nil, true)
+		local v = a:get("x")
+		if type(v) == "table" then
+			equal(("%d %s %s %s %s"):format(v.count, v.sum, v.avg, v.min, v.max), "2 4.0 2.0 1.5 2.5")
+		else
+			equal(v, ({count = 2, sum = 4.0, avg = 2.0, min = 1.5, max = 2.5})[by[i][2]])
+		end
+		if hist then
+			equal(buckets(a, "x"), "1..2=1 2..4=1")
+			equal(buckets(a, "y"), "0..1=1")
+		end
+		host.brings(id, hist and 1 or 0, 1, 1500, 1500, 1500, "x")
+		local copy = a:drain()
+		host.brings(id, hist and 1 or 0, 1, 1700, 1700, 1700, "x")
+		equal(copy.other ~= nil and a:get("y") == nil and a.other == nil, true)
+		a:clear()
+		equal(a:get("x"), nil)
+	end
+	equal(#host.warnings, #by)
+end}
+
 return tests
