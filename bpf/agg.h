@@ -62,8 +62,9 @@ static __always_inline __s32 bucket_of(const struct ts_agg *a, __s64 v)
 }
 
 static __always_inline void make_agg_key(struct ts_agg_key *key, const struct ts_agg *a,
-					 const struct ts_data *d, __s64 v)
+					 const struct sending *s, __s64 v)
 {
+	const struct ts_data *d = &s->head;
 	const __u32 parts = a->parts;
 
 	key->id = a->id;
@@ -85,6 +86,10 @@ static __always_inline void make_agg_key(struct ts_agg_key *key, const struct ts
 		key->cgroup = d->cgroup;
 	if (parts & TS_AGG_COMM)
 		__builtin_memcpy(key->comm, d->comm, sizeof(key->comm));
+	if (parts & TS_AGG_RADDR)
+		__builtin_memcpy(key->raddr, s->ends.raddr, sizeof(key->raddr));
+	if (parts & TS_AGG_RPORT)
+		key->rport = s->ends.rport;
 }
 
 static __always_inline struct ts_agg_cell *get_agg_cell(const struct ts_agg_key *key, __u64 nsecs)
@@ -108,20 +113,24 @@ static __always_inline struct ts_agg_cell *get_agg_cell(const struct ts_agg_key 
 }
 
 /* Adds the call to the aggregation, if it wants it; then it is no event for it any more. */
-static __always_inline int add_to_agg(struct ts_data *d, __u32 i)
+static __always_inline int add_to_agg(struct sending *s, __u32 i)
 {
 	struct ts_agg *a = bpf_map_lookup_elem(&aggs, &i);
 	struct ts_control *ctl = get_control();
+	struct ts_data *d = &s->head;
 	struct ts_agg_key key = {};
 	struct ts_agg_cell *cell;
 	__s64 v;
 
 	if (!a || !ctl || !(d->subs & ctl->aggs & a->sub))
 		return 0;
+	/* The event may tell: of a Unix socket, or once its socket is found. */
+	if (a->parts & TS_AGG_ENDS_PARTS && !s->ends.family)
+		return 0;
 	v = a->value == TS_AGG_LEN ? (__s64)d->len : a->value == TS_AGG_RET ? d->ret : d->duration;
 	if (v < -TS_AGG_LIMIT || v >= TS_AGG_LIMIT || d->len >= TS_AGG_LIMIT)
 		return 0;
-	make_agg_key(&key, a, d, v);
+	make_agg_key(&key, a, s, v);
 	cell = get_agg_cell(&key, d->nsecs);
 	if (!cell) {
 		ctl->aggs_full = 1;
@@ -144,10 +153,11 @@ static __always_inline int add_to_agg(struct ts_data *d, __u32 i)
 /* add_to_agg of what this thread is about to send: each object says where that is. */
 int agg_step(__u64 thread, __u32 i);
 
-/* Takes from d->subs the aggregations, to which the call is added. d is in a map. */
-static __always_inline void aggregate(const struct ts_control *ctl, struct ts_data *d)
+/* Takes from its subs the aggregations, to which the call is added. s is in a map. */
+static __always_inline void aggregate(const struct ts_control *ctl, struct sending *s)
 {
 	__u64 thread = bpf_get_current_pid_tgid();
+	struct ts_data *d = &s->head;
 	__u32 i;
 
 	if (!(d->subs & ctl->aggs))

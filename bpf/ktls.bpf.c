@@ -330,7 +330,9 @@ static __always_inline bool prepare(struct kcall *k, struct ts_control *ctl, __s
 		fill_call(d, rule, &k->call, ret, len);
 		d->flags = k->flags | TS_DATA_KTLS;
 		d->content = k->content;
-		aggregate(ctl, d);
+		if (d->subs & ctl->aggs_ends)
+			fill_ends(&k->sending.ends, (void *)k->sk);
+		aggregate(ctl, &k->sending);
 		k->call.subs = d->subs;
 	}
 	name_conn(k);
@@ -355,7 +357,7 @@ __noinline int agg_step(__u64 thread, __u32 i)
 {
 	struct kcall *k = bpf_map_lookup_elem(&kcalls, &thread);
 
-	return k ? add_to_agg(&k->sending.head, i) : 0;
+	return k ? add_to_agg(&k->sending, i) : 0;
 }
 
 static __always_inline struct kcall *find_kcall(__u64 *thread)

@@ -27,10 +27,18 @@ struct call {
 	__u8 ktls;	   /* the kernel made records of it */
 };
 
+/* A connection's addresses and ports; all 0: not known. */
+struct ends {
+	__u8 laddr[TS_FILTER_VALUE], raddr[TS_FILTER_VALUE]; /* of IPv4: ::ffff:a.b.c.d */
+	__u16 lport, rport;
+	__u32 family; /* AF_INET, AF_INET6 */
+};
+
 /* All that the records of one call have in common. */
 struct sending {
 	__u64 buf;
 	__u64 want;	     /* bytes to capture */
+	struct ends ends;    /* of its connection, where aggregations ask for them */
 	struct ts_data head; /* at the end: its payload is elsewhere */
 };
 
@@ -53,13 +61,6 @@ struct goroutine_key {
 
 /* A connection's descriptor: a number, or one of these. */
 enum { FD_UNREAD = -1, FD_NONE = -2 };
-
-/* A connection's addresses and ports; all 0: not known. */
-struct ends {
-	__u8 laddr[TS_FILTER_VALUE], raddr[TS_FILTER_VALUE]; /* of IPv4: ::ffff:a.b.c.d */
-	__u16 lport, rport;
-	__u32 family; /* AF_INET, AF_INET6 */
-};
 
 enum { SHAKE_NONE, SHAKE_RUNS, SHAKE_TOLD };
 

@@ -226,8 +226,8 @@ static __always_inline bool prepare_call(struct sending *s, struct ts_control *c
 
 	fill_call(d, rule, c, ret, len);
 	d->flags = flags_of(rule, c);
-	if (!(d->subs & (~ctl->aggs | ctl->ends))) {
-		aggregate(ctl, d);
+	if (!(d->subs & (~ctl->aggs | ctl->aggs_ends | ctl->ends))) {
+		aggregate(ctl, s);
 		if (!d->subs)
 			return false;
 	}
@@ -237,7 +237,9 @@ static __always_inline bool prepare_call(struct sending *s, struct ts_control *c
 	d->subs = filter_ends(ctl, d->subs, conn ? &conn->ends : 0);
 	if (!d->subs)
 		count(TS_CNT_FILTERED, 1);
-	aggregate(ctl, d);
+	if (conn && d->subs & ctl->aggs_ends)
+		s->ends = conn->ends;
+	aggregate(ctl, s);
 	if (!d->subs) {
 		count_bytes(conn, c, d->flags, len);
 		return false;

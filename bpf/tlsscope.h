@@ -229,6 +229,7 @@ struct ts_control {
 	__u64 control;		     /* subscriptions that want kTLS' control records */
 	__u64 hellos;		     /* subscriptions that want hellos */
 	__u64 aggs;	  /* subscriptions that are aggregations, as the map `aggs` says */
+	__u64 aggs_ends;  /* those of them whose keys have addresses or ports */
 	__u32 aggs_count; /* of that map's entries */
 	__u32 aggs_full;  /* set by the programs: the table had no room */
 	__u64 generation; /* of the filters by cgroup: another when they changed */
@@ -269,7 +270,10 @@ enum ts_agg_part {
 	TS_AGG_CGROUP = 1 << 4,
 	TS_AGG_SOURCE = 1 << 5,
 	TS_AGG_DIR = 1 << 6,
+	TS_AGG_RADDR = 1 << 7, /* a connection whose ends are not known is an event */
+	TS_AGG_RPORT = 1 << 8,
 };
+#define TS_AGG_ENDS_PARTS (TS_AGG_RADDR | TS_AGG_RPORT)
 /* Values from -2^36 to below 2^36: a table's sums stay below 2^63 for 2^27 calls. */
 #define TS_AGG_LIMIT (1ll << 36)
 
@@ -297,6 +301,9 @@ struct ts_agg_key {
 	__u32 dir;
 	__u64 cgroup;
 	char comm[TS_COMM_LEN];
+	__u8 raddr[TS_FILTER_VALUE]; /* of IPv4: ::ffff:a.b.c.d */
+	__u16 rport;
+	__u16 zero[3];
 };
 
 struct ts_agg_cell {
@@ -496,7 +503,7 @@ _Static_assert(sizeof(struct ts_shake) == 13 * 24 + 8, "layout");
 _Static_assert(sizeof(struct ts_open) == 24 + 32 + 256, "layout");
 _Static_assert(sizeof(struct ts_filter_id) == 24, "layout");
 _Static_assert(sizeof(struct ts_agg) == 56, "layout");
-_Static_assert(sizeof(struct ts_agg_key) == 56, "layout");
+_Static_assert(sizeof(struct ts_agg_key) == 80, "layout");
 _Static_assert(sizeof(struct ts_agg_cell) == 48, "layout");
 _Static_assert(sizeof(struct ts_cgroup) == TS_FILTER_VALUE, "layout");
 _Static_assert(sizeof(struct ts_net_id) == 24, "layout");

@@ -134,7 +134,8 @@ static __always_inline void keep_call(void *ctx, struct ts_control *ctl, const s
 		/* What comes now is of this call. */
 		if (flow && !result)
 			flow->reason = 0;
-	} else if (!keep_of_goroutine(ctx, rule, n, n->subs & (~ctl->aggs | ctl->ends))) {
+	} else if (!keep_of_goroutine(ctx, rule, n,
+				      n->subs & (~ctl->aggs | ctl->aggs_ends | ctl->ends))) {
 		count(TS_CNT_UNREADABLE, 1);
 	}
 }
@@ -261,7 +262,7 @@ __noinline int agg_step(__u64 thread, __u32 i)
 {
 	struct flow *flow = bpf_map_lookup_elem(&flows, &thread);
 
-	return flow ? add_to_agg(&flow->sending.head, i) : 0;
+	return flow ? add_to_agg(&flow->sending, i) : 0;
 }
 
 SEC("uprobe")

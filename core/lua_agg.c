@@ -6,6 +6,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "lua_host.h"
 
@@ -26,6 +27,9 @@ enum field {
 	F_FUNC,
 	F_PROBE,
 	F_DIR,
+	F_PEER,
+	F_RADDR,
+	F_RPORT,
 	F_COUNT
 };
 
@@ -45,6 +49,9 @@ static const struct {
 	[F_FUNC] = {"func", TS_AGG_SOURCE},
 	[F_PROBE] = {"probe", TS_AGG_SOURCE},
 	[F_DIR] = {"dir", TS_AGG_DIR},
+	[F_PEER] = {"peer", TS_AGG_RADDR | TS_AGG_RPORT},
+	[F_RADDR] = {"raddr", TS_AGG_RADDR},
+	[F_RPORT] = {"rport", TS_AGG_RPORT},
 };
 
 /* Kept for the whole run: its last cells come when it is detached. */
@@ -164,6 +171,16 @@ static void push_text(lua_State *L, const char *text)
 	lua_pushstring(L, text && *text ? text : NULL); /* NULL: nil */
 }
 
+/* Of the other end, as its socket would tell. */
+static void push_end(lua_State *L, const struct ts_agg_key *key, enum field field)
+{
+	struct stream_conn conn = {
+		.info = {.family = AF_INET6, .rlen = sizeof(key->raddr), .rport = key->rport}};
+
+	memcpy(conn.info.raddr, key->raddr, sizeof(key->raddr));
+	host_push_info(L, &conn, fields[field].name);
+}
+
 /* As lua_event.c pushes the event's field. */
 static void push_key(lua_State *L, struct script *s, const struct host_cell *c, enum field field)
 {
@@ -200,6 +217,11 @@ static void push_key(lua_State *L, struct script *s, const struct host_cell *c, 
 		break;
 	case F_PROBE:
 		push_text(L, c->source ? lib_probe_name((enum ts_probe)c->source->probe) : NULL);
+		break;
+	case F_PEER:
+	case F_RADDR:
+	case F_RPORT:
+		push_end(L, key, field);
 		break;
 	default:
 		lua_pushstring(L, key->dir == TS_IN ? "in" : "out");

@@ -184,7 +184,7 @@ void tracer_sync_aggs(struct tracer *t)
 {
 	struct ts_agg list[TS_MAX_SUBS];
 	uint32_t count = t->aggs.sink.cell ? list_aggs(t, list) : 0, i;
-	uint64_t mask = 0;
+	uint64_t mask = 0, ends = 0;
 	int ret;
 
 	if (count == t->aggs.count && (!count || !memcmp(list, t->aggs.list, sizeof(list))))
@@ -194,8 +194,10 @@ void tracer_sync_aggs(struct tracer *t)
 	ret = tracer_drain_aggs(t);
 	memcpy(t->aggs.list, list, sizeof(list));
 	t->aggs.count = count;
-	for (i = 0; i < count; i++)
+	for (i = 0; i < count; i++) {
 		mask |= list[i].sub;
+		ends |= list[i].parts & TS_AGG_ENDS_PARTS ? list[i].sub : 0;
+	}
 	if (!ret && count)
 		ret = write_aggs(t);
 	if (ret && !t->aggs.failed) {
@@ -203,6 +205,7 @@ void tracer_sync_aggs(struct tracer *t)
 		t->aggs.failed = true;
 	}
 	t->control->aggs_count = count;
+	t->control->aggs_ends = ends;
 	__atomic_store_n(&t->control->aggs, ret ? 0 : mask, __ATOMIC_SEQ_CST);
 }
 

@@ -14,7 +14,7 @@ local FORMS = {
 }
 local VALUES = {len = "len", ret = "ret", duration_ns = "duration"}
 local KEYS = {}
-for name in ("pid tid comm uid cgroup container lib kind func probe dir"):gmatch("%a+") do
+for name in ("pid tid comm uid cgroup container lib kind func probe dir peer raddr rport"):gmatch("%a+") do
 	KEYS[name] = true
 end
 local MOST_KEYS = 4

@@ -10,6 +10,7 @@ import golang
 import ktls
 from cases_containers import docker, flood, said
 from cases_go import conversation, named, served
+from cases_payload import start
 from harness import TLSSCOPE, case, check, children, same
 from ktls import ktls_case
 from web import backend, curl, nginx
@@ -35,6 +36,7 @@ twice("lhist", "steps", {from = "FROM", by = "probe", min = 10, max = 800, step 
 twice("lhist", "ms", {from = "FROM", min = 0, max = 3, step = 1, value = "duration_ms"})
 twice("stats", "keys", {from = "FROM", by = {"tid", "uid", "lib", "func"}, value = "duration_ns"})
 twice("count", "more", {from = "FROM", by = {"kind", "cgroup", "container", "dir"}})
+twice("sum", "ends", {from = "FROM", by = {"raddr", "rport", "peer", "pid"}})
 """
 
 
@@ -242,6 +244,39 @@ def aggregate_nginx_curl(lab):
     found = both_same(tracer.stop().records)
     pids = {row["key"][0] for row in found["count us"]["data"]}
     check({p.pid for p in clients} <= pids, f"not all of the clients in {pids}")
+    told = {p.pid: [r["key"][:3] for r in found["ends"]["data"] if r["key"][3] == p.pid]
+            for p in clients}
+    end = ["127.0.0.1", port, f"127.0.0.1:{port}"]
+    check(all(end in t for t in told.values()), f"{end} is not in each of {told}")
+
+
+ENDS = TWICE + """
+twice("count", "peers", {from = "tls_data", by = "peer", comm = "ops"})
+twice("sum", "ports", {from = "tls_data", by = {"rport", "dir"}, comm = "ops"})
+twice("hist", "addresses", {from = "tls_data", by = "raddr", rport = {PORTS}})
+twice("count", "only", {from = "tls_data", by = {"raddr", "pid"}, raddr = "::1"})
+"""
+
+
+@case()
+def aggregate_ends(lab):
+    """Addresses and ports as keys: IPv4, IPv6, and one in the other."""
+    talks = [start(lab, ["i", "r:100000", "w:4000"], ["i", "w:100000", "r:4000"], address=a)
+             for a in ("127.0.0.1", "::1", "::")]
+    ports = [c.args[3] for _, c in talks]
+    pids = [w for pair in talks for p in pair for w in ("-p", str(p.pid))]
+    tracer = lab.tracer(*pids, script=ENDS.replace("PORTS", ", ".join(ports)))
+    for pair in talks:
+        for p in pair:
+            p.say()
+    for pair in talks:
+        for p in reversed(pair):
+            p.finish()
+    found = both_same(tracer.finish().records)
+    peers = {row["key"][0] for row in found["peers"]["data"]}
+    want = {f"127.0.0.1:{ports[0]}", f"[::1]:{ports[1]}", f"127.0.0.1:{ports[2]}"}
+    check(want < peers and len(peers) == 6, f"{peers} has not {want} and three more")
+    check({r["key"][0] for r in found["only"]["data"]} == {"::1"}, found["only"])
 
 
 @case(needs=["apt-get", "dpkg-deb"], timeout=500)
