@@ -4,6 +4,7 @@ import collections
 import json
 import os
 
+import golang
 import suites
 from harness import PYTHON, ROOT, TLSSCOPE, Skip, case, check, same, wait_for
 
@@ -169,3 +170,55 @@ def grpc_compressed(lab):
     live = [line for line in tracer.output().splitlines(True)
             if json.loads(line)["type"] == "grpc_call"]
     same("the replay", again.out(), b"".join(live))
+
+
+GO_PACKAGES = ["golang-google-grpc-dev", "golang-google-genproto-dev", "golang-google-protobuf-dev",
+               "golang-github-golang-protobuf-1-5-dev", "golang-golang-x-net-dev",
+               "golang-golang-x-sys-dev", "golang-golang-x-text-dev"]
+
+
+def go_program(lab):
+    """tests/victims/grpc, with Debian's grpc-go."""
+    path = suites.packages_of(lab, "bookworm", "go-grpc", GO_PACKAGES, ["*/testdata/*"])
+    goroot = golang.compiler(lab, "1.19")
+    folder = os.path.join(suites.cache(), f"go-grpc-programs-{suites.architecture()}")
+    return golang.built("1.19", "plain", os.path.join(ROOT, "tests", "victims", "grpc", "orders"), [],
+                        golang.environment(goroot, folder, False, f"{path}/usr/share/gocode"))
+
+
+@case(timeout=400)
+def grpc_go(lab):
+    """grpc-go on crypto/tls, both sides; a stream of two hundred messages; then one that is cut off."""
+    program, port = go_program(lab), lab.port()
+    server = lab.spawn([program, "server", str(port), lab.cert, lab.key], port=port)
+    env = {"SSL_CERT_FILE": lab.cert}
+    client = lab.spawn([program, "client", str(port), lab.cert, "10"], stdin=-1, env=env)
+    other = lab.spawn([program, "client", str(port), lab.cert, "1000000"], stdin=-1, env=env)
+    pids = [o for p in (server, client, other) for o in ("-p", str(p.pid))]
+    tracer = grpclog(lab, *pids)
+    client.say()
+    client.finish(60)
+    wait_for("calls", lambda: tracer.output().count(b'"grpc_call"') >= 2 * 10 * 5)
+    before = len(tracer.records())
+    other.say()
+    wait_for("a call", lambda: b"Put" in other.out())
+    other.kill()
+    other.wait()
+    records = tracer.stop().records
+    told = collections.Counter(
+        key(t["method"], t["status"], t["message"] or None, t["sent"], t["got"])
+        for t in map(json.loads, client.out().splitlines()))
+    mine = collections.Counter(
+        key(r["method"], r["status"], r.get("message") or None, r["request"], r["response"])
+        for r in of(records, "lens", client))
+    check(sum(told.values()) == 50 and mine == told,
+          f"grpclog {list((mine - told).items())[:3]}, the client {list((told - mine).items())[:3]}")
+    theirs = collections.Counter(
+        key(r["method"], r["status"], r.get("message") or None, r["request"], r["response"])
+        for r in of(records[:before], "lens", server))
+    check(theirs == told, f"server: grpclog {list((theirs - told).items())[:3]}, the client "
+                          f"{list((told - theirs).items())[:3]}")
+    calls = of(records, "grpc_call", client)
+    check(all(c["timeout_ns"] > 50e9 and not c["partial"] for c in calls), "deadlines, or partial")
+    cut = [c for c in of(records, "grpc_call", other) if "status" not in c]
+    check(len(cut) <= 1 and all(c["partial"] for c in cut), f"of what was cut off: {cut}")

@@ -54,38 +54,49 @@ def compiler(lab, version):
     return goroot
 
 
-def environment(goroot, folder, cgo):
+def environment(goroot, folder, cgo, path=None):
+    """path: where packages are found that are not the standard library's."""
     return {
         "PATH": "/usr/bin:/bin", "HOME": folder, "GOROOT": goroot, "GOCACHE": f"{folder}/objects",
-        "GOPATH": f"{folder}/path", "GO111MODULE": "off", "GOTOOLCHAIN": "local", "GOFLAGS": "",
+        "GOPATH": path or f"{folder}/path", "GO111MODULE": "off", "GOTOOLCHAIN": "local", "GOFLAGS": "",
         "GOENV": "off", "GOTELEMETRY": "off", "CGO_ENABLED": str(int(cgo)),
     }
 
 
 def talk(lab, version, variant):
     """The program of tests/victims/go as this version builds it in this way, or Skip."""
-    goroot, flags = compiler(lab, version), VARIANTS[variant]
+    flags = VARIANTS[variant]
     if flags.cgo:
         lab.need("gcc")
     folder = os.path.join(suites.cache(), f"go-programs-{version}-{suites.architecture()}")
-    sources = sorted(glob.glob(f"{SOURCE}/*.go"))
-    env = environment(goroot, folder, flags.cgo)
+    goroot = compiler(lab, version)
+    return built(version, variant, f"{SOURCE}/talk", flags.flags,
+                 environment(goroot, folder, flags.cgo))
+
+
+def built(version, variant, name, flags, env):
+    """What becomes of the sources that lie beside `name`, in the cache's folder that is env's HOME."""
+    goroot, folder = env["GOROOT"], env["HOME"]
+    sources = sorted(glob.glob(f"{os.path.dirname(name)}/*.go"))
+    name = os.path.basename(name)
     status, what = suites.run(f"{goroot}/bin/go", "version", env=env)
     if status:
         raise Skip(f"Debian's compiler of Go {version} does not run here: {what.strip()[-200:]}")
-    build = ["build", "-p", "2", *flags.flags]
+    build = ["build", "-p", "2", *flags]
     digest = hashlib.sha256(repr((what, build, env)).encode())
     for path in sources:
         with open(path, "rb") as f:
             digest.update(f.read())
-    out = f"{folder}/{variant}-{digest.hexdigest()[:16]}/talk"
+    out = f"{folder}/{variant}-{digest.hexdigest()[:16]}/{name}"
     # One after the other: they share what they compile of the standard library.
     with suites.locked(folder):
         if not os.path.exists(out):
             os.makedirs(os.path.dirname(out), exist_ok=True)
             status, why = suites.run("nice", f"{goroot}/bin/go", *build, "-o", out + ".new",
-                                     *map(os.path.basename, sources), cwd=SOURCE, env=env)
-            check(not status, f"Go {version} does not build talk ({variant}): {why.strip()[-800:]}")
+                                     *map(os.path.basename, sources),
+                                     cwd=os.path.dirname(sources[0]), env=env)
+            check(not status, f"Go {version} does not build {name} ({variant}): "
+                              f"{why.strip()[-800:]}")
             os.rename(out + ".new", out)
         os.utime(os.path.dirname(out))
         for old in glob.glob(f"{folder}/*-*/"):
