@@ -202,6 +202,8 @@ static void lose(struct ws *w, struct side *s)
 {
 	cut(w, s, NULL);
 	drop_held(w, s);
+	/* What is missing may have been compressed: distances lead elsewhere now. */
+	ws_inflate_forget(&s->inflater);
 	s->finding = s->joined = s->gap = true;
 }
 
@@ -221,7 +223,7 @@ static void begin_message(struct ws *w, struct side *s, struct making *k)
 }
 
 /* What the RFC says of a frame's head. */
-static void check_head(const struct ws *w, const struct side *s, struct making *k)
+static void check_head(const struct ws *w, struct side *s, struct making *k)
 {
 	const struct ws_frame *f = &s->frame;
 	bool first = !(f->opcode & 8) && k->m.frames == 1 && f->opcode;
@@ -229,8 +231,7 @@ static void check_head(const struct ws *w, const struct side *s, struct making *
 	if (ws_opcode_name(f->opcode)[0] == 'r')
 		has_problem(&k->m, "a reserved opcode");
 	if (f->rsv && !(f->rsv == 4 && first && k->m.compressed)) {
-		has_problem(&k->m, "reserved bits are set");
-		k->unreadable = k->m.truncated = true;
+		give_up(s, k, "reserved bits are set");
 		k->m.counted = false;
 	}
 	if (f->opcode & 8 && !f->fin)

@@ -5,6 +5,8 @@ import collections
 import hashlib
 import json
 import os
+import random
+import struct
 
 import suites
 from harness import PYTHON, ROOT, TLSSCOPE, case, check, same, wait_for
@@ -284,3 +286,42 @@ def websocket_joined(lab):
     check(all(content(r) != b"older" for r in records), "the older connection was guessed")
     check(messages(records, server.pid) == told(server) - collections.Counter(
         {k: 5 for k in told(server) if k[2] == 5}), "the newer one is not whole")
+
+
+def without(recording, seed, share):
+    """A recording of which that share of the calls was lost, here and there."""
+    chance = random.Random(seed)
+    out, at = [recording[:16]], 16
+    while at < len(recording):
+        size, kind = struct.unpack_from("=IH", recording, at)
+        if kind != 1 or chance.random() >= share:
+            out.append(recording[at:at + size])
+        at += size
+    return b"".join(out)
+
+
+@case(needs=["node", "npm"], timeout=300)
+def websocket_losses(lab):
+    """Whatever is lost, no message is shown that was not sent; and most others are."""
+    package = suites.from_npm(lab, "ws", WS) + "/ws"
+    for deflate in ("false", '{"threshold": 0}'):
+        port = lab.port()
+        server = node_server(lab, package, deflate, port)
+        tracer = wslog(lab, "-p", str(server.pid), "-w", lab.path("all.rec"))
+        node_client(lab, package, deflate, port, 4, 60)
+        sent = collections.defaultdict(set)
+        for r in of_ws(tracer):
+            sent[r["dir"], r["opcode"]].add(content(r))
+        server.stop()
+        with open(lab.path("all.rec"), "rb") as f:
+            whole = f.read()
+        shown = 0
+        for seed in range(12):
+            part = lab.write("part.rec", without(whole, seed, 0.02 if seed % 2 else 0.15))
+            replay = lab.run([TLSSCOPE, "-f", "json", "-r", part, "wslog", "--data", "1000000"])
+            for r in map(json.loads, replay.out().splitlines()):
+                data, known = content(r), sent[r["dir"], r["opcode"]]
+                check(data in known or (r["truncated"] and any(k.startswith(data) for k in known)),
+                      f"with {deflate}, seed {seed}: never sent: {str(r)[:300]}")
+                shown += not r["truncated"]
+        check(shown > 500, f"only {shown} messages were shown")

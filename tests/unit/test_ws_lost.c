@@ -159,6 +159,46 @@ static void lost_window(void **state)
 		   "< text 45(4) [0123456789ABCDEFGHIJKLMN]\n");
 }
 
+/* A message that is missing as a whole: what refers to one before it would be read at another
+ * place. */
+static void lost_message(void **state)
+{
+	static const char text[] = "some words, some more words, and in the end the same words";
+	static const char other[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ!$%&/()=?";
+	struct ts_buf b[3] = {{0}}, c = {0};
+	struct socket s;
+	z_stream z;
+	int i;
+
+	(void)state;
+	ws_deflate_open(&z, 15);
+	add_compressed(&b[0], &z, 0, text, sizeof(text) - 1);
+	add_compressed(&b[1], &z, 0, other, sizeof(other) - 1);
+	add_compressed(&b[2], &z, 0, text, sizeof(text) - 1);
+	deflateEnd(&z);
+	open_socket(&s, UPGRADE(PMD "\r\n"), 100);
+	feed(&s, TS_OUT, b[0].data, b[0].len);
+	http_gap(s.http, TS_OUT, b[1].len, s.now);
+	for (i = 0; i < 8; i++)
+		ws_frame_of(&c, FIN | 9, 0, "still there", 11);
+	feed_buf(&s, TS_OUT, &c);
+	s.log.len = 0;
+	feed(&s, TS_OUT, b[2].data, b[2].len);
+	/* The same where a message cannot be read: RSV2 says what nobody knows. */
+	feed(&s, TS_OUT, b[0].data, b[0].len);
+	b[1].data[0] |= RSV2;
+	feed(&s, TS_OUT, b[1].data, b[1].len);
+	feed(&s, TS_OUT, b[2].data, b[2].len);
+	for (i = 0; i < 3; i++)
+		ts_buf_free(&b[i]);
+	expect_end(
+		&s,
+		"< text ?(6) [s] truncated: it is compressed with a message that was not seen\n"
+		"< text 58(41) [some words, some more wo]\n"
+		"< text ?(47) [] truncated: reserved bits are set\n"
+		"< text ?(6) [s] truncated: it is compressed with a message that was not seen\n");
+}
+
 /* All WebSockets together have so much memory; who gets none is told so. */
 static void little_memory(void **state)
 {
@@ -202,7 +242,8 @@ int main(void)
 		cmocka_unit_test(lost_in_a_payload), cmocka_unit_test(lost_in_a_mask),
 		cmocka_unit_test(found_again),	     cmocka_unit_test(found_in_fragments),
 		cmocka_unit_test(never_found),	     cmocka_unit_test(lost_window),
-		cmocka_unit_test(little_memory),     cmocka_unit_test(other_upgrades),
+		cmocka_unit_test(lost_message),	     cmocka_unit_test(little_memory),
+		cmocka_unit_test(other_upgrades),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
