@@ -8,10 +8,6 @@ struct test_frame {
 	int len; /* 0: to the NUL */
 };
 
-static const char long126[] =
-	"0123456789012345678901234567890123456789012345678901234567890123456789"
-	"01234567890123456789012345678901234567890123456789012345";
-
 /* From clients, but where a row says that no mask is there: how is what differs from MASKED. */
 static const struct test_case {
 	struct test_frame frames[5];

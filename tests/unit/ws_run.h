@@ -21,6 +21,10 @@
 #define ASK "GET /chat HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 #define PMD "Sec-WebSocket-Extensions: permessage-deflate"
 
+static const char long126[] __attribute__((unused)) =
+	"0123456789012345678901234567890123456789012345678901234567890123456789"
+	"01234567890123456789012345678901234567890123456789012345";
+
 /* A connection as a server sees it: what a client sends comes in. */
 struct socket {
 	struct ts_buf log;
