@@ -40,7 +40,8 @@ static bool is_partial(const struct http_firing *f)
 				  *resp = &f->x->message[HTTP_RESP];
 
 	return req->partial || resp->partial || !req->seen || !resp->seen ||
-	       f->grpc->side[HTTP_REQ].partial || f->grpc->side[HTTP_RESP].partial;
+	       f->grpc->side[HTTP_REQ].partial || f->grpc->side[HTTP_RESP].partial ||
+	       (grpc_status(f->x) < 0 && !f->x->reset); /* the end was not seen */
 }
 
 /* As the messages show: a stream of one message is none. */

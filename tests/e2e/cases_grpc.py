@@ -5,6 +5,7 @@ import json
 import os
 
 import golang
+import losses
 import suites
 from harness import PYTHON, ROOT, TLSSCOPE, Skip, case, check, same, wait_for
 
@@ -79,16 +80,20 @@ for n in range(int(sys.argv[4])):
 PER_ROUND = 7
 
 
+LENS = """
+on.grpc_call({capture = 0}, function(e)
+    emit{type = "lens", pid = e.pid, method = (e.path or ""):sub(2), request = e.request_lens,
+         response = e.response_lens, status = e.status, message = e.message, partial = e.partial}
+end)
+"""
+
+
 def grpclog(lab, *options):
     with open(os.path.join(ROOT, "scripts", "grpclog.lua"), encoding="utf-8") as f:
         script = """
             config{buffer = "64M"}
             on.start(function() emit{type = "ready"} end)
-            on.grpc_call({capture = 0}, function(e)
-                emit{type = "lens", pid = e.pid, method = e.path:sub(2), request = e.request_lens,
-                     response = e.response_lens, status = e.status, message = e.message}
-            end)
-            """ + f.read()
+            """ + LENS + f.read()
     return lab.tracer(*options, script=script)
 
 
@@ -121,6 +126,12 @@ def talk(lab, env, rounds, squeeze="NoCompression", recording=()):
 
 def of(records, kind, process):
     return [r for r in records if r["type"] == kind and r["pid"] == process.pid]
+
+
+def lens(records, partial=None):
+    """What was seen of calls, as a set; partial: of those only."""
+    return {key(r["method"], r.get("status"), r.get("message") or None, r["request"], r["response"])
+            for r in records if r["type"] == "lens" and partial in (None, r["partial"])}
 
 
 def key(method, status, message, sent, got):
@@ -170,6 +181,26 @@ def grpc_compressed(lab):
     live = [line for line in tracer.output().splitlines(True)
             if json.loads(line)["type"] == "grpc_call"]
     same("the replay", again.out(), b"".join(live))
+
+
+@case(timeout=300)
+def grpc_losses(lab):
+    """Whatever is lost, what is said of a call without "partial" is true."""
+    recording = lab.path("all.rec")
+    *_, tracer = talk(lab, programs(lab), 10, recording=("-w", recording))
+    calls = lens(tracer.stop().records)
+    check(len(calls) > 10, f"only {len(calls)} kinds of calls")
+    script = lab.write("lens.lua", LENS)
+    with open(recording, "rb") as f:
+        whole = f.read()
+    known = 0
+    for seed in range(12):
+        part = lab.write("part.rec", losses.without(whole, seed, 0.004 if seed % 2 else 0.05))
+        replay = lab.run([TLSSCOPE, "-f", "json", "-r", part, script])
+        for c in lens(map(json.loads, replay.out().splitlines()), partial=False):
+            known += 1
+            check(c in calls, f"seed {seed}: there was no such call: {str(c)[:300]}")
+    check(known > 40, f"only {known} calls are known")
 
 
 GO_PACKAGES = ["golang-google-grpc-dev", "golang-google-genproto-dev", "golang-google-protobuf-dev",

@@ -5,9 +5,8 @@ import collections
 import hashlib
 import json
 import os
-import random
-import struct
 
+import losses
 import suites
 from harness import PYTHON, ROOT, TLSSCOPE, case, check, same, wait_for
 
@@ -288,18 +287,6 @@ def websocket_joined(lab):
         {k: 5 for k in told(server) if k[2] == 5}), "the newer one is not whole")
 
 
-def without(recording, seed, share):
-    """A recording of which that share of the calls was lost, here and there."""
-    chance = random.Random(seed)
-    out, at = [recording[:16]], 16
-    while at < len(recording):
-        size, kind = struct.unpack_from("=IH", recording, at)
-        if kind != 1 or chance.random() >= share:
-            out.append(recording[at:at + size])
-        at += size
-    return b"".join(out)
-
-
 @case(needs=["node", "npm"], timeout=300)
 def websocket_losses(lab):
     """Whatever is lost, no message is shown that was not sent; and most others are."""
@@ -317,7 +304,7 @@ def websocket_losses(lab):
             whole = f.read()
         shown = 0
         for seed in range(12):
-            part = lab.write("part.rec", without(whole, seed, 0.02 if seed % 2 else 0.15))
+            part = lab.write("part.rec", losses.without(whole, seed, 0.02 if seed % 2 else 0.15))
             replay = lab.run([TLSSCOPE, "-f", "json", "-r", part, "wslog", "--data", "1000000"])
             for r in map(json.loads, replay.out().splitlines()):
                 data, known = content(r), sent[r["dir"], r["opcode"]]

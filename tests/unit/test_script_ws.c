@@ -380,12 +380,16 @@ static void grpc_ends(void **state)
 	h2_headers(&e.server, 3, H2_END_STREAM, ":status 200");
 	call(&e, 5, 0, "");
 	h2_frame(&e.client, H2_DATA, 0, 5, "\7\0\0\0\0", 5);
+	call(&e, 7, 0, "");
+	h2_frame(&e.client, H2_DATA, H2_END_STREAM, 7, "\0\0\0\0\1a", 6);
+	h2_headers(&e.server, 7, 0, ":status 200|content-type application/grpc");
 	say_ends(&r, &e);
 	record_stopped(&r);
 	free_ends(&e);
 	expect(&r,
 	       "1\ttrue\nshop.v1.Orders\tGet\tnil\tnil\tnil\t0\t0\t0\t0\ttrue\n3\tfalse\n"
-	       "5\tfalse\nshop.v1.Orders\tGet\tnil\tnil\tnil\t0\t0\t0\t0\ttrue\n",
+	       "5\tfalse\nshop.v1.Orders\tGet\tnil\tnil\tnil\t0\t0\t0\t0\ttrue\n"
+	       "7\tfalse\nshop.v1.Orders\tGet\tnil\tnil\tnil\t1\t1\t0\t0\ttrue\n",
 	       "");
 }
 
