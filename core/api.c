@@ -367,7 +367,7 @@ const struct api_entry api_table[] = {
 
 	{API_STREAM_OPTION, "name", "string", "its name in messages"},
 	{API_STREAM_OPTION, "from", "string", "the event that feeds it; tls_data"},
-	{API_STREAM_OPTION, "data", "function(conn, dir, buf)",
+	{API_STREAM_OPTION, "data", "function(conn, dir, buf, e)",
 	 "takes bytes: returns how many it used; nil: needs more"},
 	{API_STREAM_OPTION, "gap", "function(conn, dir, missing)", "bytes are missing here"},
 	{API_STREAM_OPTION, "max", "integer", "bytes kept for data to use; beyond, they are a gap"},

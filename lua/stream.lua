@@ -1,10 +1,11 @@
 -- SPDX-License-Identifier: MIT
 -- stream{...}: the bytes of each connection and direction as a stream, whatever calls they came in.
 --
---   data(conn, dir, buf)     is given what is there and not yet used, dir "in" or "out". It returns
+--   data(conn, dir, buf, e)  is given what is there and not yet used, dir "in" or "out". It returns
 --                            how many bytes of buf it used; or nil and, if it knows, how many bytes
 --                            it needs before it wants to be asked again. It is not always given all
---                            that is there: nil brings more of it
+--                            that is there: nil brings more of it. e is the event that brought the
+--                            last of it; nil where data is asked later
 --   gap(conn, dir, missing)  bytes are missing here; what was there before them is forgotten
 --   close(conn)              the connection ended
 --   from    the event that feeds it; "tls_data". Other options of a handler go along
@@ -84,12 +85,12 @@ end
 
 -- Asks data until it has used all or wants more than there is. The pieces that it is given grow as
 -- it asks for more: small messages in a large buffer must not cost a copy of the buffer each.
-local function ask(side, name, data, conn, dir)
+local function ask(side, name, data, conn, dir, e)
 	local want, need = 1, nil
 	while side.size >= want and side.size > 0 do
 		local given = math.min(side.size, math.max(side.window, want))
 		local used
-		used, need = answer(name, given, data(conn, dir, side:peek(given)))
+		used, need = answer(name, given, data(conn, dir, side:peek(given), e))
 		side:use(used)
 		if used > 0 then
 			want, side.window = 1, math.max(WINDOW, 2 * used)
@@ -107,10 +108,10 @@ Stream.__index = Stream
 
 -- While data runs its side is not there: where data fails, what it was given is forgotten. It would
 -- fail again at every event.
-function Stream:deliver(conn, dir, side)
+function Stream:deliver(conn, dir, side, e)
 	local both = self.sides[conn.id]
 	both[dir] = nil
-	ask(side, self.name, self.data, conn, dir)
+	ask(side, self.name, self.data, conn, dir, e)
 	both[dir] = side
 end
 
@@ -141,13 +142,13 @@ function Stream:restart(conn, dir, missing)
 	end
 end
 
-function Stream:take(conn, dir, bytes)
+function Stream:take(conn, dir, bytes, e)
 	local both = self.sides[conn.id]
 	local side = both[dir] or new_side()
 	both[dir] = side
 	side:push(bytes)
 	if side.size >= side.want or side.size > self.max then
-		self:deliver(conn, dir, side)
+		self:deliver(conn, dir, side, e)
 	elseif side.lazy then
 		self:put_off(conn, dir, side)
 	end
@@ -172,7 +173,7 @@ function Stream:event(e)
 		self:restart(conn, dir, e.gap)
 	end
 	if bytes ~= "" then
-		self:take(conn, dir, bytes)
+		self:take(conn, dir, bytes, e)
 	end
 	if missing > 0 then
 		self:restart(conn, dir, missing)
