@@ -10,6 +10,7 @@ local api = {
 files["scripts"].read_globals = api
 -- Runs before every script and makes what they see.
 files["lua/prelude.lua"].globals = {"coroutine", "io", "package"}
+files["lua/talks.lua"].read_globals = api
 files["lua/messages.lua"].read_globals = api
 files["lua/check.lua"].ignore = {"122"}
 files["lua/requests.lua"].read_globals = api

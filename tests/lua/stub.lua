@@ -166,7 +166,7 @@ function Stub:recipe(path, options)
 	function env.exit(status)
 		error({exit = status})
 	end
-	local own = {messages = true, requests = true} -- those that use a script's globals
+	local own = {messages = true, requests = true, talks = true} -- those that use a script's globals
 	local loaded = {}
 	function env.require(name)
 		if own[name] and not loaded[name] then
@@ -178,6 +178,7 @@ function Stub:recipe(path, options)
 		self.write("<clear>")
 	end
 	function env.color() end
+	env.stream = require "stream"(self)
 	env.emit, env.every, env.after = self.emit, self.after, self.after
 	for name, constructor in pairs(require("aggregate")(self)) do
 		env[name] = constructor
