@@ -76,10 +76,7 @@ bool host_http_wants(const struct host_http *c, enum http_event what)
 
 static void fire(struct host_http *c, const struct http_exchange *x, enum http_event what)
 {
-	struct http_firing f = {.conn = c,
-				.x = x,
-				.what = what,
-				.which = what == HTTP_REQUEST_EVENT ? HTTP_REQ : HTTP_RESP};
+	struct http_firing f = {.conn = c, .x = x, .what = what};
 
 	host_http_fire(&f, x->message[HTTP_REQ].body_len + x->message[HTTP_RESP].body_len);
 }

@@ -418,8 +418,11 @@ static int event_tostring(lua_State *L)
 void host_http_push(lua_State *L)
 {
 	struct script *s = host_of(L);
+	const struct http_firing *f = s->http.firing;
+	bool request = f->what == HTTP_REQUEST_EVENT ||
+		       (f->what == HTTP_DATA_EVENT && f->which == HTTP_REQ);
 
-	push_event(L, s->http.serial, true, s->http.firing->which);
+	push_event(L, s->http.serial, true, request ? HTTP_REQ : HTTP_RESP);
 }
 
 static void make_type(lua_State *L, const char *name, const luaL_Reg *methods)
