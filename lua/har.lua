@@ -147,17 +147,20 @@ return function(host)
 		return out
 	end
 
-	local function span(from, to)
-		return from and to and math.max(0, to - from) / 1e6 or -1
-	end
-
+	-- In milliseconds: each part of the time, and all of it; -1: one of its ends was not seen.
 	local function timings_of(e)
 		local req, resp = e.request or {}, e.response or {}
-		local t = {
-			blocked = -1, dns = -1, connect = -1, ssl = -1, send = span(req.started_ns, req.ended_ns),
-			wait = span(req.ended_ns, resp.started_ns), receive = span(resp.started_ns, resp.ended_ns),
-		}
-		return t, math.max(0, t.send) + math.max(0, t.wait) + math.max(0, t.receive)
+		local t, all = {blocked = -1, dns = -1, connect = -1, ssl = -1, send = -1, wait = -1, receive = -1}, 0
+		local function set(part, from, to)
+			if from and to then
+				t[part] = math.max(0, to - from) / 1e6
+				all = all + math.max(0, to - from)
+			end
+		end
+		set("send", req.started_ns, req.ended_ns)
+		set("wait", req.ended_ns, resp.started_ns)
+		set("receive", resp.started_ns, resp.ended_ns)
+		return t, all / 1e6
 	end
 
 	local function address_of(e)
