@@ -11,11 +11,13 @@ static const char tail[] = "\n]}}\n";
 
 struct har {
 	struct output_file *file;
-	bool begun; /* the file at hand has an entry */
+	bool begun;   /* the file at hand has an entry */
+	bool unended; /* and bytes that no end follows yet */
 };
 
 static void write_text(struct har *h, const char *text)
 {
+	h->unended = true;
 	output_file_write(h->file, text, strlen(text));
 }
 
@@ -63,7 +65,9 @@ void har_entry(struct har *h, const char *json, size_t len)
 
 void har_flush(struct har *h)
 {
-	output_file_flush(h->file);
+	if (h->unended)
+		output_file_end_with(h->file, tail);
+	h->unended = false;
 }
 
 int har_failed(const struct har *h)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A HAR file (HTTP Archive 1.2, JSON) that is written an entry at a time; lua/har.lua makes these.
- * Where it is rotated, each file is a whole one.
+ * Where it is rotated, each file is a whole one; a regular file is after each har_flush.
  */
 #ifndef TLSSCOPE_HAR_H
 #define TLSSCOPE_HAR_H

@@ -167,6 +167,17 @@ void output_file_flush(struct output_file *f)
 	f->used = 0;
 }
 
+void output_file_end_with(struct output_file *f, const char *text)
+{
+	off_t end;
+
+	output_file_flush(f);
+	end = f->o.path && !f->failed ? lseek(f->fd, 0, SEEK_CUR) : -1;
+	/* That there is no room for it shows when it is written for good. */
+	if (end >= 0 && pwrite(f->fd, text, strlen(text), end) < 0)
+		return;
+}
+
 void output_file_write(struct output_file *f, const void *data, size_t len)
 {
 	if (len > sizeof(f->buffer) - f->used)

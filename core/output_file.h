@@ -24,6 +24,11 @@ int output_file_open(struct output_file **out, const struct output_file_options 
 int output_file_close(struct output_file *f, struct ts_err *err); /* 0, or what failed */
 void output_file_write(struct output_file *f, const void *data, size_t len);
 void output_file_flush(struct output_file *f);
+/*
+ * Puts text behind all that was written, where it stays until more is written in its place: so a
+ * file whose form has an end has one at any time. Does nothing but in a regular file.
+ */
+void output_file_end_with(struct output_file *f, const char *text);
 uint64_t output_file_room(const struct output_file *f); /* bytes until the next one is due */
 void output_file_next(struct output_file *f);		/* nothing, where nothing is in this one */
 /* Asks, before bytes are written, how many of them shall be; the others are dropped. */

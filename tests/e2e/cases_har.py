@@ -9,7 +9,7 @@ import re
 import stat
 
 from cases_recipes import SECRET, app, conversation
-from harness import HERE, PYTHON, TLSSCOPE, case, check, same
+from harness import HERE, PYTHON, TLSSCOPE, case, check, same, wait_for
 from suites import from_npm
 
 
@@ -163,9 +163,17 @@ def har_of_hostile_payload(lab):
     check("http://***@other/" in notes, f"{notes}")
 
 
+def entries_now(path):
+    """Of a file that is being written."""
+    try:
+        return har_of(path)
+    except ValueError:
+        return []
+
+
 @case(needs=["node", "curl"], timeout=90)
 def har_ends_whole(lab):
-    """After Ctrl-C in the middle of a stream; on a full disk it says so."""
+    """After Ctrl-C in the middle of a stream, and when it is killed; on a full disk it says so."""
     port, name = app(lab)
     path = lab.path("live.har")
     tracer = lab.tracer("--comm", name, "--har", path, script='on.start(function() emit{type = "ready"} end)')
@@ -176,6 +184,13 @@ def har_ends_whole(lab):
     hung.stop()
     urls = [(e["request"]["url"].split("/")[3], e["response"]["status"]) for e in har_of(path)]
     check(urls[:2] == [("hello", 200)] * 2 and urls[2:] in ([], [("hang", 0)]), f"{urls}")
+    live = lab.tracer("--comm", name, "--har", path, script='on.start(function() emit{type = "ready"} end)')
+    for n in (1, 2):
+        lab.run([lab.path(name), "-s", "--cacert", lab.cert, f"https://localhost:{port}/hello"])
+        wait_for(f"entry {n} while it runs", lambda n=n: len(entries_now(path)) == n)
+    live.process.kill()
+    live.process.wait()
+    check(len(har_of(path)) == 2, "an entry is gone")
     command = f"./{name} -s --cacert {lab.cert} https://localhost:{port}/hello -o out"
     p = lab.run([TLSSCOPE, "--comm", name, "--har", "/dev/full", "-c", command], status=None)
     check(p.returncode == 1 and "No space left" in p.err(), f"status {p.returncode}: {p.err()}")
