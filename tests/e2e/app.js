@@ -13,7 +13,8 @@ function stream(res, zipped) {
 	}
 	const parts = [": hello\n\n", "data: {\"delta\":\"Hel\"}\n\n", "event: tick\nid: 7\nda",
 		"ta: one\ndata: two\n\ndata: {\"token\":\"s3cret\"}\r\n\r\n"];
-	const next = () => parts.length ? (out.write(parts.shift()), setTimeout(next, 20)) : out.end("data: last\n\n");
+	const next = () => parts.length ? (out.write(parts.shift()), setTimeout(next, parts.length ? 20 : 700))
+		: out.end("data: last\n\n");
 	next();
 }
 
@@ -21,7 +22,7 @@ function answer(req, res, body) {
 	const path = req.url.split("?")[0];
 	if (path === "/sse" || path === "/zipped") return stream(res, path === "/zipped");
 	if (path === "/slow") return setTimeout(() => res.end("late\n"), 300);
-	if (path === "/hang") return;
+	if (path === "/hang") return setTimeout(() => (req.stream ? req.stream.session : req.socket).destroy(), 700);
 	if (path === "/error") { res.statusCode = 503; return res.end("no\n"); }
 	if (path === "/graphql") {
 		res.setHeader("Content-Type", "application/json");
