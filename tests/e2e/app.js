@@ -22,7 +22,7 @@ function answer(req, res, body) {
 	const path = req.url.split("?")[0];
 	if (path === "/sse" || path === "/zipped") return stream(res, path === "/zipped");
 	if (path === "/slow") return setTimeout(() => res.end("late\n"), 300);
-	if (path === "/hang") return setTimeout(() => (req.stream ? req.stream.session : req.socket).destroy(), 700);
+	if (path === "/hang") return setTimeout(() => (req.stream ? req.stream.session : req.socket)?.destroy(), 700);
 	if (path === "/error") { res.statusCode = 503; return res.end("no\n"); }
 	if (path === "/graphql") {
 		res.setHeader("Content-Type", "application/json");

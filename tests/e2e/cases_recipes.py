@@ -88,7 +88,7 @@ def recipes_of_http(lab):
     check_lines(said["httperrors"], r"GET .*/error 503$", r"/hang no answer$", r"^failed: 4 of 24 requests$",
                 r"/error +503 +2$")
     check_lines(said["httplat --by path"], r"^wait \(us\) \[/form\]: count 4, ",
-                r"^total \(us\) \[/slow\]: count 2, avg [3-9]\d\dms")
+                r"^total \(us\) \[/slow\]: count 2, avg ([3-9]\d\dms|[\d.]+s)")
     check_lines(said["headers"], r"^  > X-Api-Key: \*\*\*$", r"^  > [Aa]uthorization: B\w+ \*\*\*$",
                 r"^  < [Ss]et-[Cc]ookie: sid=\*\*\*; Path=/$", r"^  > [Rr]eferer: https://h/\?code=\*\*\*$")
     only = replay(lab, record, "headers user-agent x-*")
