@@ -372,7 +372,8 @@ void http_gap(struct http *h, enum ts_dir dir, uint64_t missing, uint64_t nsecs)
 	settle(h, false);
 }
 
-void http_close(struct http *h, uint64_t nsecs)
+/* end: the connection ended, which may be what ends a body. */
+static void finish(struct http *h, uint64_t nsecs, bool end)
 {
 	int i;
 
@@ -381,7 +382,7 @@ void http_close(struct http *h, uint64_t nsecs)
 	h->now = nsecs > h->now ? nsecs : h->now;
 	if (h->mode == HTTP1)
 		release(h);
-	h1_close(h, h->mode == HTTP1);
+	h1_close(h, end && h->mode == HTTP1);
 	h2_close(h);
 	if (h->tunnel && h->ops.tunnel_over)
 		h->ops.tunnel_over(h->ctx, h->tunnel);
@@ -391,4 +392,14 @@ void http_close(struct http *h, uint64_t nsecs)
 		ts_buf_free(&h->side[i].held);
 	ts_map_free(&h->streams);
 	free(h);
+}
+
+void http_close(struct http *h, uint64_t nsecs)
+{
+	finish(h, nsecs, true);
+}
+
+void http_abandon(struct http *h, uint64_t nsecs)
+{
+	finish(h, nsecs, false);
 }

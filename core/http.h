@@ -83,6 +83,10 @@ void http_feed(struct http *h, enum ts_dir dir, const void *data, size_t len, ui
 void http_gap(struct http *h, enum ts_dir dir, uint64_t missing, uint64_t nsecs);
 /* The connection ended: hands over what is unfinished. h may be NULL. */
 void http_close(struct http *h, uint64_t nsecs);
+/* The same where the connection goes on: what is unfinished is truncated. */
+void http_abandon(struct http *h, uint64_t nsecs);
+/* About how much memory it has. */
+size_t http_memory(const struct http *h);
 /* From now on that many bytes of a body are kept. */
 void http_set_body(struct http *h, size_t body);
 

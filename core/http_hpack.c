@@ -12,6 +12,7 @@
 
 #define TABLE_MAX 65536
 #define UNKNOWN_ENTRIES 512
+#define ENTRY_SIZE 208
 
 struct hpack {
 	nghttp2_hd_inflater *inflater;
@@ -85,6 +86,15 @@ void hpack_close(struct hpack *p)
 		return;
 	nghttp2_hd_inflate_del(p->inflater);
 	free(p);
+}
+
+/* What an entry takes beside its texts was measured: three allocations, a pointer. */
+size_t hpack_memory(const struct hpack *p)
+{
+	if (!p)
+		return 0;
+	return 4096 + nghttp2_hd_inflate_get_dynamic_table_size(p->inflater) +
+	       ENTRY_SIZE * nghttp2_hd_inflate_get_num_table_entries(p->inflater);
 }
 
 bool hpack_decode(struct hpack *p, const unsigned char *data, size_t len, hpack_field field,

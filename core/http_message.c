@@ -20,6 +20,16 @@ void http_drop(struct http *h, struct ts_buf *b)
 	ts_buf_free(b);
 }
 
+/* A text takes up to twice what is in it, and some more where it is short. */
+size_t http_memory(const struct http *h)
+{
+	size_t open = h->queue.count + h->streams.count;
+
+	return sizeof(*h) + 2 * h->kept + h->streams.cap * sizeof(*h->streams.slots) +
+	       open * (sizeof(struct http_exchange) + 6 * 64) +
+	       hpack_memory(h->side[TS_IN].h2.hpack) + hpack_memory(h->side[TS_OUT].h2.hpack);
+}
+
 struct http_exchange *http_new(struct http *h, const char *proto)
 {
 	struct http_exchange *x = calloc(1, sizeof(*x));

@@ -152,6 +152,7 @@ void h2_close(struct http *h);
 struct hpack;
 struct hpack *hpack_open(bool fresh);
 void hpack_close(struct hpack *p);
+size_t hpack_memory(const struct hpack *p); /* about; p may be NULL */
 /*
  * Decodes a whole block. Fields whose name or value is unknown come with name NULL. false: the
  * block is damaged, and with it the table.

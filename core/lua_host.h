@@ -29,7 +29,8 @@ enum { HOST_MSGH = 1, HOST_FIRST_EVENT, HOST_TOP = HOST_FIRST_EVENT + HOST_EVENT
 
 #define HOST_CAPTURE 16384 /* bytes a call where nobody says otherwise */
 #define HOST_MEMORY (1ull << 30)
-#define HOST_TEXT_MAX (64u << 20) /* no source file is larger */
+#define HTTP_MEMORY (256ull << 20) /* of HTTP that is unfinished, on all connections */
+#define HOST_TEXT_MAX (64u << 20)  /* no source file is larger */
 
 /* What a handler of plaintext gets: calls, or what lua_http.c makes of them. */
 enum http_event {
@@ -130,6 +131,8 @@ struct script {
 		struct http_firing *firing; /* the event at hand; NULL: none */
 		uint64_t serial;	    /* its number */
 		struct ts_buf body;	    /* for what is decoded */
+		size_t memory;		    /* about what all readers have */
+		uint64_t given_up;	    /* readers that had to make room */
 		struct ws_memory ws_memory; /* of all WebSockets */
 	} http;
 

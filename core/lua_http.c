@@ -192,6 +192,30 @@ static size_t body_of(const struct script *s, uint64_t subs, bool ws)
 	return most;
 }
 
+static void unlink_reader(struct script *s, struct host_http *c)
+{
+	*(c->older ? &c->older->newer : &s->http.oldest) = c->newer;
+	*(c->newer ? &c->newer->older : &s->http.newest) = c->older;
+}
+
+static void make_newest(struct script *s, struct host_http *c)
+{
+	c->newer = NULL;
+	c->older = s->http.newest;
+	*(c->older ? &c->older->newer : &s->http.oldest) = c;
+	s->http.newest = c;
+}
+
+/* What the connection said before this message went by unread. */
+static void tell_missed(struct host_http *c, const struct stream_message *m)
+{
+	const uint64_t *bytes = m->conn->bytes;
+	enum ts_dir dir = (enum ts_dir)m->head->dir;
+
+	http_gap(c->http, dir, bytes[dir] - m->len, m->head->nsecs);
+	http_gap(c->http, !dir, bytes[!dir], m->head->nsecs);
+}
+
 static struct host_http *find(struct script *s, const struct stream_message *m)
 {
 	static const struct http_ops ops = {.request = on_request,
@@ -213,28 +237,44 @@ static struct host_http *find(struct script *s, const struct stream_message *m)
 		free(c);
 		return NULL;
 	}
-	c->older = s->http.newest;
-	*(c->older ? &c->older->newer : &s->http.oldest) = c;
-	s->http.newest = c;
+	make_newest(s, c);
 	return c;
 }
 
-static void drop(struct script *s, struct host_http *c, uint64_t nsecs)
+/* how: http_close or http_abandon. */
+static void drop(struct script *s, struct host_http *c, uint64_t nsecs,
+		 void (*how)(struct http *h, uint64_t nsecs))
 {
-	*(c->older ? &c->older->newer : &s->http.oldest) = c->newer;
-	*(c->newer ? &c->newer->older : &s->http.newest) = c->older;
+	unlink_reader(s, c);
+	s->http.memory -= c->memory;
 	ts_map_remove(&s->http.conns, c->message.conn->id, 0);
 	/* What is unfinished ends now, not at the last call. */
 	if (nsecs > c->head.nsecs)
 		c->head.nsecs = nsecs;
-	http_close(c->http, nsecs);
+	how(c->http, nsecs);
 	free(c);
+}
+
+/* Counts what it has by now; where all have too much, those that are silent for longest go. */
+static void settle(struct script *s, struct host_http *c)
+{
+	size_t memory = sizeof(*c) + http_memory(c->http);
+
+	s->http.memory += memory - c->memory;
+	c->memory = memory;
+	unlink_reader(s, c);
+	make_newest(s, c);
+	while (s->http.memory > HTTP_MEMORY && s->http.oldest != c) {
+		s->http.given_up++;
+		drop(s, s->http.oldest, c->head.nsecs, http_abandon);
+	}
 }
 
 void host_http_message(struct script *s, const struct stream_message *m, uint64_t subs)
 {
 	const struct ts_data *d = m->head;
 	struct host_http *c;
+	bool fresh;
 
 	/* What is read again, and what is no plaintext of the connection's own. */
 	if (d->flags & TS_DATA_UNCOUNTED)
@@ -242,6 +282,7 @@ void host_http_message(struct script *s, const struct stream_message *m, uint64_
 	c = find(s, m);
 	if (!c)
 		return;
+	fresh = !c->message.conn;
 	c->head = *d;
 	c->message = *m;
 	c->message.head = &c->head;
@@ -252,9 +293,12 @@ void host_http_message(struct script *s, const struct stream_message *m, uint64_
 		http_set_body(c->http, body_of(s, c->subs, false));
 		c->ws_data = body_of(s, c->subs, true);
 	}
+	if (fresh)
+		tell_missed(c, m);
 	http_gap(c->http, (enum ts_dir)d->dir, m->gap, d->nsecs);
 	http_feed(c->http, (enum ts_dir)d->dir, m->data, m->size, d->nsecs - d->duration, d->nsecs);
 	http_gap(c->http, (enum ts_dir)d->dir, m->len - m->size, d->nsecs);
+	settle(s, c);
 }
 
 void host_http_closed(struct script *s, const struct stream_conn *conn, uint64_t nsecs)
@@ -262,13 +306,13 @@ void host_http_closed(struct script *s, const struct stream_conn *conn, uint64_t
 	struct host_http *c = ts_map_get(&s->http.conns, conn->id, 0);
 
 	if (c)
-		drop(s, c, nsecs);
+		drop(s, c, nsecs, http_close);
 }
 
 void host_http_flush(struct script *s, uint64_t nsecs)
 {
 	while (s->http.oldest)
-		drop(s, s->http.oldest, nsecs);
+		drop(s, s->http.oldest, nsecs, http_close);
 }
 
 void host_http_free(struct script *s)

@@ -11,11 +11,12 @@
 struct host_http {
 	struct script *s;
 	struct http *http;
-	struct host_ws *ws; /* what HTTP/1 was left for */
-	bool tunnel;	    /* and that it was */
-	size_t ws_data;	    /* bytes of its messages that somebody wants */
-	struct host_http *older, *newer;
-	uint64_t subs; /* handlers whose filter took something of it */
+	struct host_ws *ws;		 /* what HTTP/1 was left for */
+	bool tunnel;			 /* and that it was */
+	size_t ws_data;			 /* bytes of its messages that somebody wants */
+	struct host_http *older, *newer; /* by when they said something last */
+	size_t memory;			 /* as it is counted in script.http.memory */
+	uint64_t subs;			 /* handlers whose filter took something of it */
 	/* Its latest call; the head is last, as its size varies. */
 	struct stream_message message;
 	struct ts_data head;
@@ -52,7 +53,8 @@ void host_ws_close(struct host_ws *w); /* w may be NULL */
 /* Pushes a field of its own; false: of no such name. */
 bool host_ws_push(lua_State *L, const struct http_firing *f, const char *name);
 
-/* lua_grpc.c. NULL: it is no call of gRPC, or nobody wants one. first: bytes of a body that came now. */
+/* lua_grpc.c. NULL: it is no call of gRPC, or nobody wants one. first: bytes of a body that came
+ * now. */
 struct grpc_call *host_grpc_open(struct host_http *c, const struct http_exchange *x, size_t first);
 /* The exchange is done; call: NULL: it had no bodies. */
 void host_grpc_done(struct host_http *c, const struct http_exchange *x, struct grpc_call *call);

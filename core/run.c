@@ -275,6 +275,10 @@ static void tell_losses(const struct run *r)
 	if (stream_evicted(r->stream))
 		ts_warn("%llu connections were forgotten: too many at once",
 			(unsigned long long)stream_evicted(r->stream));
+	if (script_http_given_up(r->script))
+		ts_warn("%llu times what a connection had begun of HTTP was given up: too much is "
+			"unfinished at once",
+			(unsigned long long)script_http_given_up(r->script));
 	if (script_errors(r->script))
 		ts_warn("%llu errors in handlers", (unsigned long long)script_errors(r->script));
 }

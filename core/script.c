@@ -341,6 +341,11 @@ bool script_exited(const struct script *s, int *status)
 	return s->exited;
 }
 
+uint64_t script_http_given_up(const struct script *s)
+{
+	return s->http.given_up;
+}
+
 uint64_t script_errors(const struct script *s)
 {
 	return s->errors;

@@ -95,6 +95,8 @@ uint64_t script_next_tick(const struct script *s);
 /* The script called exit(), or strict ended it: no more handlers but `stop`. */
 bool script_exited(const struct script *s, int *status);
 uint64_t script_errors(const struct script *s); /* handlers' errors so far */
+/* Connections whose HTTP was cut short, as all together it had too much unfinished. */
+uint64_t script_http_given_up(const struct script *s);
 
 /* Whether it has no handler and no timer: nothing of it would ever run. */
 bool script_idle(struct script *s);

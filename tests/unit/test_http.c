@@ -370,6 +370,25 @@ static void unfinished(void **state)
 			    "< 200 Content-Length=9 [3:abc] truncated\n= GET /1 200\n= GET /2 0\n");
 }
 
+/* What goes on unread is not whole, though a connection's end would have made it so. */
+static void abandoned(void **state)
+{
+	static const char request[] = "GET /1 HTTP/1.0\r\n\r\n",
+			  response[] = "HTTP/1.0 200 OK\r\n\r\nabc";
+	struct talk t;
+
+	(void)state;
+	talk_open(&t, 100);
+	talk_feed(&t, TS_OUT, request, sizeof(request) - 1);
+	talk_feed(&t, TS_IN, response, sizeof(response) - 1);
+	assert_true(http_memory(t.http) > 100);
+	http_abandon(t.http, t.now);
+	assert_int_equal(ts_buf_add(&t.log, "", 1), 0);
+	assert_string_equal((char *)t.log.data,
+			    "> GET /1\n< 200 [3:abc] truncated\n= GET /1 200\n");
+	ts_buf_free(&t.log);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -381,7 +400,7 @@ int main(void)
 		cmocka_unit_test(gap_in_a_body),       cmocka_unit_test(gap_over_messages),
 		cmocka_unit_test(never_the_wrong_one), cmocka_unit_test(what_is_not_http),
 		cmocka_unit_test(unknown_method),      cmocka_unit_test(body_limits),
-		cmocka_unit_test(unfinished),
+		cmocka_unit_test(unfinished),	       cmocka_unit_test(abandoned),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

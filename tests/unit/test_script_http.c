@@ -189,6 +189,7 @@ static void unfinished(void **state)
 	say(&r, TS_IN, "HTTP/1.1 200 OK\r\n\r\nuntil the end");
 	script_closed(r.script, &r.conn, r.head.nsecs + 5);
 	r.conn.id = 8;
+	r.conn.bytes[TS_IN] = r.conn.bytes[TS_OUT] = 0;
 	say(&r, TS_OUT, REQUEST);
 	record_stopped(&r);
 	expect(&r,

@@ -130,6 +130,7 @@ static void ws_unfinished(void **state)
 	say(&r, TS_IN, "\x00\x05ll", 4);
 	script_closed(r.script, &r.conn, r.head.nsecs + 5);
 	r.conn.id = 8;
+	r.conn.bytes[TS_IN] = r.conn.bytes[TS_OUT] = 0;
 	upgrade(&r);
 	say(&r, TS_IN, "\x82\x02h", 3);
 	record_stopped(&r);
