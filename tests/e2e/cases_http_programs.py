@@ -155,7 +155,8 @@ def httplog_node(lab):
     for side in ("server", "client"):
         mine = [r for r in records if r["side"] == side]
         broken = [r for r in mine if r["path"] == "/break"]
-        check(len(broken) == 3 and all(r["status"] == 200 and r["response_len"] == len(TEXT)
+        # How much of it came is a matter of time.
+        check(len(broken) == 3 and all(r["status"] == 200 and r["response_len"] <= len(TEXT)
                                        for r in broken), f"{side}: {broken}")
         check(sum(bool(r.get("reset")) for r in broken) == 2, f"{side}: {broken}")
         mine = [r for r in mine if r["path"] != "/break"]
