@@ -5,10 +5,11 @@ import collections
 import hashlib
 import json
 import os
+import shutil
 
 import losses
 import suites
-from harness import PYTHON, ROOT, TLSSCOPE, case, check, same, wait_for
+from harness import PATH, PYTHON, ROOT, TLSSCOPE, case, check, same, wait_for
 
 WS = "8.18.0"
 
@@ -35,7 +36,8 @@ new WebSocket.WebSocketServer({server, perMessageDeflate: deflate}).on("connecti
 server.listen(port, "127.0.0.1");
 """
 CLIENT = COMMON + """
-const [ca, connections, rounds, most] = [fs.readFileSync(process.argv[5]), ...process.argv.slice(6).map(Number)];
+const ca = fs.readFileSync(process.argv[5]);
+const [connections, rounds, most] = process.argv.slice(6).map(Number);
 const words = "ein kürzerer Text, der sich wiederholt, und noch einer: \\u{1f600} ".repeat(6000);
 function message(n) {
     const size = Math.min(most, [0, 1, 125, 126, 127, 3000, 65535, 65536, 200000][n % 9]);
@@ -106,14 +108,22 @@ def of_ws(tracer):
     return records
 
 
+def named(lab, program, port):
+    """A program under a name that no other case has."""
+    path = lab.path(f"{os.path.basename(program)}{port}")
+    if not os.path.exists(path):
+        os.symlink(shutil.which(program, path=PATH), path)
+    return path
+
+
 def node_server(lab, package, deflate, port):
-    return lab.spawn(["node", lab.write("server.js", SERVER), package, deflate, str(port), lab.cert,
-                      lab.key], port=port)
+    return lab.spawn([named(lab, "node", port), lab.write("server.js", SERVER), package, deflate,
+                      str(port), lab.cert, lab.key], port=port)
 
 
 def node_client(lab, package, deflate, port, connections=1, rounds=30, most=1 << 20):
-    return lab.run(["node", lab.write("client.js", CLIENT), package, deflate, str(port), lab.cert,
-                    str(connections), str(rounds), str(most)], timeout=100)
+    return lab.run([named(lab, "node", port), lab.write("client.js", CLIENT), package, deflate,
+                    str(port), lab.cert, str(connections), str(rounds), str(most)], timeout=100)
 
 
 def check_client(records, client, connections):
@@ -138,7 +148,7 @@ def websocket_node(lab):
                     '{"threshold": 100, "serverMaxWindowBits": 9, "clientMaxWindowBits": 10}'):
         port = lab.port()
         server = node_server(lab, package, deflate, port)
-        tracer = wslog(lab, "--comm", "node")
+        tracer = wslog(lab, "--comm", f"node{port}")
         client = node_client(lab, package, deflate, port)
         records = of_ws(tracer)
         compare(records, server, "server")
@@ -156,7 +166,7 @@ def websocket_many(lab):
     package = suites.from_npm(lab, "ws", WS) + "/ws"
     port = lab.port()
     server = node_server(lab, package, '{"threshold": 0}', port)
-    tracer = wslog(lab, "--comm", "node")
+    tracer = wslog(lab, "--comm", f"node{port}")
     client = node_client(lab, package, '{"threshold": 0}', port, 200, 12, 3000)
     wait_for("last close", lambda: tracer.output().count(b'"reason":"done"') >= 800, 60)
     with open(f"/proc/{tracer.process.pid}/status") as f:
@@ -199,7 +209,7 @@ asyncio.run(main(int(sys.argv[1]), *sys.argv[2:]))
 
 def python_server(lab, port, *certificate):
     root = suites.packages_of(lab, "bookworm", "python3-websockets", ["python3-websockets"])
-    return lab.spawn([PYTHON, lab.write("server.py", PYTHON_SERVER), str(port),
+    return lab.spawn([named(lab, PYTHON, port), lab.write("server.py", PYTHON_SERVER), str(port),
                       *(certificate or ("", ""))], port=port,
                      env={"PYTHONPATH": f"{root}/usr/lib/python3/dist-packages"})
 
@@ -211,7 +221,7 @@ def websocket_python(lab):
     port = lab.port()
     server = python_server(lab, port, lab.cert, lab.key)
     recording = lab.path("talk.rec")
-    tracer = wslog(lab, "--comm", "node", "--comm", "python3", "-w", recording)
+    tracer = wslog(lab, "--comm", f"node{port}", "--comm", f"python3{port}", "-w", recording)
     client = node_client(lab, package, '{"threshold": 0}', port, 3, 20)
     records = of_ws(tracer)
     check_client(records, client, 3)
@@ -248,7 +258,7 @@ def websocket_nginx(lab):
             }}
         }}""")
     lab.spawn([lab.path(name), "-e", "stderr", "-c", conf], port=port)
-    tracer = wslog(lab, "--comm", name, "--comm", "node")
+    tracer = wslog(lab, "--comm", name, "--comm", f"node{port}")
     client = node_client(lab, package, '{"threshold": 0}', port, 2, 20)
     records = of_ws(tracer)
     check_client(records, client, 2)
@@ -274,7 +284,7 @@ def websocket_joined(lab):
         w.on("open", () => w.send("first"));
         process.stdin.on("data", (d) => w.send("older"));
         """)
-    old = lab.spawn(["node", script, package, str(port)], ready=b"answered", stdin=-1)
+    old = lab.spawn([named(lab, "node", port), script, package, str(port)], ready=b"answered", stdin=-1)
     tracer = wslog(lab, "-p", str(server.pid), "-p", str(old.pid))
     for n in range(2, 6):
         old.say()
@@ -295,7 +305,7 @@ def websocket_losses(lab):
         port = lab.port()
         server = node_server(lab, package, deflate, port)
         tracer = wslog(lab, "-p", str(server.pid), "-w", lab.path("all.rec"))
-        node_client(lab, package, deflate, port, 4, 60)
+        node_client(lab, package, deflate, port, 4, 60, 20000)
         sent = collections.defaultdict(set)
         for r in of_ws(tracer):
             sent[r["dir"], r["opcode"]].add(content(r))
