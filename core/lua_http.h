@@ -53,8 +53,7 @@ void host_ws_close(struct host_ws *w); /* w may be NULL */
 /* Pushes a field of its own; false: of no such name. */
 bool host_ws_push(lua_State *L, const struct http_firing *f, const char *name);
 
-/* lua_grpc.c. NULL: it is no call of gRPC, or nobody wants one. first: bytes of a body that came
- * now. */
+/* lua_grpc.c. NULL: no call of gRPC, or nobody wants one. first: bytes of a body that came now. */
 struct grpc_call *host_grpc_open(struct host_http *c, const struct http_exchange *x, size_t first);
 /* The exchange is done; call: NULL: it had no bodies. */
 void host_grpc_done(struct host_http *c, const struct http_exchange *x, struct grpc_call *call);

@@ -271,6 +271,71 @@ def websocket_nginx(lab):
     check(all(r["side"] == "server" for r in theirs), "nginx is taken for a client")
 
 
+# Node's HTTP/2 with extended CONNECT; ws makes the frames of both ends.
+HTTP2 = """
+const [WebSocket, http2, fs] = [require(process.argv[2]), require("http2"), require("fs")];
+const [port, cert, key] = process.argv.slice(3);
+function socket(stream, server) {
+    const w = new WebSocket(null, undefined, {});
+    w._isServer = server;
+    w.setSocket(stream, Buffer.alloc(0), {allowSynchronousEvents: true, maxPayload: 1 << 20,
+                                          skipUTF8Validation: false});
+    return w;
+}
+const server = http2.createSecureServer({cert: fs.readFileSync(cert), key: fs.readFileSync(key),
+                                         settings: {enableConnectProtocol: true}});
+server.on("stream", (s, h) => {
+    if (h[":path"] == "/refused") return s.respond({":status": 403}, {endStream: true});
+    s.respond({":status": 200});
+    const w = socket(s, true);
+    w.on("message", (d, binary) => w.send(d, {binary}));
+});
+server.listen(port, "127.0.0.1", () => {
+    const c = http2.connect("https://localhost:" + port, {ca: fs.readFileSync(cert), family: 4});
+    let left = 4;
+    function over() { if (!--left) c.close(() => server.close(() => process.exit(0))); }
+    c.on("remoteSettings", () => ["/0", "/1", "/2", "/refused"].forEach((path) => {
+        const s = c.request({":method": "CONNECT", ":protocol": "websocket", ":path": path,
+                             ":authority": "localhost"});
+        s.on("response", (h) => {
+            if (h[":status"] != 200) return s.close(over());
+            const w = socket(s, false);
+            let n = 0;
+            w.on("message", () => {
+                if (++n < 20) w.send(path + " " + "x".repeat(n * 1000)); else w.close(1000, path);
+            });
+            w.on("close", over);
+            w.send("first of " + path);
+        });
+    }));
+});
+"""
+
+
+@case(needs=["node", "npm"], timeout=200)
+def websocket_http2(lab):
+    """Three streams of one connection (RFC 8441), and one that is refused."""
+    package = suites.from_npm(lab, "ws", WS) + "/ws"
+    port = lab.port()
+    tracer = wslog(lab, "--comm", f"node{port}")
+    lab.run([named(lab, "node", port), lab.write("both.js", HTTP2), package, str(port), lab.cert,
+             lab.key])
+    records = of_ws(tracer)
+    check({r["url"] for r in records} == {f"wss://localhost/{n}" for n in range(3)}, "other URLs")
+    want = collections.Counter()
+    for n in range(3):
+        texts = [f"first of /{n}"] + [f"/{n} " + "x" * (i * 1000) for i in range(1, 20)]
+        for text in texts:
+            want.update((side, way, f"wss://localhost/{n}", text.encode())
+                        for side in ("client", "server") for way in ("in", "out"))
+    mine = collections.Counter((r["side"], r["dir"], r["url"], content(r)) for r in records
+                               if r["opcode"] == "text")
+    check(mine == want, f"{sum(mine.values())} messages: {list((mine - want).items())[:2]}")
+    check(len({(r["conn"], r["stream"]) for r in records}) == 6, "not three streams a side")
+    codes = {(r["code"], r["reason"]) for r in records if r["opcode"] == "close"}
+    check(codes == {(1000, f"/{n}") for n in range(3)}, f"closes: {codes}")
+
+
 @case(needs=["node", "npm"], timeout=200)
 def websocket_joined(lab):
     """One that is older than the tracer shows nothing; the next one does."""
