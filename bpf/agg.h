@@ -150,25 +150,33 @@ static __always_inline int add_to_agg(struct sending *s, __u32 i)
 	return 0;
 }
 
-/* add_to_agg of what this thread is about to send: each object says where that is. */
+/*
+ * add_to_agg of what this thread is about to send, by each and by all of them: each object says
+ * where that is. Both are functions that the verifier looks at once.
+ */
 int agg_step(__u64 thread, __u32 i);
+int agg_steps(__u64 thread);
+#define AGG_STEPS(thread)                                                                          \
+	({                                                                                         \
+		struct ts_control *ctl_ = get_control();                                           \
+		__u32 i_;                                                                          \
+		for (i_ = 0; ctl_ && i_ < TS_MAX_SUBS && i_ < ctl_->aggs_count; i_++)              \
+			agg_step(thread, i_);                                                      \
+		0;                                                                                 \
+	})
 
 /* Takes from its subs the aggregations, to which the call is added. s is in a map. */
 static __always_inline void aggregate(const struct ts_control *ctl, struct sending *s)
 {
-	__u64 thread = bpf_get_current_pid_tgid();
 	struct ts_data *d = &s->head;
-	__u32 i;
 
 	if (!(d->subs & ctl->aggs))
 		return;
 	/* What will be read again is no data. */
-	if (d->flags & TS_DATA_PEEK) {
+	if (d->flags & TS_DATA_PEEK)
 		d->subs &= ~ctl->aggs;
-		return;
-	}
-	for (i = 0; i < TS_MAX_SUBS && i < ctl->aggs_count; i++)
-		agg_step(thread, i);
+	else
+		agg_steps(bpf_get_current_pid_tgid());
 }
 
 #endif

@@ -360,6 +360,11 @@ __noinline int agg_step(__u64 thread, __u32 i)
 	return k ? add_to_agg(&k->sending, i) : 0;
 }
 
+__noinline int agg_steps(__u64 thread)
+{
+	return AGG_STEPS(thread);
+}
+
 static __always_inline struct kcall *find_kcall(__u64 *thread)
 {
 	struct kcall *k;

@@ -265,6 +265,11 @@ __noinline int agg_step(__u64 thread, __u32 i)
 	return flow ? add_to_agg(&flow->sending, i) : 0;
 }
 
+__noinline int agg_steps(__u64 thread)
+{
+	return AGG_STEPS(thread);
+}
+
 SEC("uprobe")
 int leave(void *ctx)
 {

@@ -128,7 +128,7 @@ int tracer_drain_aggs(struct tracer *t)
 	int last = t->aggs.in_use, ret;
 	struct batch b = {0};
 
-	if (!t->aggs.sizes[1])
+	if (!t->aggs.sink.cell || !t->aggs.sizes[1])
 		return 0;
 	if (tracer_aggs_full(t) && t->aggs.size < MOST_ENTRIES)
 		t->aggs.size *= 2;
