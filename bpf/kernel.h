@@ -182,6 +182,9 @@ struct unix_sock {
 	struct unix_address *addr;
 	struct sock *peer;
 };
+struct inet_sock {
+	__be16 inet_sport;
+};
 struct inet_connection_sock {
 	void *icsk_ulp_data;
 };

@@ -62,6 +62,17 @@ static __always_inline __u8 get_unix_name(const struct unix_sock *sk, __u8 name[
 	return bpf_probe_read_kernel(name, len, (void *)&address->name[0] + head) ? 0 : len;
 }
 
+/* A socket that was reset has given its number back, but still says what it sent from. */
+static __always_inline __u16 own_port(const struct sock_common *sk)
+{
+	const struct inet_sock *inet = (void *)sk;
+	__u16 port = BPF_CORE_READ(sk, skc_num);
+
+	if (!port && bpf_core_field_exists(inet->inet_sport))
+		port = __builtin_bswap16(BPF_CORE_READ(inet, inet_sport));
+	return port;
+}
+
 static __always_inline void fill_addresses(struct ts_conn_info *i, const struct sock *s)
 {
 	const struct sock_common *sk = &s->__sk_common;
@@ -86,7 +97,7 @@ static __always_inline void fill_addresses(struct ts_conn_info *i, const struct 
 	} else {
 		return;
 	}
-	i->lport = BPF_CORE_READ(sk, skc_num);
+	i->lport = own_port(sk);
 	i->rport = __builtin_bswap16(BPF_CORE_READ(sk, skc_dport));
 }
 
@@ -112,7 +123,7 @@ static __always_inline void fill_ends(struct ends *e, const struct sock_common *
 		return;
 	}
 	e->family = family;
-	e->lport = BPF_CORE_READ(sk, skc_num);
+	e->lport = own_port(sk);
 	e->rport = __builtin_bswap16(BPF_CORE_READ(sk, skc_dport));
 }
 
