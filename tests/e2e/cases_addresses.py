@@ -186,3 +186,105 @@ def addresses_of_a_command(lab):
     check(live == f"inet\t127.0.0.1:{port}\t127.0.0.1\n", f"{live!r}")
     replay = lab.run([TLSSCOPE, "-r", record, "-e", script]).out().decode()
     check(replay == live, f"{replay!r}")
+
+
+# --- of handshakes, on which nothing is read or written
+
+HANDSHAKES = """
+on.start(function() emit{type = "ready"} end)
+for _, name in ipairs{"tls_open", "tls_error", "tls_close"} do
+    on(name, function(e)
+        local c = e.conn
+        emit{type = name, pid = e.pid, laddr = c.laddr, lport = c.lport, raddr = c.raddr,
+             rport = c.rport}
+    end)
+end
+"""
+ONLY_SHAKES = """
+import socket, ssl, sys
+good, bad = ssl._create_unverified_context(), ssl._create_unverified_context()
+bad.maximum_version = ssl.TLSVersion.TLSv1_2
+for c in good, bad:
+    s = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+    print("%s:%d" % s.getsockname(), "%s:%d" % s.getpeername())
+    try:
+        c.wrap_socket(s).close()
+    except OSError:
+        pass
+"""
+ONLY_ACCEPTS = """
+import socket, ssl, sys
+c = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+c.load_cert_chain(sys.argv[2])
+c.minimum_version = ssl.TLSVersion.TLSv1_3
+l = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+for _ in range(int(sys.argv[3])):
+    s = l.accept()[0]
+    try:
+        s = c.wrap_socket(s, server_side=True)
+        s.recv(1)  # waits for the end
+    except OSError:
+        pass
+    s.close()
+"""
+
+
+def ends_of(seen, name, pid):
+    """The addresses of a process' events of that name, sorted; unknown ones too."""
+    return sorted((str(r.get("laddr")), r.get("lport", 0), str(r.get("raddr")), r.get("rport", 0))
+                  for r in seen.records if r["type"] == name and r["pid"] == pid)
+
+
+def handshakes_at(seen, pid, good, bad):
+    """Each connection is opened or fails, and is closed, where the program says it is."""
+    def same_ends(name, told):
+        got = ends_of(seen, name, pid)
+        check(got == sorted(told), f"{name}: {got}, not {sorted(told)}")
+    same_ends("tls_open", good + bad)
+    same_ends("tls_error", bad)
+    same_ends("tls_close", good + bad)
+
+
+@case(needs=["curl"])
+def addresses_of_handshakes(lab):
+    """Both ends of connections on which nothing else happens; python's BIOs, and curl's own."""
+    port = lab.port()
+    tracer = lab.tracer("--comm", "python3", "--comm", "curl", script=HANDSHAKES)
+    serves = lab.spawn([PYTHON, lab.write("accepts.py", ONLY_ACCEPTS), str(port), lab.both, "4"],
+                       port=port)
+    asks = lab.run([PYTHON, lab.write("shakes.py", ONLY_SHAKES), str(port)])
+    told = [tuple(shown(word) for word in line.split()) for line in asks.out().decode().splitlines()]
+    curl = lab.run(["curl", "-s4", "-w", "%{local_port}\\n", f"https://localhost:{port}/"],
+                   status=None)
+    told.append((("127.0.0.1", int(curl.out())), ("127.0.0.1", port)))
+    check(curl.returncode == 60, f"curl found the certificate fine: {curl.returncode}")
+    serves.stop()
+    mine = [(*a, *b) for a, b in told]
+    theirs = [(*b, *a) for a, b in told]
+    seen = tracer.stop()
+    handshakes_at(seen, asks.pid, mine[:1], mine[1:2])
+    handshakes_at(seen, curl.pid, [], mine[2:])
+    handshakes_at(seen, serves.pid, theirs[:1], theirs[1:])
+
+
+@go_case("addresses_of_handshakes_go", "Both ends of Go programs, and a handshake that fails.")
+def handshakes_of_go(lab):
+    program = lab.path(f"shake{os.getpid()}")
+    shutil.copy(golang.talk(lab, "1.24", "stripped_pie"), program)
+    port = lab.port()
+    server = lab.spawn([program, "raw", "server", f"127.0.0.1:{port}"], ready=b"listening", env=ENV)
+    tracer = lab.tracer("--comm", os.path.basename(program), script=HANDSHAKES)
+    client = lab.run([program, "-n", "20", "raw", "client", f"127.0.0.1:{port}"], env=ENV)
+    with socket.create_connection(("127.0.0.1", port)) as s:
+        bad = (*s.getpeername(), *s.getsockname())
+        s.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        s.recv(100)
+    tracer.wait_until("the failure", b'"tls_error"')
+    server.stop()
+    told = said_of_go(client.out(), server.out())
+    seen = tracer.stop()
+    mine = [t for t in told if t[3] == port]
+    theirs = [(*t[2:], *t[:2]) for t in mine]
+    check(len(mine) == 20, f"the client told of {len(mine)} connections")
+    handshakes_at(seen, client.pid, mine, [])
+    handshakes_at(seen, server.pid, theirs, [bad])
