@@ -56,10 +56,14 @@ run = $(if $(V),,@echo "  $(1) $@";)
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: all
-all: $(B)/tlsscope ## build build/tlsscope (this is also what plain `make` does)
+all: $(B)/tlsscope $(B)/tlsscope.d.lua ## build build/tlsscope (this is also what plain `make` does)
 
 $(B)/tlsscope: $(B)/core/main.o $(B)/libtlsscope.a
 	$(call run,LD)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+
+# Types for editors, of the one table of the API.
+$(B)/tlsscope.d.lua: $(B)/tlsscope
+	$(call run,TYPES)$< help d.lua >$@
 
 $(B)/libtlsscope.a: $(OBJS) $(B)/embed.o
 	@rm -f $@
@@ -130,7 +134,8 @@ check: ## install what is missing, then formatter, linters, both compilers, sani
 
 SOURCES := $(wildcard core/*.[ch] bpf/*.[ch] tests/unit/*.[ch] tests/fuzz/*.c tests/victims/*.c \
 	tests/bench/*.[ch])
-SHELL_SCRIPTS = $(shell grep -lE '^\#!/bin/(ba)?sh' tests/* tests/*/* core/*.sh .ci/* 2>/dev/null)
+SHELL_SCRIPTS = completion/tlsscope.bash \
+	$(shell grep -lE '^\#!/bin/(ba)?sh' tests/* tests/*/* core/*.sh .ci/* 2>/dev/null)
 check-layers:
 	tests/check-layers
 # The layout is that of clang-format 14 (Debian 12); other versions differ in details.
@@ -199,15 +204,19 @@ run-fuzzers: $(FUZZ)
 
 DOC = $(DESTDIR)$(prefix)/share/doc/tlsscope
 MAN_DIR = $(DESTDIR)$(prefix)/share/man
-install: $(B)/tlsscope ## install the program, its manual and the recipes' sources (DESTDIR, prefix)
+BASH_DIR = $(DESTDIR)$(prefix)/share/bash-completion/completions
+ZSH_DIR = $(DESTDIR)$(prefix)/share/zsh/site-functions
+install: $(B)/tlsscope $(B)/tlsscope.d.lua ## install the program, its manual, the recipes' sources and shell completion (DESTDIR, prefix)
 	install -d $(DESTDIR)$(prefix)/bin $(DOC)/scripts
 	install -m 755 $(B)/tlsscope $(DESTDIR)$(prefix)/bin/tlsscope
-	install -m 644 $(wildcard README.md LICENSE* lua/tlsscope.d.lua) $(DOC)
+	install -m 644 $(wildcard README.md LICENSE*) $(B)/tlsscope.d.lua $(DOC)
+	install -D -m 644 completion/tlsscope.bash $(BASH_DIR)/tlsscope
+	install -D -m 644 completion/_tlsscope $(ZSH_DIR)/_tlsscope
 	install -m 644 $(wildcard scripts/*.lua) $(DOC)/scripts
 	for m in $(MAN); do install -D -m 644 $$m $(MAN_DIR)/man$${m##*.}/$${m##*/} || exit 1; done
 
 uninstall: ## remove what `make install` installed
-	rm -f $(DESTDIR)$(prefix)/bin/tlsscope
+	rm -f $(DESTDIR)$(prefix)/bin/tlsscope $(BASH_DIR)/tlsscope $(ZSH_DIR)/_tlsscope
 	rm -f $(foreach m,$(MAN),$(MAN_DIR)/man$(subst .,,$(suffix $m))/$(notdir $m))
 	rm -rf $(DOC)
 

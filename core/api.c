@@ -409,6 +409,52 @@ const struct api_entry api_table[] = {
 	 "what follows replaces what is shown, on a terminal"},
 	{API_FUNCTION, "color", "color([name])", "what follows is of this colour, on a terminal"},
 	{API_FUNCTION, "exit", "exit([status])", "ends the run; on.stop still runs"},
+
+	{API_CLI_WHO, "pid", "-p, --pid PID", "this process"},
+	{API_CLI_WHO, "command", "-c, --command CMD",
+	 "run CMD in a shell, trace it and its children, end with it"},
+	{API_CLI_WHO, "comm", "--comm NAME", "threads of this name"},
+	{API_CLI_WHO, "uid", "--uid USER", "processes of this user, by number or name"},
+	{API_CLI_WHO, "lib", "--lib NAME", "this library, by name, glob or path"},
+	{API_CLI_WHO, "cgroup", "--cgroup PATH|ID",
+	 "this cgroup and those below it, or a unit (nginx.service)"},
+	{API_CLI_WHO, "container", "--container NAME",
+	 "this container, by name or the beginning of its id"},
+	{API_CLI_WHO, "rport", "--rport PORT", "connections with this port at the other end"},
+	{API_CLI_WHO, "raddr", "--raddr ADDR", "the same of its address, or network: 10.0.0.0/8"},
+	{API_CLI_WHO, "lport", "--lport PORT", "connections with this port at their own end"},
+	{API_CLI_WHO, "laddr", "--laddr ADDR", "the same of their own address, or network"},
+	{API_CLI_OUTPUT, "format", "-f, --format text|json",
+	 "what is written: text, or one JSON object a line"},
+	{API_CLI_OUTPUT, "time", "--time local|utc|relative", "what e.time shows"},
+	{API_CLI_OUTPUT, "output", "-o, --output FILE", "write there instead of standard output"},
+	{API_CLI_OUTPUT, "pcap", "--pcap FILE",
+	 "the plaintext as packets, for Wireshark; -: standard output"},
+	{API_CLI_OUTPUT, "har", "--har FILE",
+	 "requests and responses of HTTP, as JSON (HTTP Archive)"},
+	{API_CLI_OUTPUT, "show-secrets", "--show-secrets",
+	 "do not mask passwords and tokens in recipes and --har"},
+	{API_CLI_OUTPUT, "rotate", "--rotate SIZE[,N]",
+	 "begin a new FILE of -o, --pcap, --har at that size (100M); N older ones stay (9)"},
+	{API_CLI_OUTPUT, "write", "-w, --write FILE", "record all that is captured"},
+	{API_CLI_OUTPUT, "replay", "-r, --replay FILE",
+	 "run the script on a recording; needs no privileges"},
+	{API_CLI_OUTPUT, "quiet", "-q, --quiet", "no warnings"},
+	{API_CLI_OUTPUT, "verbose", "-v, --verbose", "say what is done, and why"},
+	{API_CLI_LOOK, "list", "-l, --list [PATTERN]",
+	 "probes; with -v their fields, with -p what resolves, and how"},
+	{API_CLI_LOOK, "recipes", "-L, --recipes", "shipped scripts"},
+	{API_CLI_LOOK, "info", "--info", "what this kernel and machine offer"},
+	{API_CLI_LOOK, "check", "--check", "load the script, attach nothing"},
+	{API_CLI_LOOK, "dry-run", "--dry-run", "say what would be attached"},
+	{API_CLI_LOOK, "version", "-V, --version", "the version"},
+	{API_CLI_LOOK, "help", "-h, --help", "one screen; `tlsscope help` explains more"},
+	{API_CLI_SCRIPT, "execute", "-e, --execute CODE", "run a line of Lua"},
+	{API_CLI_SCRIPT, "interactive", "-i, --interactive", "the prompt after the script"},
+	{API_CLI_SCRIPT, "include", "-I, --include DIR", "look for Lua modules there first"},
+	{API_CLI_SCRIPT, "strict", "--strict", "end at the first error of a handler"},
+	{API_CLI_SCRIPT, "unsafe", "--unsafe",
+	 "allow os.execute, io.popen, writing files, C modules"},
 };
 
 const size_t api_count = TS_ARRAY_SIZE(api_table);
@@ -416,10 +462,11 @@ const size_t api_count = TS_ARRAY_SIZE(api_table);
 const char *api_kind_name(enum api_kind kind)
 {
 	static const char *const names[API_KINDS] = {
-		"probe",      "event",	      "field",	    "conn",	     "proc",
-		"container",  "option",	      "target",	    "config",	     "aggregation",
-		"method",     "function",     "agg_option", "stream_option", "http",
-		"http_field", "http_message", "ws_field",   "grpc_field"};
+		"probe",      "event",		"field",      "conn",	       "proc",
+		"container",  "option",		"target",     "config",	       "aggregation",
+		"method",     "function",	"agg_option", "stream_option", "http",
+		"http_field", "http_message",	"ws_field",   "grpc_field",    "who is traced",
+		"output",     "looking around", "the script"};
 
 	return names[kind];
 }

@@ -28,6 +28,10 @@ enum api_kind {
 	API_HTTP_MESSAGE,  /* of e.request and e.response */
 	API_WS_FIELD,	   /* of ws_message */
 	API_GRPC_FIELD,	   /* of grpc_call */
+	API_CLI_WHO, /* options of the command line: who is traced; type: how they are written */
+	API_CLI_OUTPUT,
+	API_CLI_LOOK,
+	API_CLI_SCRIPT,
 	API_KINDS
 };
 

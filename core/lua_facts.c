@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* What the prompt can tell: the last event, who is traced, the processes and their libraries. */
+/* What the prompt and help can tell: the API, the last event, who is traced, processes. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "api.h"
 #include "container.h"
 #include "lua_host.h"
 #include "proc.h"
@@ -205,6 +206,46 @@ static int facts_recipes(lua_State *L)
 	return 1;
 }
 
+/* describe() -> list of {kind=, name=, type=, help=}: the table of the API */
+static int facts_describe(lua_State *L)
+{
+	size_t i;
+
+	lua_createtable(L, (int)api_count, 0);
+	for (i = 0; i < api_count; i++) {
+		lua_createtable(L, 0, 4);
+		lua_pushstring(L, api_kind_name(api_table[i].kind));
+		lua_setfield(L, -2, "kind");
+		lua_pushstring(L, api_table[i].name);
+		lua_setfield(L, -2, "name");
+		lua_pushstring(L, api_table[i].type);
+		lua_setfield(L, -2, "type");
+		lua_pushstring(L, api_table[i].help);
+		lua_setfield(L, -2, "help");
+		lua_rawseti(L, -2, (lua_Integer)i + 1);
+	}
+	return 1;
+}
+
+/* source(name) -> a script's or recipe's text and its chunk's name; or nil and a sentence */
+static int facts_source(lua_State *L)
+{
+	struct script *s = host_of(L);
+	const char *name = luaL_checkstring(L, 1);
+	enum script_kind kind = script_kind_of(name);
+	struct ts_err err;
+
+	ts_buf_free(&s->scratch);
+	if (host_read_script(&s->scratch, kind, name, &err)) {
+		lua_pushnil(L);
+		lua_pushstring(L, err.text);
+		return 2;
+	}
+	lua_pushlstring(L, (const char *)s->scratch.data, s->scratch.len);
+	lua_pushfstring(L, kind == SCRIPT_FILE ? "@%s" : "=%s.lua", name);
+	return 2;
+}
+
 void host_add_facts(lua_State *L)
 {
 	static const luaL_Reg functions[] = {
@@ -212,6 +253,8 @@ void host_add_facts(lua_State *L)
 		{"target", facts_target},
 		{"processes", facts_processes},
 		{"recipes", facts_recipes},
+		{"describe", facts_describe},
+		{"source", facts_source},
 		{NULL, NULL},
 	};
 

@@ -58,7 +58,7 @@ struct host_handler {
  * References.
  */
 struct host_callbacks {
-	int fire, tick, failed, started, lists, timers, repl;
+	int fire, tick, failed, started, lists, timers, repl, help;
 };
 
 /* Who is asked for: the process of that number at that time. */

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api.h"
 #include "lua_host.h"
 
 /* load(chunk, text, environment) -> function, or nil and the parser's message */
@@ -60,27 +59,6 @@ static int repl_keep(lua_State *L)
 	return 0;
 }
 
-/* describe() -> list of {kind=, name=, type=, help=}: the table of the API */
-static int repl_describe(lua_State *L)
-{
-	size_t i;
-
-	lua_createtable(L, (int)api_count, 0);
-	for (i = 0; i < api_count; i++) {
-		lua_createtable(L, 0, 4);
-		lua_pushstring(L, api_kind_name(api_table[i].kind));
-		lua_setfield(L, -2, "kind");
-		lua_pushstring(L, api_table[i].name);
-		lua_setfield(L, -2, "name");
-		lua_pushstring(L, api_table[i].type);
-		lua_setfield(L, -2, "type");
-		lua_pushstring(L, api_table[i].help);
-		lua_setfield(L, -2, "help");
-		lua_rawseti(L, -2, (lua_Integer)i + 1);
-	}
-	return 1;
-}
-
 /* main() -> chunk's name, text of the script that ran before the prompt; or nothing */
 static int repl_main(lua_State *L)
 {
@@ -90,25 +68,6 @@ static int repl_main(lua_State *L)
 		return 0;
 	lua_pushstring(L, s->main);
 	host_push_source(L, s->main);
-	return 2;
-}
-
-/* source(name) -> a script's or recipe's text and its chunk's name; or nil and a sentence */
-static int repl_source(lua_State *L)
-{
-	struct script *s = host_of(L);
-	const char *name = luaL_checkstring(L, 1);
-	enum script_kind kind = script_kind_of(name);
-	struct ts_err err;
-
-	ts_buf_free(&s->scratch);
-	if (host_read_script(&s->scratch, kind, name, &err)) {
-		lua_pushnil(L);
-		lua_pushstring(L, err.text);
-		return 2;
-	}
-	lua_pushlstring(L, (const char *)s->scratch.data, s->scratch.len);
-	lua_pushfstring(L, kind == SCRIPT_FILE ? "@%s" : "=%s.lua", name);
 	return 2;
 }
 
@@ -174,11 +133,10 @@ static int repl_command(lua_State *L)
 static int open_prompt(lua_State *L)
 {
 	static const luaL_Reg functions[] = {
-		{"load", repl_load},	     {"script", repl_script},
-		{"explain", repl_explain},   {"keep", repl_keep},
-		{"describe", repl_describe}, {"main", repl_main},
-		{"source", repl_source},     {"save", repl_save},
-		{"command", repl_command},   {NULL, NULL},
+		{"load", repl_load},	   {"script", repl_script},
+		{"explain", repl_explain}, {"keep", repl_keep},
+		{"main", repl_main},	   {"save", repl_save},
+		{"command", repl_command}, {NULL, NULL},
 	};
 	struct script *s = host_of(L);
 

@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "doctor.h"
+#include "help.h"
 #include "info.h"
 #include "list.h"
 #include "options.h"
@@ -29,6 +30,9 @@ static int run_mode(const struct options *o)
 		break;
 	case OPTIONS_DOCTOR:
 		return doctor_run(o);
+	case OPTIONS_EXPLAIN:
+	case OPTIONS_COMPLETE:
+		return help_run(o);
 	case OPTIONS_RECIPES:
 		list_recipes();
 		return 0;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api.h"
 #include "options.h"
 
 #define ROTATE_MIN 4096
@@ -74,57 +75,43 @@ static const struct option long_options[] = {
 	{NULL, 0, NULL, 0},
 };
 
+#define HELP_WIDTH 79
+
+/* The forms of a kind's options, a line after the other. */
+static void print_forms(enum api_kind kind)
+{
+	size_t column = 0, len, i;
+
+	for (i = 0; i < api_count; i++) {
+		if (api_table[i].kind != kind)
+			continue;
+		len = strlen(api_table[i].type) + 2;
+		if (column && column + len > HELP_WIDTH) {
+			putchar('\n');
+			column = 0;
+		}
+		printf("  %s", api_table[i].type);
+		column += len;
+	}
+	putchar('\n');
+}
+
 void options_print_help(void)
 {
-	fputs("Usage: tlsscope [options] SCRIPT.lua [args]   run a script (-: standard input)\n"
-	      "       tlsscope [options] RECIPE [args]       run a shipped one (-L lists them)\n"
-	      "       tlsscope [options] -e CODE [args]      run a line of Lua\n"
-	      "       tlsscope [options] --pcap FILE         capture everything for Wireshark\n"
-	      "       tlsscope doctor [options] [PID...]     what can be captured, what not, and "
-	      "why\n"
-	      "       tlsscope [options]                     a prompt to explore at\n"
-	      "\n"
-	      "Who is traced (repeatable: or; together: and; without any: everybody)\n"
-	      "  -p, --pid PID         this process\n"
-	      "  -c, --command CMD     run CMD in a shell, trace it and its children, end with it\n"
-	      "      --comm NAME       threads of this name\n"
-	      "      --uid USER        processes of this user, by number or name\n"
-	      "      --lib NAME        this library, by name, glob or path\n"
-	      "      --cgroup PATH|ID  this cgroup and those below it, or a unit (nginx.service)\n"
-	      "      --container NAME  this container, by name or the beginning of its id\n"
-	      "      --rport PORT, --raddr ADDR   connections with this other end; networks\n"
-	      "                        as 10.0.0.0/8\n"
-	      "      --lport PORT, --laddr ADDR   the same of their own end\n"
-	      "Output\n"
-	      "  -f, --format text|json\n"
-	      "      --time local|utc|relative     what e.time shows\n"
-	      "  -o, --output FILE     write there instead of standard output\n"
-	      "      --pcap FILE       the plaintext as packets, for Wireshark; -: standard "
-	      "output\n"
-	      "      --har FILE        requests and responses of HTTP, as JSON (HTTP Archive)\n"
-	      "      --show-secrets    do not mask passwords and tokens in recipes and --har\n"
-	      "      --rotate SIZE[,N] begin a new FILE of -o, --pcap, --har at that size (100M);\n"
-	      "                        N older ones stay (9)\n"
-	      "  -w, --write FILE      record all that is captured\n"
-	      "  -r, --replay FILE     run the script on a recording; needs no privileges\n"
-	      "  -q, --quiet           no warnings        -v, --verbose  say what is done, and "
-	      "why\n"
-	      "Looking around\n"
-	      "  -l, --list [PATTERN]  probes; with -v their fields, with -p what resolves, and "
-	      "how\n"
-	      "  -L, --recipes         shipped scripts\n"
-	      "      --info            what this kernel and machine offer\n"
-	      "      --check           load the script, attach nothing\n"
-	      "      --dry-run         say what would be attached\n"
-	      "The script\n"
-	      "  -i, --interactive     the prompt after the script\n"
-	      "  -I, --include DIR     look for Lua modules there first\n"
-	      "      --strict          end at the first error of a handler\n"
-	      "      --unsafe          allow os.execute, io.popen, writing files, C modules\n"
-	      "  -V, --version         -h, --help\n"
-	      "\n"
-	      "Try: tlsscope sniff          All of it: man tlsscope, man tlsscope-lua\n",
-	      stdout);
+	puts("Usage: tlsscope [options] SCRIPT.lua|RECIPE [args]  a script (-: standard input)\n"
+	     "       tlsscope [options] -e CODE [args]     a line of Lua\n"
+	     "       tlsscope [options]                    a prompt to explore at\n"
+	     "       tlsscope doctor [PID...]              what can be captured, and why not\n"
+	     "       tlsscope help NAME                    explains an option, event, recipe\n"
+	     "Who is traced (repeatable: or; together: and; without any: everybody)");
+	print_forms(API_CLI_WHO);
+	puts("Output");
+	print_forms(API_CLI_OUTPUT);
+	puts("Looking around");
+	print_forms(API_CLI_LOOK);
+	puts("The script");
+	print_forms(API_CLI_SCRIPT);
+	puts("Try: tlsscope sniff  Learn: man tlsscope-tutorial  More: tlsscope help options");
 }
 
 static int add_include(struct options *o, const char *folder, struct ts_err *err)
@@ -324,6 +311,8 @@ static int check_combination(struct options *o, struct ts_err *err)
 	bool runs =
 		o->mode == OPTIONS_RUN || o->mode == OPTIONS_CHECK || o->mode == OPTIONS_DRY_RUN;
 
+	if (o->mode == OPTIONS_EXPLAIN)
+		return 0;
 	if (!runs)
 		return o->argc ? ts_fail(err, EINVAL, "what is '%s' for?", o->argv[0]) : 0;
 	if (!o->script && !o->code && (o->mode != OPTIONS_RUN || o->replay))
@@ -397,6 +386,12 @@ int options_parse(struct options *o, int argc, char *const *argv, struct ts_err 
 
 	*o = (struct options){0};
 	opterr = 0;
+	if (argc > 1 && !strcmp(argv[1], "complete")) {
+		o->mode = OPTIONS_COMPLETE;
+		o->argc = argc - 2;
+		o->argv = argv + 2;
+		return 0;
+	}
 	ret = parse_options(o, argc, argv, err);
 	if (!ret && o->mode == OPTIONS_LIST && optind < argc) {
 		o->pattern = argv[optind++];
@@ -405,6 +400,8 @@ int options_parse(struct options *o, int argc, char *const *argv, struct ts_err 
 		o->script = argv[optind++];
 		if (o->mode == OPTIONS_RUN && !strcmp(o->script, "doctor"))
 			ret = parse_doctor(o, argc, argv, err);
+		else if (o->mode == OPTIONS_RUN && !strcmp(o->script, "help"))
+			o->mode = OPTIONS_EXPLAIN;
 	}
 	if (!o->script && !o->code && (o->pcap || o->har))
 		o->script = o->pcap ? PCAP_RECIPE : HAR_RECIPE;

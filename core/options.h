@@ -9,14 +9,16 @@
 
 enum options_mode {
 	OPTIONS_RUN,
-	OPTIONS_CHECK,	 /* --check: load the script, attach nothing */
-	OPTIONS_DRY_RUN, /* --dry-run: say what would be attached */
-	OPTIONS_LIST,	 /* -l */
-	OPTIONS_RECIPES, /* -L */
-	OPTIONS_INFO,	 /* --info */
-	OPTIONS_DOCTOR,	 /* doctor [PID...] */
-	OPTIONS_VERSION, /* -V */
-	OPTIONS_HELP,	 /* -h */
+	OPTIONS_CHECK,	  /* --check: load the script, attach nothing */
+	OPTIONS_DRY_RUN,  /* --dry-run: say what would be attached */
+	OPTIONS_LIST,	  /* -l */
+	OPTIONS_RECIPES,  /* -L */
+	OPTIONS_INFO,	  /* --info */
+	OPTIONS_DOCTOR,	  /* doctor [PID...] */
+	OPTIONS_EXPLAIN,  /* help [NAME...] */
+	OPTIONS_COMPLETE, /* complete [WORD...]: for shells; the last word is to be completed */
+	OPTIONS_VERSION,  /* -V */
+	OPTIONS_HELP,	  /* -h */
 };
 
 /* Strings point into argv, which must outlive it; options_free frees the rest. */

@@ -69,6 +69,7 @@ static int open_prelude(lua_State *L)
 	s->callbacks.lists = callback(L, "lists");
 	s->callbacks.timers = callback(L, "timers");
 	s->callbacks.repl = callback(L, "repl");
+	s->callbacks.help = callback(L, "help");
 	return 0;
 }
 

@@ -106,6 +106,9 @@ bool script_wants_probes(struct script *s);
 /* Async-signal-safe: interrupts Lua code that is running, now. */
 void script_interrupt(struct script *s);
 
+/* Writes what lua/help.lua's function `what` says of these words. -EINVAL: told on stderr. */
+int script_answer(struct script *s, const char *what, int argc, char *const *argv);
+
 /* Shipped recipes, in order, and what the first comment line of each says. NULL at the end. */
 struct script_recipe {
 	const char *name, *summary;

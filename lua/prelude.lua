@@ -337,4 +337,7 @@ return {
 			filter_keys = FILTER_KEYS,
 		})
 	end,
+	help = function(facts)
+		return part("help", facts)
+	end,
 }

@@ -343,16 +343,8 @@ return function(core, parts, repl)
 	end
 
 	local function help_on(topic)
-		local word, found = topic:match("[%w_]+$") or topic, false
-		for _, entry in ipairs(host.describe()) do
-			if entry.name == word then
-				found = true
-				say("%s (%s): %s", entry.name, entry.kind, entry.help)
-				say("    %s", entry.kind == "event" and "fields: " .. entry.type
-					or entry.kind == "probe" and ("on.%s([{options},] function(e) ... end)"):format(word)
-					or entry.type)
-			end
-		end
+		local word = topic:match("[%w_]+$") or topic
+		local found = core.module("lua/help.lua")()(core, host).tell(topic)
 		for _, entry in ipairs(LIST) do
 			if entry[1] == word then
 				found = true
