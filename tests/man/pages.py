@@ -73,7 +73,7 @@ class Page:
                 display, start = [], number
             elif re.match(r"\.S[hs] ", line):
                 heading = line[4:].strip('"')
-            elif re.match(r'\.\\" (example|output|check|shell|session)', line):
+            elif re.match(r'\.\\" (example|output|check|shell|session|file)', line):
                 mark = line[4:]
             elif line.startswith(".It "):
                 self.items.setdefault(heading, []).append(line[4:])
