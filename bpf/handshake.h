@@ -13,33 +13,51 @@
 /* openssl/ssl.h: SSL_get_error's values */
 enum { RESULT_SSL = 1, RESULT_SYSCALL = 5, RESULT_CLOSED = 6 };
 
-/* False: not known, or memory that is not there. */
-static __always_inline bool get_member(const struct ts_member *m, __u64 conn, __u64 *out)
-{
-	__u32 size = m->size, steps = m->walk.steps, i;
-	__u64 at = conn;
+/* Places in struct ts_shake, which is an array of members but for its end. */
+#define MEMBER(name) (__builtin_offsetof(struct ts_shake, name) / sizeof(struct ts_member))
+#define MEMBERS (__builtin_offsetof(struct ts_shake, flags) / sizeof(struct ts_member))
+#define UNKNOWN (~0ull) /* or memory that is not there */
 
-	*out = 0;
+/*
+ * What a connection's member says, of the rule with this number. Not static: the verifier looks at
+ * it once, not once a call of it.
+ */
+__noinline __u64 read_member(__u32 id, __u64 member, __u64 conn)
+{
+	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
+	const struct ts_member *m;
+	__u64 at = conn, value = 0, size;
+	__u32 i;
+
+	if (!rule)
+		return UNKNOWN;
+	/* Always true; the verifier wants to see it of the very register that is used. */
+	asm volatile("if %0 < %1 goto +1\n\t%0 = 0" : "+r"(member) : "i"(MEMBERS));
+	m = (const struct ts_member *)&rule->shake + member;
+	size = m->size;
+	/* Not read twice: what was compared is what is used. */
+	asm volatile("" : "+r"(size));
 	if (!size || size > 8)
-		return false;
+		return UNKNOWN;
 	for (i = 0; i < TS_WALK_STEPS; i++) {
 		at += m->walk.offsets[i];
-		if (i + 1 >= steps)
-			return !bpf_probe_read_user(out, size, (void *)at);
+		if (i + 1 >= m->walk.steps)
+			return bpf_probe_read_user(&value, size, (void *)at) ? UNKNOWN : value;
 		if (bpf_probe_read_user(&at, sizeof(at), (void *)at) || !at)
-			return false;
+			return UNKNOWN;
 	}
-	return false;
+	return UNKNOWN;
 }
 
-static __always_inline bool in_handshake(const struct ts_rule *rule, __u64 conn)
+static __always_inline bool in_handshake(const struct ts_rule *rule, __u32 id, __u64 conn)
 {
 	const struct ts_shake *s = &rule->shake;
-	__u64 type, busy;
+	__u64 busy;
 
-	if (s->type.size && (!get_member(&s->type, conn, &type) || type))
+	if (s->type.size && read_member(id, MEMBER(type), conn))
 		return false;
-	return get_member(&s->busy, conn, &busy) && !busy == !!(s->flags & TS_SHAKE_DONE);
+	busy = read_member(id, MEMBER(busy), conn);
+	return busy != UNKNOWN && !busy == !!(s->flags & TS_SHAKE_DONE);
 }
 
 static __always_inline struct conn *find_conn(__u64 conn)
@@ -53,10 +71,9 @@ static __always_inline struct conn *find_conn(__u64 conn)
 static __always_inline void begin_handshake(struct ts_control *ctl, const struct ts_rule *rule,
 					    struct call *n)
 {
-	__u64 state = 0;
 	struct conn *c;
 
-	n->shakes = in_handshake(rule, n->conn);
+	n->shakes = in_handshake(rule, n->rule, n->conn);
 	if (!n->shakes && !(n->subs & ctl->fails))
 		return;
 	c = get_conn(rule, n, false);
@@ -70,47 +87,55 @@ static __always_inline void begin_handshake(struct ts_control *ctl, const struct
 		return;
 	/* One after the first bytes is no beginning. */
 	c->shake = c->pos[TS_IN] | c->pos[TS_OUT] ? SHAKE_TOLD : SHAKE_RUNS;
-	if (!rule->shake.before.size ||
-	    (get_member(&rule->shake.before, n->conn, &state) && !state))
+	if (!rule->shake.before.size || !read_member(n->rule, MEMBER(before), n->conn))
 		c->began = n->nsecs;
 }
 
-static __always_inline void read_text(const struct ts_member *at, const struct ts_member *length,
-				      __u64 conn, char *out, const __u32 room)
+static __always_inline void read_text(__u32 id, __u32 at, __u32 length, bool has_length, __u64 conn,
+				      char *out, const __u32 room)
 {
-	__u64 text, n = room - 1;
+	__u64 text = read_member(id, at, conn), n;
 
-	if (!get_member(at, conn, &text) || !text)
+	if (!text || text == UNKNOWN)
 		return;
-	if (!length->size) {
+	if (!has_length) {
 		bpf_probe_read_user_str(out, room, (void *)text);
 		return;
 	}
-	if (!get_member(length, conn, &n) || !n || n >= room)
+	n = read_member(id, length, conn);
+	if (!n || n >= room)
 		return;
 	asm volatile("if %0 <= %1 goto +1\n\t%0 = %1" : "+r"(n) : "i"(room - 1));
 	bpf_probe_read_user(out, n, (void *)text);
 }
 
-static __always_inline void read_shake(struct ts_open *o, const struct ts_shake *s, __u64 conn)
+static __always_inline void read_shake(struct ts_open *o, const struct ts_shake *s, __u32 id,
+				       __u64 conn)
 {
 	__u64 v;
 
-	if (get_member(&s->version, conn, &v))
+	v = read_member(id, MEMBER(version), conn);
+	if (v != UNKNOWN)
 		o->version = v;
-	if (get_member(&s->cipher, conn, &v))
+	v = read_member(id, MEMBER(cipher), conn);
+	if (v != UNKNOWN)
 		o->cipher = v;
-	if (get_member(&s->server, conn, &v))
+	v = read_member(id, MEMBER(server), conn);
+	if (v != UNKNOWN)
 		o->role = !v == !(s->flags & TS_SHAKE_CLIENT) ? TS_CLIENT : TS_SERVER;
-	if (o->what & TS_OPEN_DONE && get_member(&s->resumed, conn, &v))
+	v = o->what & TS_OPEN_DONE ? read_member(id, MEMBER(resumed), conn) : UNKNOWN;
+	if (v != UNKNOWN)
 		o->resumed = v ? TS_YES : TS_NO;
-	if (get_member(&s->verify, conn, &v))
+	v = read_member(id, MEMBER(verify), conn);
+	if (v != UNKNOWN)
 		o->verify = v;
 	if (o->what & TS_OPEN_DONE)
-		read_text(&s->alpn, &s->alpn_len, conn, o->alpn, sizeof(o->alpn));
-	read_text(&s->sni, &s->sni_len, conn, o->sni, sizeof(o->sni));
+		read_text(id, MEMBER(alpn), MEMBER(alpn_len), s->alpn_len.size, conn, o->alpn,
+			  sizeof(o->alpn));
+	read_text(id, MEMBER(sni), MEMBER(sni_len), s->sni_len.size, conn, o->sni, sizeof(o->sni));
 	if (!o->sni[0] && o->resumed == TS_YES)
-		read_text(&s->kept_sni, &s->sni_len, conn, o->sni, sizeof(o->sni));
+		read_text(id, MEMBER(kept_sni), MEMBER(sni_len), s->sni_len.size, conn, o->sni,
+			  sizeof(o->sni));
 }
 
 /* What a call found out, for those of subs that want it. */
@@ -158,7 +183,7 @@ static __always_inline void send_open(struct ts_control *ctl, const struct ts_ru
 		o->timed = c->began && !(ret > 0 && rule->role == TS_ROLE_CALL && !rule->dir);
 		d->duration = o->timed ? d->nsecs - c->began : 0;
 	}
-	read_shake(o, &rule->shake, call->conn);
+	read_shake(o, &rule->shake, call->rule, call->conn);
 	count(TS_CNT_EVENTS, 1);
 	bpf_ringbuf_submit(d, wake_flags(ctl));
 }
@@ -187,7 +212,7 @@ static __always_inline void end_handshake(struct ts_control *ctl, const struct t
 	/* Where it fails or ends later, nobody may be there who could be asked. */
 	if (!c->ends.family)
 		tell_addresses(ctl, rule, call, c);
-	if (!in_handshake(rule, call->conn)) {
+	if (!in_handshake(rule, call->rule, call->conn)) {
 		if (call->shakes && c->shake == SHAKE_RUNS)
 			out.what = TS_OPEN_DONE;
 	} else if (!len) {
@@ -236,9 +261,9 @@ static __always_inline void end_result(struct ts_control *ctl, const struct ts_r
 
 /* A connection ends before its handshake did. */
 static __always_inline void give_up_handshake(struct ts_control *ctl, const struct ts_rule *rule,
-					      __u64 conn)
+					      __u32 id, __u64 conn)
 {
-	struct call call = {.conn = conn};
+	struct call call = {.conn = conn, .rule = id};
 	struct conn *c = find_conn(conn);
 	struct outcome out = {.what = TS_OPEN_FAILED | TS_OPEN_ERROR | TS_OPEN_GIVEN_UP};
 

@@ -108,13 +108,14 @@ static __always_inline void keep_mark(void *ctx, const struct ts_rule *rule)
 	bpf_map_update_elem(&marked, &pid, &one, BPF_ANY);
 }
 
-static __always_inline void end_conn(struct ts_control *ctl, const struct ts_rule *rule, __u64 conn)
+static __always_inline void end_conn(struct ts_control *ctl, const struct ts_rule *rule, __u32 id,
+				     __u64 conn)
 {
 	/* A handshake begins by clearing what was there. */
 	if (rule->how == TS_HOW_CLEARED && is_calling(conn))
 		return;
 	if (ctl->opens | ctl->fails)
-		give_up_handshake(ctl, rule, conn);
+		give_up_handshake(ctl, rule, id, conn);
 	send_close(ctl, rule, conn);
 }
 
@@ -155,7 +156,7 @@ int enter(void *ctx)
 	if (rule->role == TS_ROLE_CLOSE) {
 		/* One reference of several is no end. */
 		if (!get_value(ctx, &rule->refs, &refs) || refs <= 1)
-			end_conn(ctl, rule, n.conn);
+			end_conn(ctl, rule, id, n.conn);
 		return 0;
 	}
 	if (rule->role == TS_ROLE_REASON) {
@@ -222,7 +223,7 @@ static __always_inline int end_call(struct ts_control *ctl, const struct ts_rule
 				    const struct call *c)
 {
 	if (leave_conn(c))
-		end_conn(ctl, rule, c->conn);
+		end_conn(ctl, rule, c->rule, c->conn);
 	return 0;
 }
 
