@@ -86,7 +86,7 @@ def ms_until(argv, first, env=None, end=signal.SIGINT):
         else:
             raise RuntimeError(f"{argv[0]} ended and had written nothing")
         at = time.monotonic()
-        p.send_signal(end)  # sslsniff does not hear Ctrl-C while events come
+        p.send_signal(end)
         p.stdout.read()
         p.wait(60)
         return (at - began) * 1e3, (time.monotonic() - at) * 1e3
@@ -97,9 +97,9 @@ def ms_until(argv, first, env=None, end=signal.SIGINT):
 
 
 FIRST = {
-    "tlsscope": lambda lab, pid: Tlsscope.command(lab, pid, 'on.tls_data(function() print("first") end)'),
-    "bpftrace": lambda lab, pid: Bpftrace.command(lab, pid, 'uprobe:LIB:SSL_write { printf("first\\n"); }'),
-    "sslsniff": Sslsniff.command,
+    "tlsscope": (Tlsscope, 'on.tls_data(function() print("first") end)'),
+    "bpftrace": (Bpftrace, 'uprobe:LIB:SSL_write { printf("first\\n"); }'),
+    "sslsniff": (Sslsniff,),
 }
 
 
@@ -109,12 +109,12 @@ def start(lab, rounds):
     load, took, missing = lab.load(), {name: [] for name in FIRST}, {}
     load.say("slow 200 100000000")
     for n in range(rounds + 1):
-        for name, make in FIRST.items():
+        for name, (tracer, *script) in FIRST.items():
             try:
                 if name not in missing and (name != "sslsniff" or n < 3):
-                    argv, env = make(lab, load.pid)
+                    argv, env = tracer.command(lab, load.pid, *script)
                     took[name].append(ms_until(argv, (b"first", b"READ", b"WRITE"), env,
-                                               signal.SIGTERM)[0])
+                                               tracer.stop_signal)[0])
             except (Skip, RuntimeError) as e:
                 if name == "tlsscope":
                     raise
