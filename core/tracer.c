@@ -151,22 +151,18 @@ int tracer_map_fd(const struct tracer *t, const char *name)
 	return bpf_object__find_map_fd_by_name(t->object, name);
 }
 
-static int on_sample(void *ctx, void *data, size_t size)
+static int on_sample(void *ctx, const void *sample, size_t size)
 {
-	struct ts_record *r = data;
+	const struct ts_record *r = sample;
 	struct tracer *t = ctx;
 
-	t->polled++;
-	if (size < sizeof(*r) || r->size > size)
-		return 0;
-	t->sink_error = record_send(&t->sink, r);
-	if (t->sink_error)
-		return t->sink_error;
-	return t->polled >= t->budget ? -EAGAIN : 0;
+	return size < sizeof(*r) || r->size > size ? 0 : record_send(&t->sink, r);
 }
 
 static int open_maps(struct tracer *t, struct ts_err *err)
 {
+	int ret;
+
 	t->rules = tracer_map_fd(t, "rules");
 	t->filters = tracer_map_fd(t, "filters");
 	t->nets = tracer_map_fd(t, "nets");
@@ -182,9 +178,11 @@ static int open_maps(struct tracer *t, struct ts_err *err)
 		t->counters = NULL;
 		return ts_fail(err, errno, "cannot map the BPF counters: %s", strerror(errno));
 	}
-	t->ring = ring_buffer__new(tracer_map_fd(t, "ring"), on_sample, t, NULL);
-	if (!t->ring)
-		return ts_fail(err, errno, "cannot map the ring buffer: %s", strerror(errno));
+	ret = tracer_ring_open(
+		&t->ring, tracer_map_fd(t, "ring"),
+		bpf_map__max_entries(bpf_object__find_map_by_name(t->object, "ring")));
+	if (ret)
+		return ts_fail(err, -ret, "cannot map the ring buffer: %s", strerror(-ret));
 	return 0;
 }
 
@@ -253,7 +251,7 @@ void tracer_close(struct tracer *t)
 	for (i = 0; t->copies && i <= t->last_rule; i++)
 		bpf_object__close(t->copies[i]);
 	bpf_object__close(t->sockets);
-	ring_buffer__free(t->ring);
+	tracer_ring_close(t->ring);
 	if (t->control)
 		munmap(t->control, sizeof(*t->control));
 	if (t->counters)
@@ -268,15 +266,15 @@ void tracer_close(struct tracer *t)
 
 int tracer_fd(const struct tracer *t)
 {
-	return ring_buffer__epoll_fd(t->ring);
+	return tracer_map_fd(t, "ring");
 }
 
 int tracer_poll(struct tracer *t, unsigned int budget)
 {
-	t->polled = 0;
-	t->budget = budget;
-	t->sink_error = 0;
-	ring_buffer__consume(t->ring);
+	int ret = tracer_ring_poll(t->ring, budget, on_sample, t);
+
+	t->polled = ret < 0 ? 0 : (unsigned int)ret;
+	t->sink_error = ret < 0 ? ret : 0;
 	tracer_search(t);
 	tracer_poll_hello(t);
 	return t->sink_error ? t->sink_error : (int)t->polled;

@@ -7,6 +7,7 @@
 #include <bpf/libbpf.h>
 
 #include "tracer.h"
+#include "tracer_ring.h"
 
 /* linux/bpf.h since 6.6; Debian 12's header and libbpf do not have it. */
 #define TRACE_UPROBE_MULTI 48
@@ -48,7 +49,7 @@ struct tracer {
 	struct ts_control *control;	  /* mapped */
 	const struct ts_counts *counters; /* mapped: one a possible processor */
 	uint32_t cpus;
-	struct ring_buffer *ring;
+	struct tracer_ring *ring;
 	struct tracer_hello *hello; /* NULL while nobody wants hellos */
 	bool hello_failed;	    /* and that was told */
 	struct bpf_link *exit_link, *fork_link;
@@ -77,7 +78,7 @@ struct tracer {
 	uint32_t *pids; /* ours; at least one: 0 is the whole system */
 	size_t pids_count;
 	struct record_sink sink;
-	unsigned int polled, budget;
+	unsigned int polled; /* of this poll so far: how many, and what the sink said */
 	int sink_error;
 };
 

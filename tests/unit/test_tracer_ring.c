@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: MIT */
+/* The consumer of a ring buffer, on a file that is laid out as the kernel's map is. */
+#include <errno.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "tracer_ring.h"
+
+#define SIZE 4096u
+
+struct fixture {
+	int fd;
+	size_t page;
+	unsigned long *consumer, *producer;
+	unsigned char *data;
+	struct tracer_ring *ring;
+	char seen[64]; /* the first byte of each sample */
+	size_t count, last_size;
+	unsigned char last[SIZE];
+	int answer;
+};
+
+static int open_ring(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+	unsigned char *map;
+
+	f->page = (size_t)sysconf(_SC_PAGESIZE);
+	f->fd = memfd_create("ring", MFD_CLOEXEC);
+	assert_int_equal(ftruncate(f->fd, (off_t)(2 * f->page + SIZE)), 0);
+	map = mmap(NULL, 2 * f->page + SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, f->fd, 0);
+	assert_ptr_not_equal(map, MAP_FAILED);
+	f->consumer = (void *)map;
+	f->producer = (void *)(map + f->page);
+	f->data = map + 2 * f->page;
+	assert_int_equal(tracer_ring_open(&f->ring, f->fd, SIZE), 0);
+	*state = f;
+	return 0;
+}
+
+static int close_ring(void **state)
+{
+	struct fixture *f = *state;
+
+	tracer_ring_close(f->ring);
+	munmap(f->consumer, 2 * f->page + SIZE);
+	close(f->fd);
+	free(f);
+	return 0;
+}
+
+/* A sample of n bytes `c`; flags: of its header. Returns where the header is. */
+static uint32_t *put(struct fixture *f, char c, uint32_t n, uint32_t flags)
+{
+	uint32_t *header = (uint32_t *)(f->data + (*f->producer & (SIZE - 1)));
+	uint32_t i;
+
+	*header = n | flags;
+	for (i = 0; i < n; i++)
+		f->data[(*f->producer + 8 + i) & (SIZE - 1)] = (unsigned char)c;
+	*f->producer += (n + 8 + 7) & ~7u;
+	return header;
+}
+
+static int take(void *ctx, const void *sample, size_t size)
+{
+	struct fixture *f = ctx;
+
+	f->seen[f->count++] = *(const char *)sample;
+	f->last_size = size;
+	memcpy(f->last, sample, size);
+	return f->answer;
+}
+
+static void hands_over_in_order(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(tracer_ring_poll(f->ring, 10, take, f), 0);
+	put(f, 'a', 1, 0);
+	put(f, 'b', 100, 0);
+	put(f, 'x', 30, 1u << 30);
+	put(f, 'c', 8, 0);
+	assert_int_equal(tracer_ring_poll(f->ring, 10, take, f), 3);
+	assert_string_equal(f->seen, "abc");
+	assert_int_equal(f->last_size, 8);
+	assert_int_equal(*f->consumer, *f->producer);
+}
+
+static void waits_for_what_is_written(void **state)
+{
+	struct fixture *f = *state;
+	uint32_t *busy;
+
+	put(f, 'a', 1, 0);
+	busy = put(f, 'b', 5, 1u << 31);
+	put(f, 'c', 1, 0);
+	assert_int_equal(tracer_ring_poll(f->ring, 10, take, f), 1);
+	*busy &= ~(1u << 31);
+	assert_int_equal(tracer_ring_poll(f->ring, 10, take, f), 2);
+	assert_string_equal(f->seen, "abc");
+}
+
+static void keeps_to_its_budget(void **state)
+{
+	struct fixture *f = *state;
+	int i;
+
+	for (i = 0; i < 5; i++)
+		put(f, (char)('a' + i), 1, 0);
+	assert_int_equal(tracer_ring_poll(f->ring, 2, take, f), 2);
+	assert_int_equal(*f->consumer, 32);
+	assert_int_equal(tracer_ring_poll(f->ring, 10, take, f), 3);
+	assert_string_equal(f->seen, "abcde");
+}
+
+static void joins_what_lies_around_the_end(void **state)
+{
+	struct fixture *f = *state;
+	size_t i, at;
+
+	/* Each of 1000 bytes: the fifth begins before the end and goes on at the beginning. */
+	for (at = 0; at < 40; at++) {
+		put(f, (char)('A' + at % 26), 1000, 0);
+		f->count = 0;
+		assert_int_equal(tracer_ring_poll(f->ring, 10, take, f), 1);
+		assert_int_equal(f->last_size, 1000);
+		for (i = 0; i < 1000; i++)
+			assert_int_equal(f->last[i], 'A' + at % 26);
+		assert_int_equal(*f->consumer, *f->producer);
+	}
+}
+
+static void an_error_ends_it(void **state)
+{
+	struct fixture *f = *state;
+
+	put(f, 'a', 1, 0);
+	put(f, 'b', 1, 0);
+	f->answer = -ECANCELED;
+	assert_int_equal(tracer_ring_poll(f->ring, 10, take, f), -ECANCELED);
+	assert_string_equal(f->seen, "a");
+	/* What was handed over is not handed over again. */
+	f->answer = 0;
+	assert_int_equal(tracer_ring_poll(f->ring, 10, take, f), 1);
+	assert_string_equal(f->seen, "ab");
+}
+
+static void no_map_is_an_error(void **state)
+{
+	struct tracer_ring *r = NULL;
+
+	(void)state;
+	assert_int_equal(tracer_ring_open(&r, -1, SIZE), -EBADF);
+	assert_null(r);
+	tracer_ring_close(NULL);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(hands_over_in_order, open_ring, close_ring),
+		cmocka_unit_test_setup_teardown(waits_for_what_is_written, open_ring, close_ring),
+		cmocka_unit_test_setup_teardown(keeps_to_its_budget, open_ring, close_ring),
+		cmocka_unit_test_setup_teardown(joins_what_lies_around_the_end, open_ring,
+						close_ring),
+		cmocka_unit_test_setup_teardown(an_error_ends_it, open_ring, close_ring),
+		cmocka_unit_test(no_map_is_an_error),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
