@@ -266,7 +266,7 @@ void tracer_close(struct tracer *t)
 
 int tracer_fd(const struct tracer *t)
 {
-	return tracer_map_fd(t, "ring");
+	return tracer_ring_fd(t->ring);
 }
 
 int tracer_poll(struct tracer *t, unsigned int budget)

@@ -22,6 +22,7 @@ struct tracer_ring {
 	const unsigned long *producer;
 	const unsigned char *data;
 	size_t size, page;
+	int fd;
 	struct ts_buf joined; /* a sample that lies around the end */
 };
 
@@ -34,6 +35,7 @@ int tracer_ring_open(struct tracer_ring **out, int fd, size_t size)
 	if (!r)
 		return -ENOMEM;
 	r->size = size;
+	r->fd = fd;
 	r->page = (size_t)sysconf(_SC_PAGESIZE);
 	/* A page that we write, one that the kernel writes, the data. */
 	consumer = mmap(NULL, r->page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -61,6 +63,11 @@ void tracer_ring_close(struct tracer_ring *r)
 	munmap((void *)r->producer, r->page + r->size);
 	ts_buf_free(&r->joined);
 	free(r);
+}
+
+int tracer_ring_fd(const struct tracer_ring *r)
+{
+	return r->fd;
 }
 
 /* The len bytes from pos on, in one piece; NULL: no memory. */

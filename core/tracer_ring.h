@@ -15,6 +15,7 @@ struct tracer_ring;
 /* fd: the map, which stays the caller's; size: of its data in bytes. 0 or -errno. */
 int tracer_ring_open(struct tracer_ring **out, int fd, size_t size);
 void tracer_ring_close(struct tracer_ring *r);
+int tracer_ring_fd(const struct tracer_ring *r); /* the map, which is readable when samples wait */
 
 /*
  * Hands over the samples that are there, `budget` at most: a sample is `take`'s until it returns,

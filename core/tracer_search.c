@@ -133,7 +133,7 @@ void tracer_search(struct tracer *t)
 	/* Whoever asks for certain ends misses what comes before they are known. */
 	const __u64 search = t->control->search | (t->control->ends ? ~0ull : 0);
 
-	if ((search & TS_SEARCH_CALLS || may_come(t)) && !t->sockets_tried)
+	if (!t->sockets_tried && (search & TS_SEARCH_CALLS || may_come(t)))
 		watch_sockets(t);
 	if (search & TS_SEARCH_MARKS && t->sockets && !t->marks)
 		watch_bios(t);
