@@ -121,7 +121,8 @@ static int send_source(struct tracer *t, const struct traced_file *f,
 	if (r)
 		ret = record_send(&t->sink, r);
 	ts_buf_free(&buf);
-	return ret;
+	/* The run ends: nothing of the function will be asked for. */
+	return ret == -ECANCELED ? 0 : ret;
 }
 
 /* Brings a function's rule up to date; gives it a number first when it is wanted and has none. */
