@@ -3,9 +3,11 @@
  * The two programs that serve every user-space library: `enter` keeps a call's arguments, `leave`
  * reads what the call transferred and sends it up. What differs between libraries, functions and
  * architectures is in a struct ts_rule. Two more programs keep the maps in step with the life of
- * threads and processes.
+ * threads and processes. Those of sock.h come first: where the kernel has not what they need, that
+ * is found out before all others are verified.
  */
 #include "records.h"
+#include "sock.h"
 #include "handshake.h"
 #include "wanted.h"
 

@@ -75,6 +75,7 @@ struct bpf_object *tracer_open_object(const struct tracer *t)
 		if (!strncmp(name, "leave", 5))
 			bpf_program__set_autoload(p, !strcmp(name, t->leave_name));
 	}
+	tracer_choose_sockets(o, SIZE_MAX);
 	return o;
 }
 
@@ -83,22 +84,36 @@ static int program_fd(const struct bpf_object *object, const char *name)
 	return bpf_program__fd(bpf_object__find_program_by_name(object, name));
 }
 
-static int load_object(struct tracer *t, const struct tracer_options *o, struct ts_err *err)
+static int try_load(struct tracer *t, const struct tracer_options *o)
 {
 	struct bpf_program *p;
-	int ret;
 
 	t->object = tracer_open_object(t);
 	if (!t->object)
-		return ts_fail(err, errno, "cannot read the embedded BPF object: %s",
-			       strerror(errno));
+		return -errno;
 	set_sizes(t, o->ring_bytes);
+	tracer_choose_sockets(t->object, t->sockets_way);
 	bpf_object__for_each_program(p, t->object)
 	{
-		if (t->attach == TRACER_MULTI && bpf_program__type(p) == BPF_PROG_TYPE_KPROBE)
+		if (t->attach == TRACER_MULTI && !strcmp(bpf_program__section_name(p), "uprobe"))
 			bpf_program__set_expected_attach_type(p, TRACE_UPROBE_MULTI);
 	}
-	ret = bpf_object__load(t->object);
+	return bpf_object__load(t->object);
+}
+
+/* With what watches sockets, in the first way that this kernel can load; at last without. */
+static int load_object(struct tracer *t, const struct tracer_options *o, struct ts_err *err)
+{
+	int ret = try_load(t, o);
+
+	while (ret && t->object && t->sockets_way < TRACER_SOCKET_WAYS) {
+		bpf_object__close(t->object);
+		t->sockets_way++;
+		ret = try_load(t, o);
+	}
+	if (ret && !t->object)
+		return ts_fail(err, -ret, "cannot read the embedded BPF object: %s",
+			       strerror(-ret));
 	if (ret)
 		return explain_load(-ret, err);
 	t->enter = program_fd(t->object, "enter");
@@ -250,7 +265,6 @@ void tracer_close(struct tracer *t)
 		tracer_free_file(&t->files[i]);
 	for (i = 0; t->copies && i <= t->last_rule; i++)
 		bpf_object__close(t->copies[i]);
-	bpf_object__close(t->sockets);
 	tracer_ring_close(t->ring);
 	if (t->control)
 		munmap(t->control, sizeof(*t->control));

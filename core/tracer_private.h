@@ -53,8 +53,8 @@ struct tracer {
 	struct tracer_hello *hello; /* NULL while nobody wants hellos */
 	bool hello_failed;	    /* and that was told */
 	struct bpf_link *exit_link, *fork_link;
-	struct bpf_object *sockets; /* what watches sockets; NULL: not needed, or not to be had */
-	const char *sockets_name;   /* how; NULL: not tried, or in vain */
+	size_t sockets_way;	  /* tracer_search.c: what is loaded to watch sockets */
+	const char *sockets_name; /* how; NULL: not tried, or in vain */
 	bool sockets_tried;
 	bool marks; /* what is written to BIOs is watched */
 	struct probe_link *links;
@@ -89,6 +89,9 @@ struct tracer {
 int tracer_subsys(const char *controller, __u32 *subsys);
 /* Opens the embedded BPF object; NULL and errno when it cannot be. */
 struct bpf_object *tracer_open_object(const struct tracer *t);
+/* Of the programs that watch sockets those of this way are to be loaded; of no way: none. */
+#define TRACER_SOCKET_WAYS 2
+void tracer_choose_sockets(struct bpf_object *o, size_t way);
 int tracer_map_fd(const struct tracer *t, const char *name);
 bool tracer_has_multi(const struct tracer *t);
 void tracer_set_hook(struct bpf_object *o, const struct ts_hook *hook);

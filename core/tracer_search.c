@@ -9,51 +9,40 @@
 #include <bpf/btf.h>
 
 #include "arch.h"
-#include "embed.h"
 #include "tracer_private.h"
 
 /* A way to see what passes at sockets: its programs, and the kernel's function for a kprobe. */
 static const struct search_way {
 	const char *name, *programs[2], *function;
-} ways[] = {
+} ways[TRACER_SOCKET_WAYS] = {
 	{"tp_btf sock_send_length, sock_recv_length", {"sent_tp", "received_tp"}, NULL},
 	{"kprobe security_socket_sendmsg", {"sent_kprobe", NULL}, "security_socket_sendmsg"},
 };
 
-static struct bpf_object *open_object(struct tracer *t, const struct search_way *way)
+void tracer_choose_sockets(struct bpf_object *o, size_t way)
 {
-	const struct embed_file *file = embed_find("bpf/sock.bpf.o");
-	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = "tlsscope_sock");
 	const struct arch *arch = arch_host();
 	struct ts_hook hook = {.sp = arch->sp};
 	struct bpf_program *p;
-	struct bpf_object *o;
-	const char *name;
+	size_t w, i;
 
 	memcpy(hook.args, arch->args, sizeof(hook.args));
-	o = bpf_object__open_mem(file->data, (size_t)(file->end - file->data), &opts);
-	if (!o)
-		return NULL;
 	tracer_set_hook(o, &hook);
-	tracer_share_maps(t, o);
-	bpf_object__for_each_program(p, o)
-	{
-		name = bpf_program__name(p);
-		bpf_program__set_autoload(
-			p, !strcmp(name, way->programs[0]) ||
-				   (way->programs[1] && !strcmp(name, way->programs[1])));
-	}
-	return o;
+	for (w = 0; w < TRACER_SOCKET_WAYS; w++)
+		for (i = 0; i < TS_ARRAY_SIZE(ways[w].programs) && ways[w].programs[i]; i++) {
+			p = bpf_object__find_program_by_name(o, ways[w].programs[i]);
+			bpf_program__set_autoload(p, w == way);
+		}
 }
 
-static int attach(struct tracer *t, struct bpf_object *o, const struct search_way *way)
+static int attach(struct tracer *t, const struct search_way *way)
 {
 	struct bpf_program *p;
 	struct bpf_link *link;
 	size_t i;
 
 	for (i = 0; i < TS_ARRAY_SIZE(way->programs) && way->programs[i]; i++) {
-		p = bpf_object__find_program_by_name(o, way->programs[i]);
+		p = bpf_object__find_program_by_name(t->object, way->programs[i]);
 		link = way->function ? bpf_program__attach_kprobe(p, false, way->function)
 				     : bpf_program__attach(p);
 		if (!link)
@@ -66,31 +55,13 @@ static int attach(struct tracer *t, struct bpf_object *o, const struct search_wa
 	return 0;
 }
 
-static int watch_by(struct tracer *t, const struct search_way *way)
-{
-	struct bpf_object *o = open_object(t, way);
-	int ret = o ? bpf_object__load(o) : -errno;
-
-	if (!ret)
-		ret = attach(t, o, way);
-	if (ret) {
-		bpf_object__close(o);
-		return ret;
-	}
-	t->sockets = o;
-	return 0;
-}
-
 static void watch_sockets(struct tracer *t)
 {
-	size_t i;
-
 	t->sockets_tried = true;
-	for (i = 0; !t->sockets_name && i < TS_ARRAY_SIZE(ways); i++)
-		if (!watch_by(t, &ways[i]))
-			t->sockets_name = ways[i].name;
-	if (t->sockets_name)
+	if (t->sockets_way < TRACER_SOCKET_WAYS && !attach(t, &ways[t->sockets_way])) {
+		t->sockets_name = ways[t->sockets_way].name;
 		t->control->watched = ts_now();
+	}
 	ts_verbose("tracer", "sockets of connections without a descriptor: %s%s",
 		   t->sockets_name ? "by "
 				   : "cannot be found: neither tp_btf sock_send_length nor "
@@ -135,6 +106,6 @@ void tracer_search(struct tracer *t)
 
 	if (!t->sockets_tried && (search & TS_SEARCH_CALLS || may_come(t)))
 		watch_sockets(t);
-	if (search & TS_SEARCH_MARKS && t->sockets && !t->marks)
+	if (search & TS_SEARCH_MARKS && t->sockets_name && !t->marks)
 		watch_bios(t);
 }

@@ -2,14 +2,15 @@
 /*
  * Sockets of connections that have no descriptor (BIOs of the program's own, memory BIOs): what is
  * sent or received while one of the library's calls is in flight, or begins as a record that the
- * library wrote to a BIO. User space loads this when such a connection is seen, and attaches what
- * the kernel has: tp_btf of sockets' lengths (6.3), else a kprobe, of what is sent only.
+ * library wrote to a BIO. User space loads what the kernel has, tp_btf of sockets' lengths (6.3),
+ * else a kprobe, of what is sent only; and attaches it when such a connection is seen.
  */
+#ifndef TLSSCOPE_SOCK_H
+#define TLSSCOPE_SOCK_H
+
 #include "calls.h"
 #include "pieces.h"
 #include "records.h"
-
-char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 const volatile struct ts_hook hook SEC(".rodata.hook") = {};
 
@@ -187,3 +188,5 @@ int sent_kprobe(void *ctx)
 		passed(BPF_CORE_READ(socket, sk), first.addr + pieces.skip, (__s32)size, 0, true);
 	return 0;
 }
+
+#endif
