@@ -68,11 +68,13 @@ return function(core, facts)
 		return entry.type
 	end
 
+	local bare -- examples are for the prompt
+
 	local function show(entry)
 		put("%s (%s): %s", CLI[entry.kind] and "--" .. entry.name or entry.name,
 			CLI[entry.kind] and "option of the command line" or KINDS[entry.kind] or entry.kind, entry.help)
 		put("    %s", form(entry))
-		local code = example(entry)
+		local code = example(entry, bare)
 		if code then
 			put("    Example:\n      %s", code)
 		end
@@ -134,9 +136,12 @@ return function(core, facts)
 			{http = true, http_field = true, http_message = true, ws_field = true, grpc_field = true}},
 	}
 
+	local ALSO = {aggregations = "functions", methods = "functions", targets = "keys", filter = "filters"}
+
 	local function group(topic)
+		topic = ALSO[topic] or ALSO[topic .. "s"] or topic
 		for _, g in ipairs(GROUPS) do
-			if g[1] == topic then
+			if g[1] == topic or g[1] == topic .. "s" then
 				local last
 				for _, entry in ipairs(list) do
 					if g[3][entry.kind] then
@@ -236,14 +241,27 @@ return function(core, facts)
 				end
 			end
 		end
+		if not any then
+			local some = {}
+			for _, name in ipairs(M.names()) do
+				if #topic > 2 and name:find(topic, 1, true) then
+					some[#some + 1] = name
+				end
+			end
+			any = #some > 0
+			if any then
+				put("Names with '%s' in them: %s", topic, table.concat(some, ", "))
+			end
+		end
 		if topic == "exit" then
 			put("\nThe exit status: tlsscope help status")
 		end
 		return any
 	end
 
-	-- False: nothing has that name.
+	-- For the prompt. False: nothing has that name.
 	function M.tell(topic)
+		bare = true
 		local any = explain(topic)
 		if any then
 			flush()

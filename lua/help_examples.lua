@@ -194,13 +194,15 @@ end
 
 -- cli: kinds of the command line's options.
 return function(cli)
-	-- What to type; nil: there is none.
-	return function(entry)
+	-- What to type to a shell, or, bare, at the prompt; nil: there is none.
+	return function(entry, bare)
 		if cli[entry.kind] then
 			return commands[entry.name]
 		end
 		local code = own[entry.kind .. " " .. entry.name] or kinds[entry.kind] and kinds[entry.kind](entry)
-		return code and "tlsscope -e " .. (code:find("'", 1, true) and ('"%s"'):format(code:gsub('["$`\\]', "\\%0"))
-			or "'" .. code .. "'")
+		if not code or bare then
+			return code
+		end
+		return "tlsscope -e '" .. code:gsub("'", "'\\''") .. "'"
 	end
 end

@@ -280,6 +280,15 @@ return function(core, parts)
 		elseif line:find("^%s*%.%a") then
 			return commands.run(line:match("^%s*%.(%a+)%s*(.-)%s*$"))
 		end
+		-- An aggregation that no variable holds is known by its name.
+		local name = line:match("^%s*([%a_][%w_]*)%s*$")
+		if name and not cells[name] and rawget(_G, name) == nil then
+			for _, aggregation in ipairs(parts.aggregate.all()) do
+				if aggregation.name == name then
+					return commands.run("show", name)
+				end
+			end
+		end
 		return evaluate(line)
 	end
 
