@@ -435,7 +435,7 @@ const struct api_entry api_table[] = {
 	{API_CLI_OUTPUT, "show-secrets", "--show-secrets",
 	 "do not mask passwords and tokens in recipes and --har"},
 	{API_CLI_OUTPUT, "rotate", "--rotate SIZE[,N]",
-	 "begin a new FILE of -o, --pcap, --har at that size (100M); N older ones stay (9)"},
+	 "begin a new FILE of -o, --pcap, --har at that size (100M); N older stay (9)"},
 	{API_CLI_OUTPUT, "write", "-w, --write FILE", "record all that is captured"},
 	{API_CLI_OUTPUT, "replay", "-r, --replay FILE",
 	 "run the script on a recording; needs no privileges"},

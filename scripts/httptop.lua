@@ -87,7 +87,10 @@ local function drain()
 		if x ~= y then
 			return x > y
 		end
-		return a.name ~= b.name and a.name < b.name or a.arrow < b.arrow
+		if a.name ~= b.name then
+			return a.name < b.name
+		end
+		return a.arrow < b.arrow
 	end)
 	return list, all, failed
 end
