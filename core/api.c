@@ -350,7 +350,7 @@ const struct api_entry api_table[] = {
 	{API_AGGREGATION, "lhist", "lhist(name, {min=, max=, step=})", "histogram of even steps"},
 	{API_AGGREGATION, "tseries", "tseries(name[, opts])", "sums over time"},
 
-	{API_AGG_OPTION, "from", "string", "feed it from this event"},
+	{API_AGG_OPTION, "from", "string", "feed it from this event, in the kernel where it can"},
 	{API_AGG_OPTION, "by", "string|list", "field or fields that make the key"},
 	{API_AGG_OPTION, "value", "string", "field that is added"},
 	{API_AGG_OPTION, "min", "number", "lhist: where the first step begins"},
