@@ -6,6 +6,7 @@
  * emptied.
  */
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,8 +14,8 @@
 #include "tracer_private.h"
 
 /*
- * While user space looks through a table, no program of a kprobe runs on that processor: what is
- * seldom needed is small.
+ * While user space looks through a table, no program of a kprobe runs on that processor: it is
+ * small as long as that will do, and nobody shall get the processor meanwhile.
  */
 #define LEAST_ENTRIES 512
 #define MOST_ENTRIES 65536
@@ -123,6 +124,26 @@ static int take_cells(const struct tracer *t, int table, struct batch *b)
 	}
 }
 
+/* Puts a table in the place of that in use, and empties it; undisturbed where kprobes are in use.
+ */
+static int change_table(struct tracer *t, struct batch *b)
+{
+	const struct sched_param first = {.sched_priority = 1};
+	int last = t->aggs.in_use, policy = sched_getscheduler(0), ret;
+	struct sched_param own;
+	bool urgent = t->kernel && policy == SCHED_OTHER && !sched_getparam(0, &own) &&
+		      !sched_setscheduler(0, SCHED_FIFO, &first);
+
+	ret = use_table(t, !last);
+	if (!ret) {
+		t->control->aggs_full = 0;
+		ret = take_cells(t, t->aggs.tables[last], b);
+	}
+	if (urgent)
+		sched_setscheduler(0, policy, &own);
+	return ret;
+}
+
 int tracer_drain_aggs(struct tracer *t)
 {
 	int last = t->aggs.in_use, ret;
@@ -137,11 +158,7 @@ int tracer_drain_aggs(struct tracer *t)
 	if (!ret)
 		enlarge(t, !last);
 	if (!ret)
-		ret = use_table(t, !last);
-	if (!ret) {
-		t->control->aggs_full = 0;
-		ret = take_cells(t, t->aggs.tables[last], &b);
-	}
+		ret = change_table(t, &b);
 	free(b.keys);
 	free(b.cells);
 	return ret;
