@@ -167,7 +167,8 @@ static bool feed_input(struct seen *s, const unsigned char *data, size_t size, s
 	/* Calls begin at other places when the input is cut otherwise: where a beginning has to be
 	 * found, that may change what comes. */
 	s->lost |= h->side[TS_IN].gone || h->side[TS_OUT].gone || h->queue.doubt;
-	http_close(h, now);
+	/* However it ends. */
+	(size % 3 ? http_close : http_abandon)(h, now);
 	return gaps;
 }
 
