@@ -21,9 +21,9 @@ local secrets = require "secrets"
 local opt = options {
 	only = {"", "look for these only"},
 	skip = {"", "do not look for these"},
-	show_secrets = {false, "what was found as it is"},
+	show_secrets = secrets.option,
 }
-local hide = secrets.hider(opt.show_secrets)
+local show, hide = opt.show_secrets or secrets.shown, secrets.hider(opt.show_secrets)
 
 local ONCE = 1000 -- findings that are remembered of a connection
 local OVERLAP = 256 -- bytes of a call that are looked at again with the next one's
@@ -96,7 +96,7 @@ local kinds = chosen()
 local found = count("leaks", {by = {"comm", "kind"}})
 
 local function tell(e, kind, text, at, place)
-	local shown = opt.show_secrets and text or kind.mask(text)
+	local shown = show and text or kind.mask(text)
 	found:add(e.comm, kind.name)
 	if format.json then
 		return emit {
@@ -143,7 +143,7 @@ end
 -- A URL is shown with each finding: what is found in it must not be.
 local function masked(url)
 	url = hide.url(url)
-	for _, kind in pairs(url and not opt.show_secrets and KINDS or {}) do
+	for _, kind in pairs(url and not show and KINDS or {}) do
 		url = url:gsub(kind[2], function(text)
 			return (not kind.valid or kind.valid(text)) and kind.mask(text) or nil
 		end)

@@ -6,7 +6,8 @@
 --   --slow T         only queries that took longer: 200ms, 1s, ...
 --   --errors         only those that failed
 --   --width N        characters of a query to show
---   --show-secrets   passwords in statements (PASSWORD '...') as they are: else they show as ***
+--   --show-secrets   passwords in statements (PASSWORD '...'), and what looks like a secret in JSON and
+--                    URLs, as they are: else they show as ***
 --
 -- Simple queries, and each execution of a prepared one. What a query was prepared with before the trace
 -- began is not known: "?".
@@ -15,13 +16,14 @@
 -- 14:00:00.413 psql[4711] -> 127.0.0.1:5432 SELEC 1; ERROR 42601 syntax error at or near "SELEC" 0.20ms
 
 local format = require "format"
+local secrets = require "secrets"
 local talks = require "talks"
 
 local opt = options {
 	slow = {"", "only queries that took longer than this"},
 	errors = {false, "only those that failed"},
 	width = {200, "characters of a query"},
-	show_secrets = {false, "passwords in statements as they are"},
+	show_secrets = secrets.option,
 }
 local slow = opt.slow ~= "" and format.span(opt.slow) or 0
 if not slow then
@@ -29,6 +31,7 @@ if not slow then
 	exit(2)
 end
 
+local mask = secrets.hider(opt.show_secrets)
 local KEPT = 64 << 10 -- bytes of a message that are looked at
 local OPEN = 10000 -- operations that wait for an answer
 local STATEMENTS = 10000 -- of a connection
@@ -107,10 +110,10 @@ local function recall(t, what, name)
 end
 
 local function hide(text)
-	if opt.show_secrets then
+	if opt.show_secrets or secrets.shown then
 		return text
 	end
-	return (text:gsub("([Pp][Aa][Ss][Ss][Ww][Oo][Rr][Dd]%s+[EeUu]?&?)'[^']*'?", "%1'***'"))
+	return mask.body((text:gsub("([Pp][Aa][Ss][Ss][Ww][Oo][Rr][Dd]%s+[EeUu]?&?)'[^']*'?", "%1'***'")))
 end
 
 local function show(t, op, tag, failure)

@@ -6,7 +6,8 @@
 --   --slow T         only commands that took longer: 1ms, 200us, ...
 --   --errors         only those that failed
 --   --width N        characters of each argument to show
---   --show-secrets   passwords of AUTH, HELLO, CONFIG, ACL and MIGRATE as they are: else they show as ***
+--   --show-secrets   passwords of AUTH, HELLO, CONFIG, ACL and MIGRATE, and what looks like a secret in
+--                    arguments, as they are: else they show as ***
 --
 -- RESP2 and RESP3, pipelining. The reply: its type and size, or what it says.
 --
@@ -14,13 +15,14 @@
 -- 14:00:00.413 redis-cli[4711] -> 127.0.0.1:6379 INCR name; ERR value is not an integer or out of range 0.10ms
 
 local format = require "format"
+local secrets = require "secrets"
 local talks = require "talks"
 
 local opt = options {
 	slow = {"", "only commands that took longer than this"},
 	errors = {false, "only those that failed"},
 	width = {60, "characters of each argument"},
-	show_secrets = {false, "passwords as they are"},
+	show_secrets = secrets.option,
 }
 local slow = opt.slow ~= "" and format.span(opt.slow) or 0
 if not slow then
@@ -28,6 +30,8 @@ if not slow then
 	exit(2)
 end
 
+local shown = opt.show_secrets or secrets.shown
+local mask = secrets.hider(shown)
 local SHOWN = 12 -- arguments of a command
 local ARGUMENT = 256 -- bytes of one that are kept
 local LINE = 64 << 10 -- no line of the protocol is longer
@@ -86,7 +90,7 @@ end
 local function push(t, args)
 	local op = {args = {}, more = args.more, begun = t.nsecs, replies = 1}
 	for i, arg in ipairs(args) do
-		op.args[i] = i > 1 and not opt.show_secrets and is_secret(args, i) and HIDDEN or arg
+		op.args[i] = i > 1 and not shown and is_secret(args, i) and HIDDEN or mask.body(arg)
 	end
 	-- Each channel has a reply of its own.
 	if upper(args[1]):find("SUBSCRIBE$") then

@@ -15,14 +15,16 @@
 -- 14:00:00.416 curl[4711] -> 192.0.2.1:587 RCPT TO:<no@y.example>: 550 no such user 0.8ms
 
 local format = require "format"
+local secrets = require "secrets"
 local talks = require "talks"
 
 local opt = options {
 	refused = {false, "only what a server refused"},
 	commands = {false, "every command with its answer too"},
-	show_secrets = {false, "what AUTH says as it is"},
+	show_secrets = secrets.option,
 }
 
+local shown = opt.show_secrets or secrets.shown
 local LINE = 8192 -- bytes of a line; RFC 5321 has 512 and 1000
 local OPEN = 1000 -- commands that wait for an answer
 local PEOPLE = 100 -- recipients that are kept of a mail
@@ -208,11 +210,11 @@ local function command(t, line)
 		end
 		return n
 	end
-	local shown = line
-	if verb == "AUTH" and not opt.show_secrets then
-		shown = line:gsub("^(%a+%s+%S+%s+).*$", "%1" .. HIDDEN)
+	local told = line
+	if verb == "AUTH" and not shown then
+		told = line:gsub("^(%a+%s+%S+%s+).*$", "%1" .. HIDDEN)
 	end
-	push(t, {command = shown, verb = verb, about = address(rest)})
+	push(t, {command = told, verb = verb, about = address(rest)})
 	return 0
 end
 
@@ -228,7 +230,7 @@ local function client(t, buf)
 	if t.auth then
 		local op = t.auth
 		t.auth = nil
-		op.command = op.command .. " " .. (opt.show_secrets and line or HIDDEN)
+		op.command = op.command .. " " .. (shown and line or HIDDEN)
 		push(t, op)
 		return stop
 	end

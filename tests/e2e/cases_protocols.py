@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Recipes of other protocols than HTTP, with their real servers and clients."""
+import base64
 import collections
 import json
 import os
@@ -271,7 +272,11 @@ def smtplog(lab):
         check(any(c.startswith("AUTH") and c.endswith("***") and n == 535 for c, n in refused), f"{side}: {refused}")
     text = shown(lab, record, "smtplog", "--commands")
     check("<ann@x.example> to <bob@y.example>,<eve@y.example>, " in text and " bytes: 250 taken " in text, text)
-    check("AUTH PLAIN ***: 235 " in text and "pass-secret" not in text, text)
+    check("AUTH PLAIN ***: 235 " in text, text)
+    for secret in (b"\0ann\0pass-secret", b"\0ann\0wrong-secret", b"wrong-secret"):
+        secret = base64.b64encode(secret).decode()
+        check(secret not in text + json.dumps(records), f"{secret} is shown: {text}")
+        check(secret in shown(lab, record, "smtplog", "--commands", "--show-secrets"), f"no {secret}")
     refused = shown(lab, record, "smtplog", "--refused").splitlines()
     check(len(refused) >= 4 and all(re.search(": [45]", line) for line in refused), f"{refused}")
 

@@ -116,6 +116,23 @@ test("redislog", function()
 		.. "\n" .. HEAD .. 'GET ""; (nil) ' .. TOOK .. "\n")
 end)
 
+test("secrets in statements and arguments", function()
+	local json, url = '{"token":"t0p","n":1}', "https://ann:pw@h/?key=k3y&x=1"
+	local function asked(shown)
+		return run("redislog", {{"out", resp("SET", "k", json) .. resp("SET", "u", url)}, {"in", "+OK\r\n+OK\r\n"}},
+			{show_secrets = shown}) .. run("pgquery", {
+			{"out", START}, {"in", READY}, {"out", pg("Q", "INSERT '" .. json .. "', '" .. url .. "'\0")},
+			{"in", pg("C", "INSERT 0 1\0") .. READY},
+		}, {show_secrets = shown})
+	end
+	local hidden, shown = asked(false), asked(true)
+	for _, secret in ipairs {"t0p", "ann:pw", "k3y"} do
+		assert(not hidden:find(secret, 1, true), hidden)
+		assert(select(2, shown:gsub(secret, "")) == 2, shown)
+	end
+	assert(select(2, hidden:gsub('{"token":"%*%*%*","n":1}', "")) == 2, hidden)
+end)
+
 test("smtplog", function()
 	always("smtplog", {
 		{"out", "EHLO me\r\n"}, {"in", "250-mail\r\n250 AUTH PLAIN\r\n"},
