@@ -118,6 +118,13 @@ static __noinline __attribute__((unused)) struct conn *new_conn(const struct con
 	return bpf_map_lookup_elem(&conns, key);
 }
 
+static __always_inline struct conn *find_conn(__u64 conn)
+{
+	struct conn_key key;
+
+	return get_conn_key(conn, &key) ? bpf_map_lookup_elem(&conns, &key) : 0;
+}
+
 /*
  * A call's connection; 0: no room. When it transferred something, but began after the connection
  * there was closed, the address serves another one.

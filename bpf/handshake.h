@@ -60,13 +60,6 @@ static __always_inline bool in_handshake(const struct ts_rule *rule, __u32 id, _
 	return busy != UNKNOWN && !busy == !!(s->flags & TS_SHAKE_DONE);
 }
 
-static __always_inline struct conn *find_conn(__u64 conn)
-{
-	struct conn_key key;
-
-	return get_conn_key(conn, &key) ? bpf_map_lookup_elem(&conns, &key) : 0;
-}
-
 /* A call begins whose connection may be in a handshake, or that may fail. */
 static __always_inline void begin_handshake(struct ts_control *ctl, const struct ts_rule *rule,
 					    struct call *n)
@@ -150,7 +143,7 @@ static __always_inline void send_open(struct ts_control *ctl, const struct ts_ru
 				      const struct call *call, struct conn *c, __s64 ret,
 				      const struct outcome *out)
 {
-	__u64 subs = filter_ends(ctl, out->subs, &c->ends);
+	__u64 subs = out->subs & ctl->ends ? filter_conn(out->subs, call->conn) : out->subs;
 	struct ts_data *d;
 	struct ts_open *o;
 

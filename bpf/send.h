@@ -213,6 +213,18 @@ static __always_inline __u32 flags_of(const struct ts_rule *rule, const struct c
 }
 
 /*
+ * filter_ends of a connection that is remembered. Not static: the verifier looks at it once, and
+ * does not go on from each of its ways out.
+ */
+__noinline __u64 filter_conn(__u64 subs, __u64 conn)
+{
+	struct ts_control *ctl = get_control();
+	struct conn *c = find_conn(conn);
+
+	return ctl ? filter_known(ctl, subs, c ? &c->ends : 0) : 0;
+}
+
+/*
  * Fills in what the records of a call to a library have in common. False: nobody wants it as an
  * event. Where only aggregations want it, its connection is not looked for; else its bytes are
  * counted there.
@@ -234,7 +246,8 @@ static __always_inline bool prepare_call(struct sending *s, struct ts_control *c
 	conn = get_calls_conn(rule, c, true);
 	if (conn && len)
 		tell_addresses(ctl, rule, c, conn);
-	d->subs = filter_ends(ctl, d->subs, conn ? &conn->ends : 0);
+	if (d->subs & ctl->ends)
+		d->subs = filter_conn(d->subs, c->conn);
 	if (!d->subs)
 		count(TS_CNT_FILTERED, 1);
 	if (conn && d->subs & ctl->aggs_ends)

@@ -142,19 +142,20 @@ static __always_inline __u64 find_bytes(__u64 at)
 /* A socket's tracepoint runs in the system call: its arguments are in the user's registers. */
 static __always_inline int on_length(__u64 *ctx, bool sent)
 {
-	struct sock *sk = (void *)ctx[0];
 	__u32 pid = bpf_get_current_pid_tgid() >> 32;
-	__u64 regs, sp = 0, at = 0;
+	__u64 sk = 0, regs, sp = 0, at = 0;
 	__s32 n = ctx[1];
 
 	if (n <= 0 || (!searching_flow() && !(sent && bpf_map_lookup_elem(&marked, &pid))))
 		return 0;
+	/* Not ctx[0]: that the verifier would not let pass for a number. */
+	bpf_probe_read_kernel(&sk, sizeof(sk), &ctx[0]);
 	regs = (__u64)bpf_task_pt_regs((void *)bpf_get_current_task_btf());
 	bpf_probe_read_kernel(&sp, sizeof(sp), (void *)(regs + hook.sp));
 	bpf_probe_read_kernel(&at, sizeof(at), (void *)(regs + hook.args[1]));
 	at = find_bytes(at);
 	if (at)
-		passed(sk, at, n, sp, sent);
+		passed((void *)sk, at, n, sp, sent);
 	return 0;
 }
 

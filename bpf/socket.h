@@ -155,23 +155,36 @@ static __always_inline bool send_conn(__u64 conn, const struct conn *c, __u64 sk
 	return true;
 }
 
-static __always_inline void tell_socket(__u64 conn, struct conn *c, const struct ts_socket *s)
+/*
+ * A connection of the current process has this socket. Not static, as the next one: the verifier
+ * looks at it once, not at each place where it is called.
+ */
+__noinline int tell_socket(__u64 conn, __u64 sk, __u64 inode)
 {
-	fill_ends(&c->ends, (void *)s->sk);
-	if (send_conn(conn, c, s->sk, false)) {
-		c->socket = *s;
+	struct conn *c = find_conn(conn);
+
+	if (!c)
+		return 0;
+	fill_ends(&c->ends, (void *)sk);
+	if (send_conn(conn, c, sk, false)) {
+		c->socket.sk = sk;
+		c->socket.inode = inode;
 		c->doubt = 0;
 	}
+	return 0;
 }
 
 /* What was told may be wrong: from now on nothing is. */
-static __always_inline void doubt_socket(__u64 conn, struct conn *c)
+__noinline int doubt_socket(__u64 conn)
 {
-	if (!c->doubt && send_conn(conn, c, 0, false)) {
+	struct conn *c = find_conn(conn);
+
+	if (c && !c->doubt && send_conn(conn, c, 0, false)) {
 		c->socket.sk = c->socket.inode = 0;
 		__builtin_memset(&c->ends, 0, sizeof(c->ends));
 		c->doubt = 1;
 	}
+	return 0;
 }
 
 /*
@@ -190,16 +203,16 @@ static __always_inline void tell_found(__u64 conn, struct conn *c, const struct 
 	if (o && o->inode == s->inode && o->key.mm == mine.key.mm && o->opened != c->opened) {
 		other = bpf_map_lookup_elem(&conns, &o->key);
 		if (other && other->opened == o->opened) {
-			doubt_socket(o->key.conn, other);
-			doubt_socket(conn, c);
+			doubt_socket(o->key.conn);
+			doubt_socket(conn);
 			return;
 		}
 	}
 	bpf_map_update_elem(&owners, &s->sk, &mine, BPF_ANY);
 	if (c->socket.sk)
-		doubt_socket(conn, c);
+		doubt_socket(conn);
 	else
-		tell_socket(conn, c, s);
+		tell_socket(conn, s->sk, s->inode);
 }
 
 /* What the call itself shows; else what is needed to find the connection's socket. */
@@ -259,7 +272,7 @@ static __noinline __attribute__((unused)) void tell_addresses(struct ts_control 
 		return;
 	if (rule->fd.closed.steps && (!walk(&rule->fd.closed, &state, 8) || state & 1))
 		return;
-	tell_socket(call->conn, c, &s);
+	tell_socket(call->conn, s.sk, s.inode);
 }
 
 #endif
