@@ -138,7 +138,7 @@ static int attach_image(struct targets *t, uint32_t pid, struct image *im,
 
 	if (!ret && !plan.sites_count)
 		ret = nothing_to_probe(path, &plan, err);
-	if (!ret && !row->go && find_bio(t, pid, im, path, &plan))
+	if (!ret && !row->go && !row->aside && find_bio(t, pid, im, path, &plan))
 		ret = ts_fail(err, ENOMEM, "out of memory");
 	if (!ret && t->tracer)
 		ret = tracer_attach(t->tracer, image_fd(im), path, &plan, err);
