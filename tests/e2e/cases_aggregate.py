@@ -305,6 +305,39 @@ def aggregate_ktls(lab):
           found["steps"])
 
 
+KTLS_DRAINS = """
+on.start(function() emit{type = "ready"} end)
+local traffic = stats("traffic", {from = "ktls_*", by = {"dir", "tid"}})
+local calls = count("calls", {from = "ktls_*"})
+local events, sum = 0, 0
+on("ktls_*", {capture = 0, peek = false}, function() events = events + 1 end)
+local function take()
+    for _, row in ipairs(traffic:drain():top()) do
+        sum = sum + row.value.count
+    end
+end
+every("5ms", take)
+on.stop(function()
+    take()
+    emit{type = "sums", sum = sum, events = events, calls = calls:get()}
+end)
+"""
+
+
+@ktls_case(timeout=120)
+def aggregate_ktls_drained(lab):
+    """Intervals of the kernel's own TLS, of six processes at a time."""
+    talks = [ktls.talk(lab, *ktls.WALK) for _ in range(3)]
+    pids = [pid for p in talks for pid in (p.pid, *children(p.pid))]
+    tracer = lab.tracer(*(w for pid in pids for w in ("-p", str(pid))), script=KTLS_DRAINS)
+    for p in talks:
+        p.say()
+    for p in talks:
+        p.finish()
+    sums = next(r for r in tracer.finish().records if r["type"] == "sums")
+    check(sums["sum"] == sums["events"] == sums["calls"] > 300, sums)
+
+
 BOXED = TWICE + """
 twice("sum", "boxes", {from = "tls_data", by = {"container", "dir"}})
 twice("count", "groups", {from = "tls_data", by = {"cgroup"}})
