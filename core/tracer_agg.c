@@ -6,7 +6,6 @@
  * emptied.
  */
 #include <errno.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -124,23 +123,19 @@ static int take_cells(const struct tracer *t, int table, struct batch *b)
 	}
 }
 
-/* Puts a table in the place of that in use, and empties it; undisturbed where kprobes are in use.
- */
+/* Puts a table in the place of that in use, and empties it. */
 static int change_table(struct tracer *t, struct batch *b)
 {
-	const struct sched_param first = {.sched_priority = 1};
-	int last = t->aggs.in_use, policy = sched_getscheduler(0), ret;
-	struct sched_param own;
-	bool urgent = t->kernel && policy == SCHED_OTHER && !sched_getparam(0, &own) &&
-		      !sched_setscheduler(0, SCHED_FIFO, &first);
+	struct tracer_haste haste;
+	int last = t->aggs.in_use, ret;
 
+	tracer_hasten(t, &haste);
 	ret = use_table(t, !last);
 	if (!ret) {
 		t->control->aggs_full = 0;
 		ret = take_cells(t, t->aggs.tables[last], b);
 	}
-	if (urgent)
-		sched_setscheduler(0, policy, &own);
+	tracer_relax(&haste);
 	return ret;
 }
 

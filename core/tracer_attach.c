@@ -125,6 +125,17 @@ static int send_source(struct tracer *t, const struct traced_file *f,
 	return ret == -ECANCELED ? 0 : ret;
 }
 
+static int write_rule(const struct tracer *t, const struct traced_func *func)
+{
+	struct tracer_haste haste;
+	int ret;
+
+	tracer_hasten(t, &haste);
+	ret = bpf_map_update_elem(t->rules, &func->rule, &func->func.rule, BPF_ANY);
+	tracer_relax(&haste);
+	return ret;
+}
+
 /* Brings a function's rule up to date; gives it a number first when it is wanted and has none. */
 static int sync_func(struct tracer *t, const struct traced_file *f, struct traced_func *func,
 		     bool any, struct ts_err *err)
@@ -147,7 +158,7 @@ static int sync_func(struct tracer *t, const struct traced_file *f, struct trace
 		if (send_source(t, f, func))
 			return ts_fail(err, ENOMEM, "out of memory");
 	}
-	if (bpf_map_update_elem(t->rules, &func->rule, rule, BPF_ANY))
+	if (write_rule(t, func))
 		return ts_fail(err, errno, "cannot write a rule: %s", strerror(errno));
 	return 0;
 }

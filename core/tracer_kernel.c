@@ -193,6 +193,21 @@ int tracer_hook(struct tracer *t, struct traced_func *f)
 	return why[WAY_KPROBE];
 }
 
+void tracer_hasten(const struct tracer *t, struct tracer_haste *h)
+{
+	const struct sched_param first = {.sched_priority = 1};
+
+	h->policy = sched_getscheduler(0);
+	h->on = t->kernel && h->policy == SCHED_OTHER && !sched_getparam(0, &h->own) &&
+		!sched_setscheduler(0, SCHED_FIFO, &first);
+}
+
+void tracer_relax(const struct tracer_haste *h)
+{
+	if (h->on)
+		sched_setscheduler(0, h->policy, &h->own);
+}
+
 uint64_t tracer_kernel_misses(const struct tracer *t, uint64_t (*misses)(int fd))
 {
 	const struct traced_file *f;

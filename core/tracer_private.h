@@ -3,6 +3,7 @@
 #ifndef TLSSCOPE_TRACER_PRIVATE_H
 #define TLSSCOPE_TRACER_PRIVATE_H
 
+#include <sched.h>
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
@@ -103,6 +104,19 @@ int tracer_add_link(struct tracer *t, struct probe_link link);
 int tracer_hook(struct tracer *t, struct traced_func *func);
 /* All maps are one: those of the programs for user space, or of the first that hooks the kernel. */
 void tracer_share_maps(struct tracer *t, struct bpf_object *o);
+
+/*
+ * tracer_kernel.c. A system call that reads or writes a map keeps the programs of kprobes from
+ * running on its processor until it is over (bpf_disable_instrumentation): where the kernel is
+ * hooked, nobody else shall get that processor meanwhile. For what takes microseconds.
+ */
+struct tracer_haste {
+	int policy;
+	struct sched_param own;
+	bool on;
+};
+void tracer_hasten(const struct tracer *t, struct tracer_haste *h);
+void tracer_relax(const struct tracer_haste *h);
 
 /* tracer_agg.c: what the kernel aggregates, as the subscriptions say. */
 void tracer_sync_aggs(struct tracer *t);

@@ -299,6 +299,7 @@ static void free_desired(struct desired *d)
 
 int tracer_set_subs(struct tracer *t, const struct ts_sub *subs, size_t count, struct ts_err *err)
 {
+	struct tracer_haste haste;
 	struct desired d = {0};
 	int ret = 0;
 	size_t i;
@@ -321,7 +322,9 @@ int tracer_set_subs(struct tracer *t, const struct ts_sub *subs, size_t count, s
 	t->control->enabled &= d.control.enabled;
 	memcpy(t->control->wants, d.control.wants, sizeof(d.control.wants));
 	t->control->ends |= d.control.ends;
+	tracer_hasten(t, &haste);
 	ret = write_filters(t, &d, err);
+	tracer_relax(&haste);
 	memcpy(t->control->hierarchies, d.control.hierarchies, sizeof(d.control.hierarchies));
 	t->control->hierarchies_count = d.control.hierarchies_count;
 	/* What the kernel remembers of cgroups is looked up anew. */

@@ -112,10 +112,8 @@ static void log_tunnel(void *ctx, const struct http_exchange *x, enum ts_dir dir
 		ts_buf_printf(&t->log, "%c%zu missing", dir == TS_IN ? '>' : '<', len);
 }
 
-static const struct http_ops log_ops = {.request = log_request,
-					.response = log_response,
-					.done = log_done,
-					.tunnel = log_tunnel};
+static const struct http_ops log_ops = {
+	.request = log_request, .response = log_response, .done = log_done, .tunnel = log_tunnel};
 
 static inline void talk_open(struct talk *t, size_t body)
 {
