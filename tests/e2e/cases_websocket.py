@@ -71,7 +71,12 @@ for (let i = 0; i < connections; i++) {
 
 
 def wslog(lab, *options):
-    """The recipe, with a mark when it is attached, and room for a burst on a busy machine."""
+    """
+    The recipe, with a mark when it is attached, and room for a burst on a busy machine. Node has the
+    library in itself, and its client's first calls come as soon as it runs: it is probed before.
+    """
+    lab.spawn([shutil.which("node", path=PATH), "-e",
+               'setInterval(() => {}, 1e6); console.log("here")'], ready=b"here")
     with open(os.path.join(ROOT, "scripts", "wslog.lua"), encoding="utf-8") as f:
         script = 'config{buffer = "64M"} on.start(function() emit{type = "ready"} end)\n' + f.read()
     return lab.tracer(*options, script=script, arguments=["--data", "1000000"])
