@@ -79,7 +79,8 @@ struct conn {
 	__u8 shake;  /* SHAKE_* */
 	__u8 failed; /* that its last call failed was told */
 	__u8 how;    /* enum ts_how, as far as is known */
-	__u8 zero[2];
+	__u8 sought; /* calls in which its socket was looked for in vain */
+	__u8 zero;
 	__u64 began; /* when its handshake did; 0: not known */
 	__u64 subs;  /* subscriptions that want to know how its handshake ends */
 };
@@ -154,6 +155,14 @@ struct {
 	__type(key, __u64); /* struct sock */
 	__type(value, struct socket_owner);
 } owners SEC(".maps");
+
+/* The processes whose lives are told, where only these can ever be wanted. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1); /* user space sets how many there are */
+	__type(key, __u32);
+	__type(value, __u32);
+} watched SEC(".maps");
 
 /* The beginning of a TLS record that a process' library wrote to a BIO. */
 #define MARK 24

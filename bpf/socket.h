@@ -215,16 +215,20 @@ static __always_inline void tell_found(__u64 conn, struct conn *c, const struct 
 		tell_socket(conn, s->sk, s->inode);
 }
 
+#define MOST_SOUGHT 250 /* calls, until a connection is taken for one that has no socket */
+
 /* What the call itself shows; else what is needed to find the connection's socket. */
 static __always_inline void tell_nested(struct ts_control *ctl, const struct call *call,
 					struct conn *c)
 {
 	if (call->socket.sk && call->socket.sk != MIXED) {
 		tell_found(call->conn, c, &call->socket);
-	} else if (!c->socket.sk && !c->doubt) {
+	} else if (!c->socket.sk && !c->doubt && c->sought < MOST_SOUGHT) {
 		ctl->search |= TS_SEARCH_CALLS;
-		if (call->dir == TS_OUT && ctl->watched && call->nsecs > ctl->watched &&
-		    !call->socket.sk)
+		if (!ctl->watched || call->nsecs <= ctl->watched || call->socket.sk)
+			return;
+		c->sought++;
+		if (call->dir == TS_OUT)
 			ctl->search |= TS_SEARCH_MARKS;
 	}
 }

@@ -43,6 +43,7 @@ enum ts_role {
 	TS_ROLE_SHAKE,	/* does handshakes: sites as of a call */
 	TS_ROLE_RESULT, /* tells how the call before it on the connection went: as SSL_get_error */
 	TS_ROLE_REASON, /* notes an error: `conn` is its library, `len` its number; an enter site */
+	TS_ROLE_LOADER, /* says that libraries were loaded: an enter site only */
 };
 
 /* How a connection ended; what is not known for certain is NONE. */
@@ -241,6 +242,7 @@ struct ts_control {
 	 * ts_search, set by the programs), and since when sockets are watched.
 	 */
 	__u64 search, watched;
+	__u64 lives_lost; /* set by the programs: there was no room for a struct ts_life */
 };
 
 enum ts_search {
@@ -343,7 +345,8 @@ enum ts_record_type {
 	TS_REC_SIGNAL,
 	TS_REC_STOP,
 	TS_REC_ATTACH,
-	TS_REC_TYPES
+	TS_REC_TYPES,
+	TS_REC_LIFE /* struct ts_life: from BPF to the tracer, which hands it to nobody */
 };
 
 struct ts_record {
@@ -442,6 +445,20 @@ struct ts_conn_info {
 	__u8 laddr[TS_ADDRESS], raddr[TS_ADDRESS];
 };
 
+/* What happened to a process of those in the map `watched`. */
+enum ts_life_what {
+	TS_LIFE_EXEC,
+	TS_LIFE_EXIT,  /* its last thread's */
+	TS_LIFE_LOADED /* its dynamic linker loaded or unloaded something, or is about to */
+};
+struct ts_life {
+	struct ts_record record;
+	__u64 nsecs;
+	__u32 pid;
+	__u32 what; /* enum ts_life_what */
+	char comm[TS_COMM_LEN];
+};
+
 enum ts_hello_flags {
 	TS_HELLO_RETRY = 1 << 0, /* the client's second, after a HelloRetryRequest */
 	TS_HELLO_SSL2 = 1 << 1,	 /* in the form of SSL 2.0 */
@@ -511,6 +528,7 @@ _Static_assert(sizeof(struct ts_record) == 8, "layout");
 _Static_assert(sizeof(struct ts_data) == 168, "layout");
 _Static_assert(sizeof(struct ts_conn_info) == 264, "layout");
 _Static_assert(sizeof(struct ts_hello) == 136, "layout");
+_Static_assert(sizeof(struct ts_life) == 40, "layout");
 _Static_assert(TS_CNT_COUNT <= 16, "layout");
 _Static_assert(sizeof(struct ts_hook) == 40, "layout");
 

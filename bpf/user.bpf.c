@@ -2,13 +2,13 @@
 /*
  * The two programs that serve every user-space library: `enter` keeps a call's arguments, `leave`
  * reads what the call transferred and sends it up. What differs between libraries, functions and
- * architectures is in a struct ts_rule. Two more programs keep the maps in step with the life of
- * threads and processes. Those of sock.h come first: where the kernel has not what they need, that
- * is found out before all others are verified.
+ * architectures is in a struct ts_rule. Those of sock.h come first: where the kernel has not what
+ * they need, that is found out before all others are verified.
  */
 #include "records.h"
 #include "sock.h"
 #include "handshake.h"
+#include "life.h"
 #include "wanted.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -153,7 +153,13 @@ int enter(void *ctx)
 	__s64 refs, reason;
 
 	keep_stack(ctx, rule, id);
-	if (!rule || !ctl || !get_value(ctx, &rule->conn, (__s64 *)&n.conn))
+	if (!rule || !ctl)
+		return 0;
+	if (rule->role == TS_ROLE_LOADER) {
+		send_life(ctl, bpf_get_current_pid_tgid() >> 32, TS_LIFE_LOADED);
+		return 0;
+	}
+	if (!get_value(ctx, &rule->conn, (__s64 *)&n.conn))
 		return 0;
 	if (rule->role == TS_ROLE_CLOSE) {
 		/* One reference of several is no end. */
@@ -317,55 +323,4 @@ int leave_no_loop(void *ctx)
 	if (flow && prepare(ctx, ctl, rule, &c, g, flow) && !SEND_STEPS(thread))
 		count(TS_CNT_LOST_BYTES, flow->sending.want - MOST_STEPS * TS_CHUNK);
 	return end_call(ctl, rule, &c);
-}
-
-/* A thread's calls in flight, and a process' place in the filters, end with it. */
-SEC("raw_tp/sched_process_exit")
-int thread_exit(struct bpf_raw_tracepoint_args *ctx)
-{
-	struct task_struct *task = (void *)ctx->args[0];
-	__u64 id = bpf_get_current_pid_tgid();
-	struct ts_filter_id filter = {.key = TS_KEY_PID};
-	struct ts_control *ctl = get_control();
-	struct signal_struct *signal = 0;
-	struct ts_filter_subs *f;
-	int live = 1;
-
-	bpf_map_delete_elem(&flows, &id);
-	if (!ctl || !ctl->follows)
-		return 0;
-	bpf_core_read(&signal, sizeof(signal), &task->signal);
-	bpf_core_read(&live, sizeof(live), &signal->live.counter);
-	*(__u64 *)filter.value = id >> 32;
-	f = bpf_map_lookup_elem(&filters, &filter);
-	if (!live && f && f->follow)
-		bpf_map_delete_elem(&filters, &filter);
-	return 0;
-}
-
-/* The children of a followed process are traced as it is. */
-SEC("raw_tp/sched_process_fork")
-int process_fork(struct bpf_raw_tracepoint_args *ctx)
-{
-	struct task_struct *parent = (void *)ctx->args[0], *child = (void *)ctx->args[1];
-	struct ts_filter_id id = {.key = TS_KEY_PID};
-	struct ts_control *ctl = get_control();
-	struct ts_filter_subs subs, *f;
-	__u32 from = 0, to = 0;
-
-	if (!ctl || !ctl->follows)
-		return 0;
-	bpf_core_read(&from, sizeof(from), &parent->tgid);
-	bpf_core_read(&to, sizeof(to), &child->tgid);
-	if (from == to)
-		return 0;
-	*(__u64 *)id.value = from;
-	f = bpf_map_lookup_elem(&filters, &id);
-	if (!f || !f->follow)
-		return 0;
-	subs.accept = subs.follow = f->follow;
-	subs.reject = f->reject;
-	*(__u64 *)id.value = to;
-	bpf_map_update_elem(&filters, &id, &subs, BPF_ANY);
-	return 0;
 }

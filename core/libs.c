@@ -143,6 +143,22 @@ const struct lib_row lib_bio = {
 	.aside = true,
 };
 
+/*
+ * void _dl_debug_state(void), where debuggers stop: <link.h>, r_debug.r_brk. In glibc's and musl's
+ * linkers; Debian's file of musl's has the name of its C library.
+ */
+static const struct lib_func loader_funcs[] = {
+	{"_dl_debug_state", .role = TS_ROLE_LOADER},
+};
+
+const struct lib_row lib_loader = {
+	.kind = "loader",
+	.names = {"ld-*.so*", "ld.so*", "libc.so"},
+	.funcs = loader_funcs,
+	.funcs_count = TS_ARRAY_SIZE(loader_funcs),
+	.aside = true,
+};
+
 #define SEND .probe = TS_P_KTLS_SEND, .dir = TS_OUT
 #define RECV .probe = TS_P_KTLS_RECV, .dir = TS_IN
 

@@ -99,6 +99,8 @@ extern const struct lib_row lib_rows[];
 extern const size_t lib_rows_count;
 /* How memory BIOs get their records, in OpenSSL's files: probed where a connection has one. */
 extern const struct lib_row lib_bio;
+/* Dynamic linkers: what they call when they have loaded something. names: of their mappings. */
+extern const struct lib_row lib_loader;
 /* The kernel's own TLS, which is in no file. LIB_KERNEL stands where others have a path. */
 extern const struct lib_row lib_kernel;
 #define LIB_KERNEL "kernel"

@@ -120,6 +120,16 @@ static void send_lost(struct run *r)
 	run_send(r, TS_REC_LOST, &body, sizeof(body), NULL);
 }
 
+/* A process of -p may be moved to another cgroup without a program being started. */
+static void note_groups(struct run *r)
+{
+	const struct ts_filter_list *list = &script_target(r->script)->keys[TS_KEY_PID];
+	size_t i;
+
+	for (i = 0; i < list->count; i++)
+		r->regroup |= groups_note(r->groups, (uint32_t)list->items[i].number);
+}
+
 static void send_tick(struct run *r, uint64_t now, bool behind)
 {
 	struct rec_tick body = {.nsecs = now, .behind = behind};
@@ -128,6 +138,8 @@ static void send_tick(struct run *r, uint64_t now, bool behind)
 	send_lost(r);
 	if (r->sweep && r->tracer)
 		tracer_sweep(r->tracer);
+	if (r->tracer)
+		note_groups(r);
 	r->sweep = false;
 	run_send(r, TS_REC_TICK, &body, sizeof(body), NULL);
 }
@@ -209,6 +221,7 @@ static void wait_events(struct run *r, unsigned int *idle)
 		timeout = ARMED_SLEEP_MS;
 	}
 	/* The ring's own readiness is of no use while it is polled anyway. */
+	r->fds[FD_WATCH].fd = targets_fd(r->targets);
 	r->fds[FD_TRACER].fd = *idle > IDLE_ROUNDS ? tracer_fd(r->tracer) : -1;
 	poll(r->fds, r->fds_count, sleep_ms(r, timeout));
 	tracer_arm(r->tracer, false);
@@ -303,7 +316,6 @@ static int start(struct run *r, struct ts_err *err)
 		script_prompt_settled(r->script, live_apply(r) ? NULL : "refused");
 		return 0;
 	}
-	r->fds[FD_WATCH].fd = targets_fd(r->targets);
 	return child_release(&r->child, err);
 }
 

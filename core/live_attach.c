@@ -110,10 +110,8 @@ static int attach_late(struct run *r, struct ts_err *err)
 	if (r->o->replay)
 		return ts_fail(err, EINVAL, "after a replay there is nothing to attach to");
 	ret = live_attach(r, err);
-	if (!ret) {
-		r->fds[FD_WATCH].fd = targets_fd(r->targets);
+	if (!ret)
 		return child_release(&r->child, err);
-	}
 	targets_close(r->targets);
 	tracer_close(r->tracer);
 	groups_close(r->groups);

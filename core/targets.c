@@ -300,13 +300,18 @@ static int scan_map(void *ctx, const struct proc_map *map)
 	return 0;
 }
 
+void targets_scan_process(struct targets *t, uint32_t pid)
+{
+	struct scan s = {.t = t, .pid = pid};
+
+	targets_look_at_root(t, pid);
+	if (pid_passes(t, pid))
+		proc_maps(pid, scan_map, &s);
+}
+
 static int scan_process(void *ctx, uint32_t pid)
 {
-	struct scan s = {.t = ctx, .pid = pid};
-
-	targets_look_at_root(s.t, pid);
-	if (pid_passes(s.t, pid))
-		proc_maps(pid, scan_map, &s);
+	targets_scan_process(ctx, pid);
 	return 0;
 }
 
@@ -357,7 +362,20 @@ static void look_at_kernel(struct targets *t)
 	resolve_free(&plan);
 }
 
-static const struct watch_ops watch_ops = {on_mapped, on_exec, on_exited, on_lost};
+void targets_watch_all(struct targets *t)
+{
+	/* The tracer tells of exec and exit, if it watches some. */
+	static const struct watch_ops all = {on_mapped, on_exec, on_exited, on_lost};
+	static const struct watch_ops mappings = {on_mapped, NULL, NULL, on_lost};
+	struct ts_err err = {""};
+
+	if (t->watch)
+		return;
+	if (watch_open(&t->watch, t->pids_watched ? &mappings : &all, t, &err)) {
+		ts_warn("%s; libraries that are loaded later are not seen", err.text);
+		t->watch = NULL;
+	}
+}
 
 int targets_open(struct targets **out, const struct ts_filter *narrow, struct tracer *tracer,
 		 const struct targets_ops *ops, void *ctx, struct ts_err *err)
@@ -375,10 +393,9 @@ int targets_open(struct targets **out, const struct ts_filter *narrow, struct tr
 	t->ops = ops;
 	t->ctx = ctx;
 	t->pids_only = has_pids_only(narrow);
-	if (tracer && watch_open(&t->watch, &watch_ops, t, err)) {
-		ts_warn("%s; libraries that are loaded later are not seen", err->text);
-		t->watch = NULL;
-	}
+	t->pids_watched = tracer && t->pids_only && !targets_watch_pids(t, err);
+	if (tracer && !t->pids_watched)
+		targets_watch_all(t);
 	*out = t;
 	return 0;
 }
@@ -392,6 +409,7 @@ void targets_close(struct targets *t)
 	ts_map_free(&t->seen);
 	ts_map_free(&t->files);
 	ts_map_free(&t->layers);
+	ts_map_free(&t->loaders);
 	ts_map_free(&t->roots);
 	free(t);
 }
@@ -428,7 +446,10 @@ int targets_scan(struct targets *t, struct ts_err *err)
 	if (ret)
 		return ret;
 	targets_look_at_root(t, 0);
-	proc_each(scan_process, t);
+	if (t->pids_watched)
+		targets_scan_pids(t);
+	else
+		proc_each(scan_process, t);
 	look_at_kernel(t);
 	return 0;
 }

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* What the files of targets share: targets.c (processes), targets_files.c (files by their names).
+/*
+ * What the files of targets share: targets.c (processes), targets_files.c (files by their names),
+ * targets_pids.c (what becomes of named processes).
  */
 #ifndef TLSSCOPE_TARGETS_PRIVATE_H
 #define TLSSCOPE_TARGETS_PRIVATE_H
@@ -24,10 +26,12 @@ struct targets {
 	struct ts_map files; /* {device, inode} as fstat says them: those with TLS functions */
 	struct ts_map
 		layers; /* of files on overlayfs: {change time, inode}, as of the layer's file */
-	struct ts_map roots; /* {device, inode} of root folders whose libraries were looked at */
+	struct ts_map loaders; /* {device, inode} of dynamic linkers that are probed */
+	struct ts_map roots;   /* {device, inode} of root folders whose libraries were looked at */
 	size_t attached;
-	bool pids_only; /* only named processes can ever be wanted */
-	bool kernel;	/* its TLS was there, and looked at */
+	bool pids_only;	   /* only named processes can ever be wanted */
+	bool pids_watched; /* and the tracer tells what becomes of them */
+	bool kernel;	   /* its TLS was there, and looked at */
 	uint64_t kernel_asked;
 };
 
@@ -43,5 +47,14 @@ bool targets_is_library(const char *path); /* by its name */
 int targets_look_at_path(struct targets *t, const char *path, struct ts_err *err);
 /* The libraries where a process' root folder has them; each root once. pid 0: ours. */
 void targets_look_at_root(struct targets *t, uint32_t pid);
+
+/* Looks at all that a process has mapped. */
+void targets_scan_process(struct targets *t, uint32_t pid);
+/* What all processes map is looked at from now on, if it is not; a failure is told. */
+void targets_watch_all(struct targets *t);
+
+/* targets_pids.c: the processes of `narrow`, where there can be no others. */
+int targets_watch_pids(struct targets *t, struct ts_err *err);
+void targets_scan_pids(struct targets *t);
 
 #endif

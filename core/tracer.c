@@ -48,6 +48,7 @@ static void set_sizes(struct tracer *t, size_t bytes)
 {
 	struct bpf_map *ring = bpf_object__find_map_by_name(t->object, "ring");
 	struct bpf_map *counters = bpf_object__find_map_by_name(t->object, "counters");
+	struct bpf_map *watched = bpf_object__find_map_by_name(t->object, "watched");
 	size_t size = (size_t)sysconf(_SC_PAGESIZE);
 	int cpus = libbpf_num_possible_cpus();
 
@@ -56,6 +57,7 @@ static void set_sizes(struct tracer *t, size_t bytes)
 	t->cpus = cpus > 0 ? (uint32_t)cpus : 1;
 	bpf_map__set_max_entries(ring, (__u32)size);
 	bpf_map__set_max_entries(counters, t->cpus);
+	bpf_map__set_max_entries(watched, (__u32)t->pids_count);
 }
 
 struct bpf_object *tracer_open_object(const struct tracer *t)
@@ -171,7 +173,12 @@ static int on_sample(void *ctx, const void *sample, size_t size)
 	const struct ts_record *r = sample;
 	struct tracer *t = ctx;
 
-	return size < sizeof(*r) || r->size > size ? 0 : record_send(&t->sink, r);
+	if (size < sizeof(*r) || r->size > size)
+		return 0;
+	if (r->type != TS_REC_LIFE)
+		return record_send(&t->sink, r);
+	tracer_take_life(t, sample);
+	return 0;
 }
 
 static int open_maps(struct tracer *t, struct ts_err *err)
@@ -201,7 +208,7 @@ static int open_maps(struct tracer *t, struct ts_err *err)
 	return 0;
 }
 
-static struct bpf_link *attach_tracepoint(struct tracer *t, const char *name, const char *without)
+struct bpf_link *tracer_tracepoint(struct tracer *t, const char *name, const char *without)
 {
 	struct bpf_program *p = bpf_object__find_program_by_name(t->object, name);
 	struct bpf_link *link = bpf_program__attach(p);
@@ -243,9 +250,8 @@ int tracer_open(struct tracer **out, const struct tracer_options *options,
 		tracer_close(t);
 		return ret;
 	}
-	t->exit_link = attach_tracepoint(
+	t->exit_link = tracer_tracepoint(
 		t, "thread_exit", "threads that end inside a call stay counted as in flight");
-	t->fork_link = attach_tracepoint(t, "process_fork", "children are not followed");
 	*out = t;
 	return 0;
 }
@@ -261,6 +267,7 @@ void tracer_close(struct tracer *t)
 	tracer_close_aggs(t);
 	bpf_link__destroy(t->exit_link);
 	bpf_link__destroy(t->fork_link);
+	bpf_link__destroy(t->exec_link);
 	for (i = 0; i < t->files_count; i++)
 		tracer_free_file(&t->files[i]);
 	for (i = 0; t->copies && i <= t->last_rule; i++)
@@ -290,6 +297,7 @@ int tracer_poll(struct tracer *t, unsigned int budget)
 	t->polled = ret < 0 ? 0 : (unsigned int)ret;
 	t->sink_error = ret < 0 ? ret : 0;
 	tracer_search(t);
+	tracer_poll_life(t);
 	tracer_poll_hello(t);
 	return t->sink_error ? t->sink_error : (int)t->polled;
 }

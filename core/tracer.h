@@ -70,6 +70,21 @@ void tracer_arm(struct tracer *t, bool armed); /* the consumer is about to sleep
 void tracer_sweep(struct tracer *t);
 
 /*
+ * What becomes of the processes of tracer_options.pids, told from tracer_poll. loaded: their
+ * dynamic linker loaded something, where lib_loader's plan of it was attached. lost: some of this
+ * was not told.
+ */
+struct tracer_life {
+	void (*exec)(void *ctx, uint32_t pid, const char *comm, uint64_t nsecs);
+	void (*exited)(void *ctx, uint32_t pid, uint64_t nsecs);
+	void (*loaded)(void *ctx, uint32_t pid);
+	void (*lost)(void *ctx);
+	void *ctx;
+};
+/* Nobody else pays for it. 0 or -errno with a sentence. */
+int tracer_watch(struct tracer *t, const struct tracer_life *life, struct ts_err *err);
+
+/*
  * Hands over all that the kernel has aggregated, once: what a later call brings happened later.
  * Waits until no program writes to it any more: some ms. 0 or -errno; then it stays there.
  */

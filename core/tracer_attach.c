@@ -60,7 +60,9 @@ void tracer_detach(struct tracer *t)
 {
 	size_t i;
 
+	t->detached = true;
 	tracer_detach_hello(t);
+	tracer_detach_sockets(t);
 	/* Those that came last are entries: no call is begun that could not end. */
 	for (i = t->links_count; i-- > 0;) {
 		if (t->links[i].link)
@@ -147,6 +149,8 @@ static int sync_func(struct tracer *t, const struct traced_file *f, struct trace
 		rule->subs = any ? ~0ull : 0;
 	if (rule->role == TS_ROLE_BIO)
 		rule->subs = t->marks ? ~0ull : 0;
+	if (rule->role == TS_ROLE_LOADER)
+		rule->subs = ~0ull;
 	if (!func->rule) {
 		if (!rule->subs)
 			return 0;

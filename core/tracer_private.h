@@ -53,11 +53,15 @@ struct tracer {
 	struct tracer_ring *ring;
 	struct tracer_hello *hello; /* NULL while nobody wants hellos */
 	bool hello_failed;	    /* and that was told */
-	struct bpf_link *exit_link, *fork_link;
+	struct bpf_link *exit_link, *fork_link, *exec_link;
+	struct tracer_life life;  /* its functions are NULL while nobody watches */
 	size_t sockets_way;	  /* tracer_search.c: what is loaded to watch sockets */
 	const char *sockets_name; /* how; NULL: not tried, or in vain */
 	bool sockets_tried;
-	bool marks; /* what is written to BIOs is watched */
+	bool detached; /* for good */
+	struct bpf_link *sockets_links[2];
+	uint64_t sockets_asked; /* when it was looked at last whether they are still needed */
+	bool marks;		/* what is written to BIOs is watched */
 	struct probe_link *links;
 	size_t links_count;
 	struct traced_file *files;
@@ -93,6 +97,11 @@ struct bpf_object *tracer_open_object(const struct tracer *t);
 /* Of the programs that watch sockets those of this way are to be loaded; of no way: none. */
 #define TRACER_SOCKET_WAYS 2
 void tracer_choose_sockets(struct bpf_object *o, size_t way);
+/* Attaches a program of ours; NULL when that is not possible, and then it is told what is
+ * `without`.
+ */
+struct bpf_link *tracer_tracepoint(struct tracer *t, const char *name, const char *without);
+void tracer_detach_sockets(struct tracer *t);
 int tracer_map_fd(const struct tracer *t, const char *name);
 bool tracer_has_multi(const struct tracer *t);
 void tracer_set_hook(struct bpf_object *o, const struct ts_hook *hook);
@@ -117,6 +126,10 @@ struct tracer_haste {
 };
 void tracer_hasten(const struct tracer *t, struct tracer_haste *h);
 void tracer_relax(const struct tracer_haste *h);
+
+/* tracer_life.c */
+void tracer_take_life(struct tracer *t, const struct ts_life *l);
+void tracer_poll_life(struct tracer *t); /* as tracer_poll, to its end */
 
 /* tracer_agg.c: what the kernel aggregates, as the subscriptions say. */
 void tracer_sync_aggs(struct tracer *t);

@@ -35,6 +35,18 @@ void tracer_choose_sockets(struct bpf_object *o, size_t way)
 		}
 }
 
+void tracer_detach_sockets(struct tracer *t)
+{
+	size_t i;
+
+	if (t->control)
+		t->control->watched = 0;
+	for (i = 0; i < TS_ARRAY_SIZE(t->sockets_links); i++) {
+		bpf_link__destroy(t->sockets_links[i]);
+		t->sockets_links[i] = NULL;
+	}
+}
+
 static int attach(struct tracer *t, const struct search_way *way)
 {
 	struct bpf_program *p;
@@ -47,21 +59,25 @@ static int attach(struct tracer *t, const struct search_way *way)
 				     : bpf_program__attach(p);
 		if (!link)
 			return -errno;
-		if (tracer_add_link(t, (struct probe_link){.link = link})) {
-			bpf_link__destroy(link);
-			return -ENOMEM;
-		}
+		t->sockets_links[i] = link;
 	}
 	return 0;
 }
 
 static void watch_sockets(struct tracer *t)
 {
+	bool first = !t->sockets_tried;
+
 	t->sockets_tried = true;
+	t->sockets_name = NULL;
 	if (t->sockets_way < TRACER_SOCKET_WAYS && !attach(t, &ways[t->sockets_way])) {
 		t->sockets_name = ways[t->sockets_way].name;
-		t->control->watched = ts_now();
+		t->control->watched = t->sockets_asked = ts_now();
+	} else {
+		tracer_detach_sockets(t);
 	}
+	if (!first)
+		return;
 	ts_verbose("tracer", "sockets of connections without a descriptor: %s%s",
 		   t->sockets_name ? "by "
 				   : "cannot be found: neither tp_btf sock_send_length nor "
@@ -99,13 +115,34 @@ static bool may_come(const struct tracer *t)
 	return false;
 }
 
+/*
+ * Where only some processes are traced, the others' sockets cost nobody anything for long: the
+ * programs ask again when there is a connection of which the socket is not known.
+ */
+#define SEARCH_PAUSE 30000000000u /* ns */
+static void end_search(struct tracer *t)
+{
+	const __u64 now = ts_now();
+
+	if (!t->control->watched || !t->pids[0] || t->control->ends ||
+	    now - t->sockets_asked < SEARCH_PAUSE)
+		return;
+	t->sockets_asked = now;
+	if (!__atomic_exchange_n(&t->control->search, 0, __ATOMIC_SEQ_CST))
+		tracer_detach_sockets(t);
+}
+
 void tracer_search(struct tracer *t)
 {
 	/* Whoever asks for certain ends misses what comes before they are known. */
 	const __u64 search = t->control->search | (t->control->ends ? ~0ull : 0);
+	const bool refused = t->sockets_tried && !t->sockets_name;
 
-	if (!t->sockets_tried && (search & TS_SEARCH_CALLS || may_come(t)))
+	if (t->detached)
+		return;
+	if (!t->control->watched && !refused && (search & TS_SEARCH_CALLS || may_come(t)))
 		watch_sockets(t);
 	if (search & TS_SEARCH_MARKS && t->sockets_name && !t->marks)
 		watch_bios(t);
+	end_search(t);
 }

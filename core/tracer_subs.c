@@ -322,6 +322,8 @@ int tracer_set_subs(struct tracer *t, const struct ts_sub *subs, size_t count, s
 	t->control->enabled &= d.control.enabled;
 	memcpy(t->control->wants, d.control.wants, sizeof(d.control.wants));
 	t->control->ends |= d.control.ends;
+	if (d.control.follows && !t->fork_link)
+		t->fork_link = tracer_tracepoint(t, "process_fork", "children are not followed");
 	tracer_hasten(t, &haste);
 	ret = write_filters(t, &d, err);
 	tracer_relax(&haste);

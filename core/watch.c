@@ -72,9 +72,9 @@ static int open_cpu(struct watch *w, int cpu)
 		.sample_id_all = 1,
 		.mmap = 1,
 		.mmap2 = 1,
-		.comm = 1,
-		.comm_exec = 1,
-		.task = 1,
+		.comm = w->ops->exec != NULL,
+		.comm_exec = w->ops->exec != NULL,
+		.task = w->ops->exited != NULL,
 		.watermark = 1,
 		.wakeup_watermark = 1,
 		.use_clockid = 1,
@@ -182,12 +182,12 @@ static void handle_record(struct watch *w, const void *record)
 			handle_mapping(w, record);
 		break;
 	case PERF_RECORD_COMM:
-		if (h->misc & PERF_RECORD_MISC_COMM_EXEC && h->size > sizeof(*c) &&
+		if (w->ops->exec && h->misc & PERF_RECORD_MISC_COMM_EXEC && h->size > sizeof(*c) &&
 		    memchr(c->comm, 0, h->size - sizeof(*c)))
 			w->ops->exec(w->ctx, c->pid, c->comm, id->time);
 		break;
 	case PERF_RECORD_EXIT:
-		if (h->size >= sizeof(*e) && e->pid == e->tid)
+		if (w->ops->exited && h->size >= sizeof(*e) && e->pid == e->tid)
 			w->ops->exited(w->ctx, e->pid, e->time);
 		break;
 	case PERF_RECORD_LOST:

@@ -13,6 +13,7 @@ struct watch_ops {
 	/* A file was mapped executable. path is what the kernel shows; dev and inode are the
 	 * file's. */
 	void (*mapped)(void *ctx, uint32_t pid, const struct proc_map *map, uint64_t generation);
+	/* NULL: not asked for */
 	void (*exec)(void *ctx, uint32_t pid, const char *comm, uint64_t nsecs);
 	void (*exited)(void *ctx, uint32_t pid, uint64_t nsecs); /* the whole process */
 	void (*lost)(void *ctx, uint64_t records); /* some were missed: scan /proc again */

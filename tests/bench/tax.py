@@ -15,31 +15,32 @@ def measure(other):
 
 
 def settings(lab, traced):
-    """Who is traced, how; and the budget of the tax, in percent."""
-    quiet, memory = traced
+    """Who is traced, how; what that one does; and the budget of the tax, in percent."""
+    sockets, memory, pid = "tcp 1024 30", "pair 64 50", traced.pid
     return {
-        "-p": (lambda: Tlsscope(lab, quiet.pid, DATA), quiet, 0),
-        "-p of a program with memory BIOs": (lambda: Tlsscope(lab, memory.pid, DATA), memory, 0),
-        "-p, on.tls_hello": (lambda: Tlsscope(lab, quiet.pid, HELLO), quiet, 0),
-        "--comm": (lambda: Tlsscope(lab, None, DATA, "--comm", "nobody"), quiet, None),
+        "-p": (lambda: Tlsscope(lab, pid, DATA), sockets, 0),
+        # Sockets are looked at until there was no need to for half a minute.
+        "-p, sockets looked for": (lambda: Tlsscope(lab, pid, DATA), memory, None),
+        "-p, on.tls_hello": (lambda: Tlsscope(lab, pid, HELLO), sockets, None),
+        "--comm": (lambda: Tlsscope(lab, None, DATA, "--comm", "nobody"), sockets, None),
         "everybody": (lambda: Tlsscope(lab, None, DATA), memory, None),
-        "everybody, on.tls_hello": (lambda: Tlsscope(lab, None, HELLO), quiet, None),
+        "everybody, on.tls_hello": (lambda: Tlsscope(lab, None, HELLO), sockets, None),
     }
 
 
 @line
 def tax(lab, rounds):
     """what processes pay that are not traced, with and without -p: in percent of their CPU time"""
-    traced, other = (lab.load(), lab.load()), lab.load()
+    traced, other = lab.load(), lab.load()
     table = settings(lab, traced)
     more = {(name, load): [] for name in table for load in LOADS}
     for _ in range(rounds):
-        for name, (make, busy, _) in table.items():
+        for name, (make, work, _) in table.items():
             before = measure(other)
             tracer = make()
             try:
                 tracer.wait_ready(other)
-                busy.ask("pair 64 50")  # so that what it needs is in place
+                traced.ask(work)  # so that what it needs is in place
                 during = measure(other)
             finally:
                 tracer.stop()
@@ -47,7 +48,7 @@ def tax(lab, rounds):
             for load in LOADS:
                 bare = (before[load] + after[load]) / 2
                 more[name, load].append((during[load] / bare - 1) * 100)
-    for p in (*traced, other):
+    for p in (traced, other):
         p.close()
     return [Row(f"tax, {name}: {LOADS[load]}", values, "%", table[name][2])
             for (name, load), values in more.items()]

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What keeps the maps in step with the lives of threads and processes, and tells of these. */
+#ifndef TLSSCOPE_LIFE_H
+#define TLSSCOPE_LIFE_H
+
+#include "send.h"
+
+static __always_inline bool is_watched(__u32 pid)
+{
+	return bpf_map_lookup_elem(&watched, &pid);
+}
+
+/* Not inlined: `enter` has no room on its stack. */
+static __noinline void send_life(struct ts_control *ctl, __u32 pid, enum ts_life_what what)
+{
+	struct ts_life *l = bpf_ringbuf_reserve(&ring, sizeof(*l), 0);
+
+	if (!l) {
+		ctl->lives_lost = 1;
+		return;
+	}
+	__builtin_memset(l, 0, sizeof(*l));
+	l->record.type = TS_REC_LIFE;
+	l->record.size = sizeof(*l);
+	l->nsecs = bpf_ktime_get_ns();
+	l->pid = pid;
+	l->what = what;
+	bpf_get_current_comm(l->comm, sizeof(l->comm));
+	bpf_ringbuf_submit(l, wake_flags(ctl));
+}
+
+/* A thread's calls in flight, and a process' place in the filters, end with it. */
+SEC("raw_tp/sched_process_exit")
+int thread_exit(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct task_struct *task = (void *)ctx->args[0];
+	__u64 id = bpf_get_current_pid_tgid();
+	__u32 pid = id >> 32;
+	struct ts_filter_id filter = {.key = TS_KEY_PID};
+	struct ts_control *ctl = get_control();
+	struct signal_struct *signal = 0;
+	struct ts_filter_subs *f;
+	int live = 1;
+
+	bpf_map_delete_elem(&flows, &id);
+	if (!ctl || !(ctl->follows || is_watched(pid)))
+		return 0;
+	bpf_core_read(&signal, sizeof(signal), &task->signal);
+	bpf_core_read(&live, sizeof(live), &signal->live.counter);
+	if (live)
+		return 0;
+	if (is_watched(pid))
+		send_life(ctl, pid, TS_LIFE_EXIT);
+	*(__u64 *)filter.value = pid;
+	f = bpf_map_lookup_elem(&filters, &filter);
+	if (f && f->follow)
+		bpf_map_delete_elem(&filters, &filter);
+	return 0;
+}
+
+/* The children of a followed process are traced as it is. */
+SEC("raw_tp/sched_process_fork")
+int process_fork(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct task_struct *parent = (void *)ctx->args[0], *child = (void *)ctx->args[1];
+	struct ts_filter_id id = {.key = TS_KEY_PID};
+	struct ts_control *ctl = get_control();
+	struct ts_filter_subs subs, *f;
+	__u32 from = 0, to = 0;
+
+	if (!ctl || !ctl->follows)
+		return 0;
+	bpf_core_read(&from, sizeof(from), &parent->tgid);
+	bpf_core_read(&to, sizeof(to), &child->tgid);
+	if (from == to)
+		return 0;
+	*(__u64 *)id.value = from;
+	f = bpf_map_lookup_elem(&filters, &id);
+	if (!f || !f->follow)
+		return 0;
+	subs.accept = subs.follow = f->follow;
+	subs.reject = f->reject;
+	*(__u64 *)id.value = to;
+	bpf_map_update_elem(&filters, &id, &subs, BPF_ANY);
+	return 0;
+}
+
+SEC("raw_tp/sched_process_exec")
+int process_exec(void *ctx)
+{
+	__u32 pid = bpf_get_current_pid_tgid() >> 32;
+	struct ts_control *ctl = get_control();
+
+	(void)ctx;
+	if (ctl && is_watched(pid))
+		send_life(ctl, pid, TS_LIFE_EXEC);
+	return 0;
+}
+
+#endif
