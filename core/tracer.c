@@ -321,6 +321,7 @@ void tracer_sweep(struct tracer *t)
 		__u32 pid, rule;
 	} key, next;
 	int map = tracer_map_fd(t, "goroutines"), i;
+	struct tracer_haste haste;
 	__u32 gone = 0;
 	bool more;
 
@@ -332,8 +333,11 @@ void tracer_sweep(struct tracer *t)
 		more = !bpf_map_get_next_key(map, &key, &next);
 		if (key.pid != gone && !proc_exists(key.pid))
 			gone = key.pid;
-		if (key.pid == gone)
-			bpf_map_delete_elem(map, &key);
+		if (key.pid != gone)
+			continue;
+		tracer_hasten(t, &haste);
+		bpf_map_delete_elem(map, &key);
+		tracer_relax(&haste);
 	}
 }
 

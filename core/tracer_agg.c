@@ -183,13 +183,19 @@ static uint32_t list_aggs(const struct tracer *t, struct ts_agg list[TS_MAX_SUBS
 /* The programs aggregate nothing meanwhile. */
 static int write_aggs(struct tracer *t)
 {
+	int map = tracer_map_fd(t, "aggs"), ret = 0;
+	struct tracer_haste haste;
 	uint32_t i;
 
-	for (i = 0; i < t->aggs.count; i++)
-		if (bpf_map_update_elem(tracer_map_fd(t, "aggs"), &i, &t->aggs.list[i], BPF_ANY))
-			return -errno;
+	tracer_hasten(t, &haste);
+	for (i = 0; !ret && i < t->aggs.count; i++)
+		if (bpf_map_update_elem(map, &i, &t->aggs.list[i], BPF_ANY))
+			ret = -errno;
 	/* Whoever is told of them sees them. */
-	return open_tables(t);
+	if (!ret)
+		ret = open_tables(t);
+	tracer_relax(&haste);
+	return ret;
 }
 
 void tracer_sync_aggs(struct tracer *t)
