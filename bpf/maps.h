@@ -208,6 +208,20 @@ struct {
 	__uint(max_entries, 1 << 23); /* user space sets another */
 } ring SEC(".maps");
 
+/* Of the probe that is running on this processor, where bpf/copy.bpf.c told: whose, and its rule.
+ */
+struct hit {
+	__u64 thread;
+	__u32 rule, zero;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct hit);
+} hits SEC(".maps");
+
 static const struct flow no_calls;
 
 /* n must not be a constant 0: clang makes that an atomic "or", which kernels before 5.12 refuse. */

@@ -13,11 +13,9 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/*
- * Kernels before 5.15 have no attach cookies: there each rule has a copy of the programs. User
- * space finds it by its section.
+/* Whether the programs of copy.bpf.c are what is attached: there is no cookie, or it is not used.
  */
-const volatile __u32 fixed_rule SEC(".rodata.rule") = 0;
+const volatile __u32 by_copies SEC(".rodata.copies") = 0;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
@@ -37,11 +35,23 @@ static __always_inline void keep_stack(void *ctx, const struct ts_rule *rule, __
 		bpf_tail_call(ctx, &nothing, id | 1);
 }
 
+/* 0, which is nobody's: not known, since another thread was hit in between. */
+static __always_inline __u32 told_rule(void)
+{
+	__u32 zero = 0;
+	struct hit *hit = bpf_map_lookup_elem(&hits, &zero);
+
+	if (hit && hit->thread == bpf_get_current_pid_tgid())
+		return hit->rule;
+	count(TS_CNT_UNREADABLE, 1);
+	return 0;
+}
+
 static __always_inline __u32 rule_id(void *ctx)
 {
-	if (fixed_rule || !bpf_core_enum_value_exists(enum bpf_func_id___local,
-						      BPF_FUNC_get_attach_cookie___local))
-		return fixed_rule;
+	if (by_copies || !bpf_core_enum_value_exists(enum bpf_func_id___local,
+						     BPF_FUNC_get_attach_cookie___local))
+		return told_rule();
 	return bpf_get_attach_cookie(ctx);
 }
 

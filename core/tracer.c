@@ -60,7 +60,7 @@ static void set_sizes(struct tracer *t, size_t bytes)
 	bpf_map__set_max_entries(watched, (__u32)t->pids_count);
 }
 
-struct bpf_object *tracer_open_object(const struct tracer *t)
+static struct bpf_object *open_object(const struct tracer *t)
 {
 	const struct embed_file *file = embed_find("bpf/user.bpf.o");
 	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = "tlsscope");
@@ -77,8 +77,19 @@ struct bpf_object *tracer_open_object(const struct tracer *t)
 		if (!strncmp(name, "leave", 5))
 			bpf_program__set_autoload(p, !strcmp(name, t->leave_name));
 	}
-	tracer_choose_sockets(o, SIZE_MAX);
 	return o;
+}
+
+static void set_copies(struct tracer *t)
+{
+	struct bpf_map *m;
+	size_t size;
+
+	bpf_object__for_each_map(m, t->object)
+	{
+		if (strstr(bpf_map__name(m), ".rodata.copies"))
+			*(__u32 *)bpf_map__initial_value(m, &size) = t->attach == TRACER_COPIES;
+	}
 }
 
 static int program_fd(const struct bpf_object *object, const char *name)
@@ -90,17 +101,33 @@ static int try_load(struct tracer *t, const struct tracer_options *o)
 {
 	struct bpf_program *p;
 
-	t->object = tracer_open_object(t);
+	t->object = open_object(t);
 	if (!t->object)
 		return -errno;
 	set_sizes(t, o->ring_bytes);
 	tracer_choose_sockets(t->object, t->sockets_way);
+	set_copies(t);
 	bpf_object__for_each_program(p, t->object)
 	{
 		if (t->attach == TRACER_MULTI && !strcmp(bpf_program__section_name(p), "uprobe"))
 			bpf_program__set_expected_attach_type(p, TRACE_UPROBE_MULTI);
 	}
 	return bpf_object__load(t->object);
+}
+
+/* Where the copies go on. */
+static int open_programs(struct tracer *t, struct ts_err *err)
+{
+	const int fds[] = {t->enter, t->leave};
+	int map = bpf_map_create(BPF_MAP_TYPE_PROG_ARRAY, "programs", sizeof(__u32), sizeof(__u32),
+				 TS_ARRAY_SIZE(fds), NULL);
+	__u32 i;
+
+	t->programs = map;
+	for (i = 0; map >= 0 && i < TS_ARRAY_SIZE(fds); i++)
+		if (bpf_map_update_elem(map, &i, &fds[i], BPF_ANY))
+			map = -1;
+	return map < 0 ? ts_fail(err, errno, "cannot write a BPF map: %s", strerror(errno)) : 0;
 }
 
 /* With what watches sockets, in the first way that this kernel can load; at last without. */
@@ -120,7 +147,7 @@ static int load_object(struct tracer *t, const struct tracer_options *o, struct 
 		return explain_load(-ret, err);
 	t->enter = program_fd(t->object, "enter");
 	t->leave = program_fd(t->object, t->leave_name);
-	return 0;
+	return t->attach == TRACER_COPIES ? open_programs(t, err) : 0;
 }
 
 /* By version only where the kernel cannot be asked. */
@@ -239,6 +266,7 @@ int tracer_open(struct tracer **out, const struct tracer_options *options,
 		free(t);
 		return ts_fail(err, ENOMEM, "out of memory");
 	}
+	t->programs = -1;
 	t->sink = *sink;
 	t->groups = options->groups;
 	t->aggs.sink = options->agg_sink;
@@ -272,6 +300,8 @@ void tracer_close(struct tracer *t)
 		tracer_free_file(&t->files[i]);
 	for (i = 0; t->copies && i <= t->last_rule; i++)
 		bpf_object__close(t->copies[i]);
+	if (t->programs >= 0)
+		close(t->programs);
 	tracer_ring_close(t->ring);
 	if (t->control)
 		munmap(t->control, sizeof(*t->control));
@@ -369,7 +399,7 @@ const char *tracer_attach_name(const struct tracer *t)
 		[TRACER_AUTO] = "?",
 		[TRACER_MULTI] = "uprobe_multi",
 		[TRACER_PERF] = "perf events with cookies",
-		[TRACER_COPIES] = "perf events, a copy of the programs a function",
+		[TRACER_COPIES] = "perf events, a copy of two programs a function",
 	};
 
 	return names[t->attach];

@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "embed.h"
 #include "tracer_private.h"
 
 /* linux/bpf.h since 6.6 */
@@ -231,38 +232,33 @@ static int attach_multi(struct tracer *t, const char *path, enum resolve_role ro
 	return 0;
 }
 
-/*
- * The copy of the programs that serves one rule only; it shares all maps but its constants.
- * `leave` is what takes long to load, and a function that ends connections has no use for it.
- */
-static int open_copy(struct tracer *t, uint32_t rule, bool leaves)
+/* The copy of bpf/copy.bpf.c that serves one rule only. */
+static int open_copy(struct tracer *t, uint32_t rule)
 {
-	struct bpf_object **copies = t->copies, *o;
-	struct bpf_program *p;
+	const struct embed_file *file = embed_find("bpf/copy.bpf.o");
+	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = "tlsscope");
+	struct bpf_object *o;
 	struct bpf_map *m;
 	size_t size;
 
-	if (!copies)
-		copies = calloc(TS_MAX_RULES, sizeof(*copies));
-	if (!copies)
+	if (!t->copies)
+		t->copies = calloc(TS_MAX_RULES, sizeof(*t->copies));
+	if (!t->copies)
 		return -ENOMEM;
-	t->copies = copies;
-	o = copies[rule] ? copies[rule] : tracer_open_object(t);
-	if (!o || copies[rule])
-		return o ? 0 : -errno;
-	copies[rule] = o;
+	if (t->copies[rule])
+		return 0;
+	o = bpf_object__open_mem(file->data, (size_t)(file->end - file->data), &opts);
+	if (!o)
+		return -errno;
+	t->copies[rule] = o;
 	bpf_object__for_each_map(m, o)
 	{
 		if (strstr(bpf_map__name(m), ".rodata.rule"))
-			*(__u32 *)bpf_map__initial_value(m, &size) = rule; /* fixed_rule */
-		else if (!strstr(bpf_map__name(m), ".rodata"))
+			*(__u32 *)bpf_map__initial_value(m, &size) = rule;
+		else if (!strcmp(bpf_map__name(m), "programs"))
+			bpf_map__reuse_fd(m, t->programs);
+		else
 			bpf_map__reuse_fd(m, tracer_map_fd(t, bpf_map__name(m)));
-	}
-	bpf_object__for_each_program(p, o)
-	{
-		if (bpf_program__type(p) != BPF_PROG_TYPE_KPROBE ||
-		    (!leaves && strcmp(bpf_program__name(p), "enter")))
-			bpf_program__set_autoload(p, false);
 	}
 	return bpf_object__load(o);
 }
@@ -271,23 +267,22 @@ static int attach_perf(struct tracer *t, const char *path, enum resolve_role rol
 		       __u64 offset, __u64 cookie)
 {
 	LIBBPF_OPTS(bpf_uprobe_opts, opts, .retprobe = role == RESOLVE_RETURN);
+	const char *name = role == RESOLVE_ENTER ? "enter" : t->leave_name;
 	struct bpf_object *object = t->object;
 	struct bpf_link *link;
 	int ret;
 
 	if (t->attach == TRACER_COPIES) {
-		/* Leave sites come first: a copy that an enter site asks for has none. */
-		ret = open_copy(t, (uint32_t)cookie, role != RESOLVE_ENTER);
+		ret = open_copy(t, (uint32_t)cookie);
 		if (ret)
 			return ret;
 		object = t->copies[cookie];
+		name = role == RESOLVE_ENTER ? "go_enter" : "go_leave";
 	} else {
 		opts.bpf_cookie = cookie;
 	}
-	link = bpf_program__attach_uprobe_opts(
-		bpf_object__find_program_by_name(object,
-						 role == RESOLVE_ENTER ? "enter" : t->leave_name),
-		pid ? (pid_t)pid : -1, path, offset, &opts);
+	link = bpf_program__attach_uprobe_opts(bpf_object__find_program_by_name(object, name),
+					       pid ? (pid_t)pid : -1, path, offset, &opts);
 	if (!link)
 		return -errno;
 	if (tracer_add_link(t, (struct probe_link){.link = link})) {

@@ -40,6 +40,7 @@ struct probe_link {
 struct tracer {
 	struct bpf_object *object;
 	struct bpf_object **copies; /* TRACER_COPIES: by rule */
+	int programs;		    /* TRACER_COPIES: the map of what they go on in; else below 0 */
 	enum tracer_attach attach;
 	const struct hook_way *hook_way; /* the one that the last of the kernel's functions took */
 	struct resolve_kernel symbols;	 /* when the kernel is hooked */
@@ -92,8 +93,6 @@ struct tracer {
  * none.
  */
 int tracer_subsys(const char *controller, __u32 *subsys);
-/* Opens the embedded BPF object; NULL and errno when it cannot be. */
-struct bpf_object *tracer_open_object(const struct tracer *t);
 /* Of the programs that watch sockets those of this way are to be loaded; of no way: none. */
 #define TRACER_SOCKET_WAYS 2
 void tracer_choose_sockets(struct bpf_object *o, size_t way);
