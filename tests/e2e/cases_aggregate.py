@@ -112,7 +112,7 @@ on.start(function() print("ready") end)
 every("11ms", take)
 on.stop(function()
     take()
-    print(calls, bytes, seen, all:get(), all.handle.stats.events, traffic.handle.stats.bytes, drains > 20)
+    print(calls, bytes, seen, all:get(), all.handle.stats.events, traffic.handle.stats.bytes, drains > 2)
 end)
 """
 

@@ -42,7 +42,7 @@ def tracer_of(lab, *options, handler="{}", before=""):
 def places(lab, version, value):
     """Every place where a filter can be said; the programs are below the cgroups named."""
     with cgroups.tree(lab, "a/deep/er", "b/deep", version=version) as top:
-        where = {"flood-a": os.path.join(top, "a/deep/er"), "flood-b": os.path.join(top, "b/deep")}
+        where = {"a": os.path.join(top, "a/deep/er"), "b": os.path.join(top, "b/deep")}
 
         def named(p):
             return value(os.path.join(top, os.path.basename(p.args[0])[-1]))

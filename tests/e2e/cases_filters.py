@@ -16,14 +16,19 @@ on.attach(function(a) emit{{type = "attach", path = a.path}} end)
 """
 
 
+def own_name(letter):
+    """A program's name that no other case has at the same time, as the kernel keeps it."""
+    return f"fl{os.getpid()}-{letter}"
+
+
 def floods(lab, **how):
-    """Two programs alike but for what the case varies: {name: process}, waiting for a line."""
-    program, found = lab.victim("flood"), {}
-    for name in ("flood-a", "flood-b"):
-        path = shutil.copy(program, lab.path(name))
-        found[name] = lab.spawn([path, lab.cert, lab.key, "5", "100"], ready=b"waiting",
-                                stdin=subprocess.PIPE, **how.get(name, {}))
-    return found["flood-a"], found["flood-b"]
+    """Two programs alike but for what the case varies by their letters a and b: they wait for a line."""
+    program, found = lab.victim("flood"), []
+    for letter in "ab":
+        path = shutil.copy(program, lab.path(own_name(letter)))
+        found.append(lab.spawn([path, lab.cert, lab.key, "5", "100"], ready=b"waiting",
+                               stdin=subprocess.PIPE, **how.get(letter, {})))
+    return found
 
 
 def pids_seen(lab, options, before, handler, pair):
@@ -81,7 +86,7 @@ def filter_uid(lab):
     def uid(p):
         return str(os.stat(f"/proc/{p.pid}").st_uid)
     each_place(lab, "uid", uid, "4242",
-               **{"flood-a": {"user": NOBODY}, "flood-b": {"user": DAEMON}})
+               a={"user": NOBODY}, b={"user": DAEMON})
 
 
 class DAEMON:
@@ -102,17 +107,17 @@ def filter_lib(lab):
             if os.path.islink(full):
                 os.unlink(full)
                 os.symlink(name, full)
-    env = {f"flood-{c}": {"env": {"LD_LIBRARY_PATH": f}} for c, f in zip("ab", folders)}
+    env = {c: {"env": {"LD_LIBRARY_PATH": f}} for c, f in zip("ab", folders)}
 
     def library(p):
-        folder = folders["flood-b" in p.args[0]]
+        folder = folders[p.args[0].endswith("-b")]
         return '"' + os.path.join(folder, name) + '"'
     each_place(lab, "lib", library, '"libnothing*"', **env)
 
 
 @case()
 def filter_user_name(lab):
-    pair = floods(lab, **{"flood-a": {"user": NOBODY}})
+    pair = floods(lab, a={"user": NOBODY})
     check(pids_seen(lab, ["--uid", "nobody"], "", "", pair) == {pair[0].pid}, "not only nobody's")
 
 
@@ -120,7 +125,7 @@ def filter_user_name(lab):
 def filter_keys_intersect(lab):
     """Different keys: all must pass."""
     pair = floods(lab)
-    got = pids_seen(lab, ["--comm", "flood-a", "--comm", "flood-b", "-p", str(pair[1].pid)], "",
+    got = pids_seen(lab, ["--comm", own_name("a"), "--comm", own_name("b"), "-p", str(pair[1].pid)], "",
                     '{uid = 0}', pair)
     check(got == {pair[1].pid}, f"saw {got}, not {pair[1].pid}")
     # Of a process that is named by its number the libraries can be narrowed too.
@@ -132,8 +137,8 @@ def filter_keys_intersect(lab):
 @case()
 def filter_late_process(lab):
     """A process that starts after the attach is found by its name."""
-    program = shutil.copy(lab.victim("flood"), lab.path("flood-late"))
-    tracer = lab.tracer("--comm", "flood-late", script=SEEN.format(before="", options="{}"))
+    program = shutil.copy(lab.victim("flood"), lab.path(own_name("late")))
+    tracer = lab.tracer("--comm", own_name("late"), script=SEEN.format(before="", options="{}"))
     p = lab.spawn([program, lab.cert, lab.key, "5", "100"], ready=b"waiting", stdin=subprocess.PIPE)
     p.say()
     p.finish()

@@ -50,7 +50,7 @@ def compare(lab, records, total, what):
 def load(lab, port, *options):
     client = lab.run(["h2load", *options, f"https://127.0.0.1:{port}/page",
                       f"https://127.0.0.1:{port}/none?key=secret"], timeout=100)
-    check(b" 0 errored" in client.out(), f"h2load: {client.out()[-300:]!r}")
+    check(b" 0 errored" in client.out(), f"h2load: {client.out()!r} {client.err()}")
 
 
 def nginx_load(lab, total, *options):

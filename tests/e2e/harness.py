@@ -2,13 +2,16 @@
 """What all cases share: processes that end with the case, the tracer, and what it saw."""
 import collections
 import ctypes
+import fcntl
 import json
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 import traceback
 
@@ -19,6 +22,7 @@ TAP = os.path.join(HERE, "tap.lua")
 PYTHON = "/usr/bin/python3"  # the distribution's, whose ssl module is the system's libssl
 NOBODY = pwd.getpwnam("nobody")
 SLOW = float(os.environ.get("TLSSCOPE_SLOW") or 1)  # what every time limit is multiplied by
+PORTS = range(10000, 32000)  # below those that the kernel gives to clients
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 Case = collections.namedtuple("Case", "name func needs timeout")
@@ -196,6 +200,7 @@ class Lab:
         self.cert, self.key, self.both = (f"{base}/{n}.pem" for n in ("cert", "key", "both"))
         self.count = 0
         self.errors = []
+        self.ports, self.taken = None, set()
 
     def need(self, program):
         if not shutil.which(program, path=PATH):
@@ -218,10 +223,26 @@ class Lab:
         return path
 
     def port(self):
-        with socket.socket() as s:
-            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            s.bind(("127.0.0.1", 0))
-            return s.getsockname()[1]
+        """
+        A port that is this case's until it ends: a byte of a file is locked for it. The kernel gives none
+        of these to a client that asks for any.
+        """
+        if self.ports is None:
+            self.ports = os.open(os.path.join(tempfile.gettempdir(), "tlsscope-e2e.ports"),
+                                 os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        for port in random.sample(PORTS, len(PORTS)):
+            try:
+                if port in self.taken:
+                    continue
+                fcntl.lockf(self.ports, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+                self.taken.add(port)
+                with socket.socket() as s:
+                    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+        raise Fail("no port is free")
 
     def environment(self, extra):
         env = {"PATH": PATH, "LC_ALL": "C.UTF-8", "HOME": self.dir, "TMPDIR": self.dir}

@@ -23,6 +23,11 @@ class Help:
         return subprocess.run([self.program, *words], cwd=self.folder, env=self.env, timeout=60,
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
+    def complaints(self, err):
+        """What is on stderr, but for files that others' tests have mapped at this moment."""
+        return [line for line in err.decode().splitlines()
+                if self.folder in line or not re.search(r"/tlsscope-\S+/", line)]
+
     def text(self, *words):
         p = self.run("help", *words)
         assert p.returncode == 0 and not p.stderr, f"help {' '.join(words)}: {p.stderr.decode()}"
@@ -38,7 +43,7 @@ class Help:
         p = subprocess.run(["sh", "-c", command], cwd=self.folder, env=self.env, timeout=60,
                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert p.returncode == 0, f"{command}: {p.returncode}: {p.stderr.decode()}"
-        assert not p.stderr, f"{command}: {p.stderr.decode()}"
+        assert not self.complaints(p.stderr), f"{command}: {p.stderr.decode()}"
 
 
 def names_of_api(h):
