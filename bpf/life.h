@@ -29,6 +29,23 @@ static __noinline void send_life(struct ts_control *ctl, __u32 pid, enum ts_life
 	bpf_ringbuf_submit(l, wake_flags(ctl));
 }
 
+/* What a thread was sending when it ended may have gone out; what it was to receive, nobody got. */
+static __always_inline void end_calls(__u64 thread)
+{
+	struct flow *flow = bpf_map_lookup_elem(&flows, &thread);
+	__u64 n = 0;
+	int i;
+
+	if (!flow)
+		return;
+#pragma unroll
+	for (i = 0; i < TS_MAX_NEST; i++)
+		n += flow->calls[i].rule && flow->calls[i].dir == TS_OUT;
+	if (n)
+		count(TS_CNT_UNPAIRED, n);
+	bpf_map_delete_elem(&flows, &thread);
+}
+
 /* A thread's calls in flight, and a process' place in the filters, end with it. */
 SEC("raw_tp/sched_process_exit")
 int thread_exit(struct bpf_raw_tracepoint_args *ctx)
@@ -42,7 +59,7 @@ int thread_exit(struct bpf_raw_tracepoint_args *ctx)
 	struct ts_filter_subs *f;
 	int live = 1;
 
-	bpf_map_delete_elem(&flows, &id);
+	end_calls(id);
 	if (!ctl || !(ctl->follows || is_watched(pid)))
 		return 0;
 	bpf_core_read(&signal, sizeof(signal), &task->signal);

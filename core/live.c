@@ -295,6 +295,8 @@ static void drain(struct run *r)
 	       tracer_poll(r->tracer, POLL_BUDGET) == POLL_BUDGET)
 		;
 	send_exits(r);
+	if (r->sweep)
+		tracer_sweep(r->tracer);
 	send_lost(r);
 }
 

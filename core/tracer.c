@@ -337,6 +337,20 @@ void tracer_arm(struct tracer *t, bool armed)
 	__atomic_store_n(&t->control->armed, armed, __ATOMIC_SEQ_CST);
 }
 
+static bool sends(const struct tracer *t, uint32_t rule)
+{
+	const struct traced_file *f;
+	size_t i, j;
+
+	for (i = 0; i < t->files_count; i++) {
+		f = &t->files[i];
+		for (j = 0; j < f->funcs_count; j++)
+			if (f->funcs[j].rule == rule)
+				return f->funcs[j].func.rule.dir == TS_OUT;
+	}
+	return false;
+}
+
 /*
  * Threads' calls go with the thread; goroutines end unseen. Key by key: a batch would keep the
  * programs of kprobes from running for as long as it takes, and so would every other call that
@@ -365,6 +379,8 @@ void tracer_sweep(struct tracer *t)
 			gone = key.pid;
 		if (key.pid != gone)
 			continue;
+		/* As bpf/life.h counts them for threads. */
+		t->unpaired += sends(t, key.rule);
 		tracer_hasten(t, &haste);
 		bpf_map_delete_elem(map, &key);
 		tracer_relax(&haste);
@@ -388,6 +404,7 @@ void tracer_counters(const struct tracer *t, uint64_t counters[TS_CNT_COUNT])
 	for (cpu = 0; cpu < t->cpus; cpu++)
 		for (i = 0; i < TS_CNT_COUNT; i++)
 			counters[i] += __atomic_load_n(&t->counters[cpu].n[i], __ATOMIC_RELAXED);
+	counters[TS_CNT_UNPAIRED] += t->unpaired;
 	counters[TS_CNT_MISSED] = program_misses(t->enter) + program_misses(t->leave) +
 				  tracer_kernel_misses(t, program_misses) +
 				  tracer_hello_misses(t, program_misses);

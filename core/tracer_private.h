@@ -68,6 +68,7 @@ struct tracer {
 	struct traced_file *files;
 	size_t files_count;
 	uint32_t last_rule;
+	uint64_t unpaired; /* calls of goroutines that were sending when their process ended */
 	struct groups *groups;
 	struct {
 		struct tracer_agg_sink sink;

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: MIT
 """-p: what its processes become is seen, and nobody else's doings are hooked for that."""
 import os
+import shutil
+import signal
 import subprocess
 
 from cases_filters_ends import READY
+from cases_go_programs import go_case, tool
 from cases_lang import ASYNC_SERVER
 from harness import PYTHON, case, check, wait_for
 
@@ -125,3 +128,64 @@ def pids_sockets_are_left_alone(lab):
     last = {r["head"]: r["rport"] for r in seen.records if r["type"] == "seen"}
     for path in ("early", "late"):
         check(last.get(path + "-7") == port, f"{path}: {last}, not {port}")
+
+
+DEAF = """
+import socket, ssl, sys, time
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[2], sys.argv[3])
+l = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+l.settimeout(300)
+while True:
+    try:
+        s = context.wrap_socket(l.accept()[0], server_side=True)
+    except OSError:
+        continue
+    time.sleep(1000)
+"""
+SENDS = """
+import socket, ssl, sys
+s = ssl._create_unverified_context().wrap_socket(
+    socket.create_connection(("127.0.0.1", int(sys.argv[1]))))
+print("waiting", flush=True)
+sys.stdin.readline()
+while True:
+    s.send(bytes(1 << 20))
+"""
+
+
+def is_stuck(port):
+    """Whether somebody has sent all that he can to a port where nobody reads."""
+    with open("/proc/net/tcp", encoding="ascii") as f:
+        rows = [line.split() for line in f][1:]
+    return any(int(row[2].split(":")[1], 16) == port and int(row[4].split(":")[0], 16) > 500000
+               for row in rows)
+
+
+def kill_while_it_sends(lab, port, client, tracer):
+    wait_for("full buffers", lambda: is_stuck(port))
+    client.stop(signal.SIGKILL)
+    seen = tracer.stop()
+    check("1 calls not shown: they never returned" in seen.stderr, seen.stderr)
+
+
+@case()
+def killed_while_it_sends(lab):
+    """What a call in flight may have sent is told of."""
+    port = lab.port()
+    lab.spawn([PYTHON, "-c", DEAF, str(port), lab.cert, lab.key], port=port)
+    client = lab.spawn([PYTHON, "-c", SENDS, str(port)], ready=b"waiting", stdin=subprocess.PIPE)
+    tracer = lab.tracer("-p", str(client.pid), script=READY + "on.tls_data(function() end)")
+    client.say()
+    kill_while_it_sends(lab, port, client, tracer)
+
+
+@go_case("trixie")
+def killed_while_it_sends_in_go(lab, suite):
+    """The same of a goroutine, which no thread is in meanwhile."""
+    port, program = lab.port(), shutil.copy(tool(lab, suite, "hey"), lab.path("heyhey"))
+    lab.spawn([PYTHON, "-c", DEAF, str(port), lab.cert, lab.key], port=port)
+    big = lab.write("big", bytes(64 << 20))
+    tracer = lab.tracer("--lib", program, "--comm", "heyhey", script=READY + "on.tls_data(function() end)")
+    client = lab.spawn([program, "-n", "1", "-c", "1", "-m", "POST", "-D", big, f"https://127.0.0.1:{port}/"])
+    kill_while_it_sends(lab, port, client, tracer)
