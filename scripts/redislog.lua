@@ -1,15 +1,19 @@
 -- SPDX-License-Identifier: MIT
 -- redislog: commands to Redis (or what speaks as it does): how long each took, and what came of it
 --
--- usage: tlsscope redislog [--slow T] [--errors] [--width N] [--show-secrets]
+-- usage: tlsscope redislog [--slow T] [--errors] [--width N] [--quiet T] [--show-secrets]
 --
 --   --slow T         only commands that took longer: 1ms, 200us, ...
 --   --errors         only those that failed
+--   --quiet T        after so long a silence every command had its reply (see below)
 --   --width N        characters of each argument to show
 --   --show-secrets   passwords of AUTH, HELLO, CONFIG, ACL and MIGRATE, and what looks like a secret in
 --                    arguments, as they are: else they show as ***
 --
--- RESP2 and RESP3, pipelining. The reply: its type and size, or what it says.
+-- RESP2 and RESP3, pipelining. The reply: its type and size, or what it says. "?": it is not known which
+-- reply it has, as on a connection that is older than the trace, after bytes that were lost, and after
+-- SUBSCRIBE, MONITOR and CLIENT REPLY. With --quiet 1s, replies are known again after a second in which
+-- nothing was said, if the client does wait for them.
 --
 -- 14:00:00.412 redis-cli[4711] -> 127.0.0.1:6379 GET user:7; 512 bytes 0.11ms
 -- 14:00:00.413 redis-cli[4711] -> 127.0.0.1:6379 INCR name; ERR value is not an integer or out of range 0.10ms
@@ -22,20 +26,16 @@ local opt = options {
 	slow = {"", "only commands that took longer than this"},
 	errors = {false, "only those that failed"},
 	width = {60, "characters of each argument"},
+	quiet = {"", "after so long a silence every command had its reply"},
 	show_secrets = secrets.option,
 }
-local slow = opt.slow ~= "" and format.span(opt.slow) or 0
-if not slow then
-	warn("redislog: --slow takes a time such as 200us, not ", opt.slow)
-	exit(2)
-end
+local slow, quiet = talks.span("redislog", "slow", opt.slow), talks.span("redislog", "quiet", opt.quiet)
 
 local shown = opt.show_secrets or secrets.shown
 local mask = secrets.hider(shown)
 local SHOWN = 12 -- arguments of a command
 local ARGUMENT = 256 -- bytes of one that are kept
 local LINE = 64 << 10 -- no line of the protocol is longer
-local OPEN = 10000 -- commands that wait for a reply
 local HIDDEN = "***"
 
 -- Commands with which one can begin to listen in the middle: a reply may look like a command.
@@ -49,10 +49,17 @@ for name in ([[GET SET SETEX SETNX MGET MSET DEL UNLINK EXISTS EXPIRE PEXPIRE TT
 	KNOWN[name] = true
 end
 
+-- From these on a command does not have one reply each.
+local UNEVEN = {
+	SUBSCRIBE = true, PSUBSCRIBE = true, SSUBSCRIBE = true, UNSUBSCRIBE = true, PUNSUBSCRIBE = true,
+	SUNSUBSCRIBE = true, MONITOR = true, SYNC = true, PSYNC = true, REPLCONF = true, ["CLIENT REPLY"] = true,
+	["SCRIPT DEBUG"] = true,
+}
+
 -- A server is understood once its client is.
-local function who(buf, _, client)
+local function who(buf, t, client)
 	local name = buf:match("^%*%d+\r\n%$%d+\r\n([%a.]+)\r\n")
-	if name and KNOWN[name:upper()] then
+	if name and client ~= false and (t.sure or KNOWN[name:upper()]) then
 		return true
 	elseif client == false and buf:find("^[-+:$*_#,(!=%%~>|][^\r\n]*\r\n") then
 		return false
@@ -87,35 +94,19 @@ local function is_secret(args, i)
 	return name == "ACL" and what == "SETUSER" and i > 3 and args[i]:find("^[><#!]")
 end
 
+-- Redis' protocol has nothing that tells which command a reply is of: two may be alike, and how many wait
+-- is known only while all was seen since the handshake. So after a loss nothing proves it again.
 local function push(t, args)
-	local op = {args = {}, more = args.more, begun = t.nsecs, replies = 1}
+	local op = {args = {}, more = args.more}
 	for i, arg in ipairs(args) do
 		op.args[i] = i > 1 and not shown and is_secret(args, i) and HIDDEN or mask.body(arg)
 	end
-	-- Each channel has a reply of its own.
-	if upper(args[1]):find("SUBSCRIBE$") then
-		op.channels, op.replies = true, math.max(1, #args + args.more - 1)
+	local name = upper(args[1])
+	if UNEVEN[name] or UNEVEN[name .. " " .. upper(args[2])] then
+		t.uneven = true
+		talks.lost(t, true)
 	end
-	t.queue, t.first, t.last = t.queue or {}, t.first or 1, (t.last or 0) + 1
-	t.queue[t.last] = op
-	if t.last - t.first >= OPEN then
-		t.queue[t.first], t.first = nil, t.first + 1
-	end
-end
-
-local function front(t)
-	return t.queue and t.queue[t.first]
-end
-
-local function pop(t)
-	local op = front(t)
-	if op then
-		op.replies = op.replies - 1
-		if op.replies == 0 then
-			t.queue[t.first], t.first = nil, t.first + 1
-		end
-	end
-	return op and op.replies == 0 and op or nil
+	talks.push(t, op)
 end
 
 local function words(op)
@@ -129,10 +120,21 @@ local function words(op)
 	return table.concat(out, " ") .. (op.more > 0 and (" ... %d more"):format(op.more) or "")
 end
 
+local function unknown(t, op)
+	if slow or opt.errors then
+		return
+	elseif format.json then
+		return emit(talks.record("redislog", t, {
+			command = op.args[1], args = {table.unpack(op.args, 2)}, more_args = op.more > 0 and op.more or nil, unknown = true,
+		}))
+	end
+	printf("%s %s; ?\n", talks.head(t), words(op))
+end
+
 local function answered(t, reply)
-	local op = pop(t)
+	local op = talks.front(t) and talks.pop(t)
 	local took = op and t.nsecs - op.begun
-	if not op or took < slow or (opt.errors and not reply.error) then
+	if not op or took < (slow or 0) or (opt.errors and not reply.error) then
 		return
 	elseif format.json then
 		emit(talks.record("redislog", t, {
@@ -151,36 +153,46 @@ local function answered(t, reply)
 	printf("%s %s; %s %s\n", talks.head(t), words(op), said, duration(took))
 end
 
--- A command is an array of strings, or a line of words. Of each argument the first bytes are kept.
+-- What begins with buf is not understood, or its line does not end; nil: it may end yet.
+local function no_line(t, buf, text, of_client)
+	if text or #buf > LINE then
+		talks.out_of_step(t, of_client)
+		return #buf
+	end
+end
+
+-- A command begins: an array, or a line of words, which may end as lines do elsewhere.
+local function begin(t, buf)
+	local text, at = line(buf, 1)
+	local count = buf:match("^%*(%-?%d+)\r\n")
+	if not count and buf:sub(1, 1) ~= "*" then
+		local stop = buf:find("\n", 1, true)
+		text, at = stop and buf:sub(1, stop - 1), stop and stop + 1
+	end
+	if not text or text:find("%z") then
+		return no_line(t, buf, text, true)
+	elseif not count and text:find("%S") then
+		local args = {more = 0}
+		for word in text:sub(1, 1000):gmatch("%S+") do
+			args[#args + 1] = word
+		end
+		push(t, args)
+	elseif count and tonumber(count) > 0 then
+		t.command = {left = tonumber(count), more = 0}
+	end
+	return at - 1
+end
+
+-- Of each argument the first bytes are kept.
 local function client(t, buf)
 	local c = t.command
 	if not c then
-		local text, at = line(buf, 1)
-		if not text then
-			return #buf > LINE and #buf or nil
-		end
-		local count = text:match("^%*(%-?%d+)$")
-		if not count then
-			local args = {more = 0}
-			for word in text:sub(1, 1000):gmatch("%S+") do
-				args[#args + 1] = word
-			end
-			if args[1] then
-				push(t, args)
-			end
-		elseif tonumber(count) > 0 then
-			t.command = {left = tonumber(count), more = 0}
-		end
-		return at - 1
+		return begin(t, buf)
 	end
 	local text, at = line(buf, 1)
 	local size = tonumber((text or ""):match("^%$(%d+)$"))
-	if not text then
-		return #buf > LINE and #buf or nil
-	elseif not size then
-		t.command = nil
-		talks.out_of_step(t, true)
-		return #buf
+	if not size then
+		return no_line(t, buf, text, true)
 	end
 	local kept = math.min(size, ARGUMENT)
 	if #buf < at - 1 + kept then
@@ -212,10 +224,10 @@ local AGGREGATE = {["*"] = 1, ["%"] = 2, ["~"] = 1, [">"] = 1, ["|"] = 2}
 
 -- The reply at hand goes on with one more element: its type, and what its line says.
 local function element(t, kind, text)
-	local r = t.reply
+	local r = t.amid
 	if not r then
-		r = {left = 1, type = TYPES[kind], size = 0, push = kind == ">"}
-		t.reply = r
+		r = {left = 1, type = TYPES[kind], size = 0, aside = kind == ">" or kind == "|"}
+		t.amid = r
 		if kind == "-" then
 			r.error = text
 		elseif kind == "+" or kind == ":" or kind == "," or kind == "#" or kind == "(" then
@@ -227,7 +239,7 @@ local function element(t, kind, text)
 	end
 	r.left = r.left - 1 + (AGGREGATE[kind] or 0) * math.max(0, tonumber(text) or 0)
 	-- What an attribute is of follows it.
-	if kind == "|" then
+	if kind == "|" and not (r.aside and r.type == "attribute") then
 		r.left = r.left + 1
 	end
 	return r
@@ -236,31 +248,30 @@ end
 local function server(t, buf)
 	local text, at = line(buf, 1)
 	if not text then
-		return #buf > LINE and #buf or nil
+		return no_line(t, buf, text, false)
 	end
 	local kind = text:sub(1, 1)
 	text = text:sub(2)
-	if not TYPES[kind] then
-		t.reply = nil
-		talks.out_of_step(t, false)
-		return #buf
+	if not TYPES[kind] or ((BULK[kind] or AGGREGATE[kind]) and not text:find("^%-?%d+$")) then
+		return no_line(t, buf, text, false)
 	end
 	local size = BULK[kind] and tonumber(text) or nil
-	if kind == "!" and not t.reply and size and #buf < at + math.min(size, ARGUMENT) then
+	local whole_error = kind == "!" and not t.amid
+	if whole_error and size and #buf < at + math.min(size, ARGUMENT) then
 		return nil, at + math.min(size, ARGUMENT)
 	end
 	local r, whole = element(t, kind, text), at - 1
 	if size and size >= 0 then
 		r.size, whole = r.size + size, whole + size + 2
-		if kind == "!" and not r.error then
+		if whole_error then
 			r.error = buf:sub(at, at + math.min(size, ARGUMENT) - 1)
 		end
 	elseif not size and not AGGREGATE[kind] then
 		r.size = r.size + #text
 	end
 	if r.left <= 0 then
-		t.reply = nil
-		if not r.push or (front(t) and front(t).channels) then
+		t.amid = nil
+		if not r.aside then
 			answered(t, r)
 		end
 	end
@@ -274,7 +285,10 @@ talks.follow {
 	who = who,
 	client = client,
 	server = server,
-	lost = function(t)
-		t.queue, t.first, t.last, t.command, t.reply = nil, nil, nil, nil, nil
+	unknown = unknown,
+	quiet = quiet,
+	asks_quiet = not quiet and "; --quiet 1s takes up again after a second of silence" or nil,
+	lost = function(t, of_client)
+		t[of_client and "command" or "amid"] = nil
 	end,
 }

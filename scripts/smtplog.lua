@@ -9,7 +9,8 @@
 --
 -- A line a mail, when the server took or refused it: from whom, to whom (as the envelope says), bytes,
 -- the server's answer, and how long it took to answer after the last byte. STARTTLS itself, and what
--- is said before it, is not encrypted: it is not seen.
+-- is said before it, is not encrypted: it is not seen. "?": bytes were lost, so that it is not known what
+-- was answered; the next answer that only DATA, AUTH or VRFY has tells where the conversation is.
 --
 -- 14:00:00.412 curl[4711] -> 192.0.2.1:587 <ann@x.example> to <bob@y.example>, 1402 bytes: 250 OK 3.1ms
 -- 14:00:00.416 curl[4711] -> 192.0.2.1:587 RCPT TO:<no@y.example>: 550 no such user 0.8ms
@@ -26,7 +27,6 @@ local opt = options {
 
 local shown = opt.show_secrets or secrets.shown
 local LINE = 8192 -- bytes of a line; RFC 5321 has 512 and 1000
-local OPEN = 1000 -- commands that wait for an answer
 local PEOPLE = 100 -- recipients that are kept of a mail
 local HIDDEN = "***"
 
@@ -47,26 +47,21 @@ local function who(buf)
 	return nil, verb and (#verb < 9 and not buf:find("^%a+ ") or COMMANDS[verb:upper()] or not buf:find("^%a")) or false
 end
 
+-- These answers are of these commands only, and who said one of these waits for it (RFC 2920, 3.1; RFC
+-- 4954, 4): where it was the last that was said, nothing else waits.
+local PROOF = {DATA = {[354] = true}, VRFY = {[252] = true}, AUTH = {[334] = true, [235] = true, [535] = true}}
+
+local HELLO = {EHLO = false, HELO = false, LHLO = true} -- whether it is LMTP
+
 local function push(t, op)
-	t.queue, t.first, t.last = t.queue or {}, t.first or 1, (t.last or 0) + 1
-	t.queue[t.last], op.begun = op, t.nsecs
-	if t.last - t.first >= OPEN then
-		t.queue[t.first], t.first = nil, t.first + 1
+	if HELLO[op.verb] ~= nil then
+		t.lmtp = HELLO[op.verb]
+	elseif t.lmtp == nil and not t.missed then
+		t.lmtp = false -- it would have begun with LHLO
 	end
+	t.asked = true
+	talks.push(t, op)
 	return op
-end
-
-local function pop(t)
-	local op = t.queue and t.queue[t.first]
-	if op then
-		t.queue[t.first], t.first = nil, t.first + 1
-	end
-	return op
-end
-
-local function forget(t)
-	t.queue, t.first, t.last, t.mail, t.text = nil, nil, nil, nil, nil
-	t.content, t.auth, t.awaited = nil, nil, nil
 end
 
 -- The envelope at hand.
@@ -80,24 +75,36 @@ local function address(text)
 end
 
 local function show_mail(t, op, code, said)
-	local mail, took = op.mail, t.nsecs - op.begun
+	local mail, took = op.mail, code and t.nsecs - op.begun
 	if format.json then
 		return emit(talks.record("smtplog", t, {
 			from = mail.from, to = json.array(mail.to), more_to = mail.more > 0 and mail.more or nil, size = mail.size or 0,
-			code = code, answer = said, duration_ns = took, partial = mail.partial,
+			code = code, answer = said, duration_ns = took, partial = mail.partial, unknown = not code or nil,
 		}))
 	end
 	local to = table.concat(mail.to, ",") .. (mail.more > 0 and (" and %d more"):format(mail.more) or "")
-	printf("%s %s to %s, %d bytes: %d %s %s\n", talks.head(t), talks.line(mail.from or "-", 100), talks.line(to, 300),
-		mail.size or 0, code, talks.line(said, 200), duration(took))
+	to = mail.partial and "-" or talks.line(to, 300)
+	printf("%s %s to %s, %d bytes: %s\n", talks.head(t), talks.line(mail.from or "-", 100), to, mail.size or 0,
+		code and ("%d %s %s"):format(code, talks.line(said, 200), duration(took)) or "?")
 end
 
 local function show_command(t, op, code, said)
-	local command, took = op.command, t.nsecs - op.begun
+	local command, took = op.command, code and t.nsecs - op.begun
 	if format.json then
-		return emit(talks.record("smtplog", t, {command = command, code = code, answer = said, duration_ns = took}))
+		return emit(talks.record("smtplog", t, {
+			command = command, code = code, answer = said, duration_ns = took, unknown = not code or nil,
+		}))
 	end
-	printf("%s %s: %d %s %s\n", talks.head(t), talks.line(command, 200), code, talks.line(said, 200), duration(took))
+	printf("%s %s: %s\n", talks.head(t), talks.line(command, 200),
+		code and ("%d %s %s"):format(code, talks.line(said, 200), duration(took)) or "?")
+end
+
+local function unknown(t, op)
+	if op.ends and not opt.refused then
+		show_mail(t, op)
+	elseif not op.ends and op.command and opt.commands and not opt.refused then
+		show_command(t, op)
+	end
 end
 
 local function answered(t, op, code, said)
@@ -112,7 +119,7 @@ end
 -- What the server's answer changes.
 local EFFECT = {
 	MAIL = function(t, op, ok)
-		t.mail = ok and {from = op.about, to = {}, more = 0} or nil
+		t.mail = ok and {from = op.about, to = {}, more = 0} or t.mail
 	end,
 	RCPT = function(t, op, ok)
 		local mail = mail_of(t)
@@ -125,47 +132,68 @@ local EFFECT = {
 	RSET = function(t) t.mail = nil end,
 	EHLO = function(t) t.mail = nil end,
 	HELO = function(t) t.mail = nil end,
-	LHLO = function(t) t.mail, t.lmtp = nil, true end,
+	LHLO = function(t) t.mail = nil end,
 }
 
--- The mail's last byte went out: an answer a mail, by LMTP one a recipient.
+-- The mail's last byte went out: an answer a mail, by LMTP one a recipient. How many are not known is
+-- what else follows.
 local function end_mail(t)
 	local mail = mail_of(t)
-	for _ = 1, t.lmtp and math.max(1, #mail.to + mail.more) or 1 do
+	local uneven = t.lmtp == nil or (t.lmtp and mail.partial)
+	for _ = 1, t.lmtp and not uneven and math.max(1, #mail.to + mail.more) or 1 do
 		push(t, {ends = true, mail = mail})
+	end
+	if uneven and t.sure then
+		talks.lost(t, true)
 	end
 	t.mail, t.content = nil, nil
 end
 
--- One whole answer, of one line or several.
-local function answer(t, code, said)
-	local op = pop(t)
-	if not op then
-		return -- the greeting, or that it goes away
-	end
+-- What follows an answer of that command.
+local function proceed(t, op, code)
 	if op.verb == "AUTH" and code == 334 then
 		t.auth = op
-		return
 	elseif op.verb == "DATA" then
 		t.content = code == 354 and {before = ""} or nil
-		if code == 354 then
-			return
-		end
+	end
+	return code == 334 or code == 354
+end
+
+-- One whole answer, of one line or several.
+local function answer(t, code, said)
+	local last = t.last_said
+	if not t.sure and talks.idle(t) and last and PROOF[last.verb] and PROOF[last.verb][code] then
+		t.missed, t.mail = true, {to = {}, more = 0, partial = true}
+		talks.sync(t)
+		proceed(t, last, code)
+		return
+	elseif talks.idle(t) and (not t.asked or code == 421) then
+		return -- the greeting, or that it goes away
+	end
+	local op = talks.front(t) and talks.pop(t)
+	if not op or proceed(t, op, code) then
+		return
 	elseif EFFECT[op.verb] then
 		EFFECT[op.verb](t, op, code < 400)
 	end
 	answered(t, op, code, said)
 end
 
+local function no_line(t, buf, of_client)
+	if #buf > LINE then
+		talks.out_of_step(t, of_client)
+		return #buf
+	end
+end
+
 local function server(t, buf)
 	local stop = buf:find("\n", 1, true)
 	if not stop then
-		return #buf > LINE and #buf or nil
+		return no_line(t, buf, false)
 	end
 	local code, more, said = buf:sub(1, stop):match("^(%d%d%d)([ -]?)([^\r\n]*)")
 	if not code then
 		talks.out_of_step(t, false)
-		forget(t)
 		return #buf
 	end
 	t.text = #(t.text or "") < LINE and (t.text and t.text .. " " or "") .. said or t.text
@@ -199,22 +227,25 @@ end
 local function command(t, line)
 	local verb, rest = line:match("^(%a+)%s*(.*)$")
 	verb, rest = (verb or ""):upper(), rest or ""
-	if verb == "BDAT" then
+	local told = line
+	if verb == "AUTH" and not shown then
+		told = line:gsub("^(%a+%s+%S+%s+).*$", "%1" .. HIDDEN)
+	end
+	t.last_said = {command = told, verb = verb, about = address(rest)}
+	if not t.sure then
+		return verb == "BDAT" and tonumber(rest:match("^%d+")) or 0 -- it may be a mail's text that looks like one
+	elseif verb == "BDAT" then
 		local size, last = rest:match("^(%d+)%s*(%a*)")
 		local mail, n = mail_of(t), tonumber(size) or 0
 		mail.size = (mail.size or 0) + n
 		if last and last:upper() == "LAST" then
 			end_mail(t)
 		else
-			push(t, {command = line, verb = verb})
+			push(t, t.last_said)
 		end
 		return n
 	end
-	local told = line
-	if verb == "AUTH" and not shown then
-		told = line:gsub("^(%a+%s+%S+%s+).*$", "%1" .. HIDDEN)
-	end
-	push(t, {command = told, verb = verb, about = address(rest)})
+	push(t, t.last_said)
 	return 0
 end
 
@@ -223,8 +254,9 @@ local function client(t, buf)
 		return content(t, buf)
 	end
 	local stop = buf:find("\n", 1, true)
+	t.last_said = nil
 	if not stop then
-		return #buf > LINE and #buf or nil
+		return no_line(t, buf, true)
 	end
 	local line = buf:sub(1, stop):gsub("\r?\n$", "")
 	if t.auth then
@@ -245,5 +277,11 @@ talks.follow {
 	who = who,
 	client = client,
 	server = server,
-	lost = forget,
+	unknown = unknown,
+	lost = function(t, of_client)
+		t.missed, t.text, t.last_said = true, nil, nil
+		if of_client then
+			t.mail, t.content, t.auth = nil, nil, nil
+		end
+	end,
 }

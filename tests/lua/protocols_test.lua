@@ -20,12 +20,16 @@ local function event(conn, dir, data, now, more)
 	return e
 end
 
--- talk: a list of {dir, bytes}, or {dir, missing = n}. Calls are of `step` bytes at most; one more ends
--- at byte `cut` of all.
-local function run(recipe, talk, options, step, cut)
+-- talk: a list of {dir, bytes}, or {dir, bytes, missing = n}: before them. Calls are of `step` bytes at
+-- most; one more ends at byte `cut` of all. older: the handshake was not seen.
+local function run(recipe, talk, options, step, cut, older)
 	local host = stub.new()
 	host:recipe(("scripts/%s.lua"):format(recipe), options)
 	local conn, now, total = {id = 1, peer = "192.0.2.1:1", state = {}}, 1000, 0
+	host:fire("start", {nsecs = 0})
+	if not older then
+		host:fire("tls_open", {conn = conn})
+	end
 	for _, m in ipairs(talk) do
 		local dir, data = m[1], m[2] or ""
 		local gap = m.missing
@@ -90,7 +94,7 @@ test("pgquery, a connection that is older, and a loss", function()
 		{"in", "the end of a row"}, {"out", pg("Q", "A\0")}, {"in", pg("C", "A\0") .. READY},
 		{"out", pg("Q", "B\0")}, {"in", pg("D", ("x"):rep(50)):sub(1, 30), missing = 7}, {"out", pg("Q", "C\0")},
 		{"in", pg("C", "C\0") .. READY},
-	}), HEAD .. "A; A " .. TOOK .. "\n" .. HEAD .. "C; C " .. TOOK .. "\n")
+	}, nil, nil, nil, true), HEAD .. "A; A " .. TOOK .. "\n" .. HEAD .. "B; ?\n" .. HEAD .. "C; C " .. TOOK .. "\n")
 end)
 
 local function resp(...)
