@@ -24,6 +24,7 @@ struct kcall {
 	__u8 slot;	  /* 1 + the index of the call above in the thread's flow; 0: none */
 	__u8 content;	  /* the TLS record's ContentType */
 	__u16 zero;
+	struct pieces ahead; /* what its first bytes are read from */
 	struct sending sending;
 };
 
@@ -302,6 +303,73 @@ static __always_inline int enter_close(__u64 sk)
 
 /* --- returns */
 
+__noinline int pick_step(__u64 thread, __u32 i)
+{
+	struct kcall *k = bpf_map_lookup_elem(&kcalls, &thread);
+
+	return k ? pick_sub(&k->sending, i) : 0;
+}
+
+/*
+ * Adds to the first bytes of this thread's call those of the next piece, and moves on. 0: that was
+ * all. Not static: the verifier looks at it once, not once a piece.
+ */
+__noinline int begin_step(__u64 thread)
+{
+	struct kcall *k = bpf_map_lookup_elem(&kcalls, &thread);
+	struct piece piece = {};
+	struct pieces *p;
+	__u64 n, at, left;
+	bool fault;
+	void *from;
+
+	if (!k || k->sending.begin_len >= TS_PREFIX)
+		return 0;
+	p = &k->ahead;
+	at = k->sending.begin_len;
+	left = k->sending.head.len - at;
+	if (!left || !first_piece(p, &piece) || piece.space == SPACE_NONE)
+		return 0;
+	if (piece.len <= p->skip) {
+		next_piece(p);
+		return 1;
+	}
+	from = (void *)(piece.addr + p->skip);
+	n = piece.len - p->skip;
+	n = n < left ? n : left;
+	/* at is less; the verifier wants to see it of the very register that is used. */
+	asm volatile("if %0 <= %1 goto +1\n\t%0 = %1" : "+r"(at) : "i"(TS_PREFIX));
+	asm volatile("if %0 <= %1 goto +1\n\t%0 = %1" : "+r"(n) : "i"(TS_PREFIX));
+	if (piece.space == SPACE_USER)
+		fault = bpf_probe_read_user((__u8 *)k->sending.begin + at, n, from) != 0;
+	else
+		fault = bpf_probe_read_kernel((__u8 *)k->sending.begin + at, n, from) != 0;
+	if (fault)
+		return 0;
+	k->sending.begin_len = at + n;
+	p->skip += n;
+	return 1;
+}
+
+__noinline int pick_call(__u64 thread)
+{
+	struct kcall *k = bpf_map_lookup_elem(&kcalls, &thread);
+	struct ts_control *ctl = get_control();
+
+	if (k && ctl && k->sending.head.subs & ctl->heads) {
+		k->ahead = k->pieces;
+		REPEAT(!begin_step, thread);
+	}
+	return PICK_STEPS(thread);
+}
+
+static __always_inline void add_up(struct kcall *k, struct ts_control *ctl)
+{
+	if (k->sending.head.subs & ctl->aggs_ends)
+		fill_ends(&k->sending.ends, (void *)k->sk);
+	aggregate(ctl, &k->sending);
+}
+
 /* Fills in what the records of the call have in common; false: nobody wants them. */
 static __always_inline bool prepare(struct kcall *k, struct ts_control *ctl, __s64 ret)
 {
@@ -310,6 +378,7 @@ static __always_inline bool prepare(struct kcall *k, struct ts_control *ctl, __s
 	__u64 len = ret > 0 ? ret : 0;
 	struct conn *c;
 	__u8 content;
+	bool late;
 
 	if (!rule)
 		return false;
@@ -330,9 +399,9 @@ static __always_inline bool prepare(struct kcall *k, struct ts_control *ctl, __s
 		fill_call(d, rule, &k->call, ret, len);
 		d->flags = k->flags | TS_DATA_KTLS;
 		d->content = k->content;
-		if (d->subs & ctl->aggs_ends)
-			fill_ends(&k->sending.ends, (void *)k->sk);
-		aggregate(ctl, &k->sending);
+		/* What is asked of a call may be its place in the connection. */
+		if (!(d->subs & ctl->picks))
+			add_up(k, ctl);
 		k->call.subs = d->subs;
 	}
 	name_conn(k);
@@ -348,8 +417,19 @@ static __always_inline bool prepare(struct kcall *k, struct ts_control *ctl, __s
 	if (!k->call.subs)
 		return false;
 	d->conn = k->call.conn;
+	d->nth = nth_of(c, &k->call);
+	late = d->subs & ctl->picks;
+	filter_call(ctl, rule, &k->sending);
+	if (!d->subs)
+		count(TS_CNT_FILTERED, 1);
+	if (late)
+		add_up(k, ctl);
+	if (!d->subs) {
+		count_bytes(c, &k->call, d->flags, len);
+		return false;
+	}
 	set_conn(d, &k->call, c);
-	k->sending.want = to_capture(rule, len);
+	k->sending.want = to_capture(&k->sending);
 	return true;
 }
 
@@ -408,6 +488,16 @@ __noinline int send_step(__u64 thread)
 	struct kcall *k = bpf_map_lookup_elem(&kcalls, &thread);
 
 	return k ? send_pieces(&k->sending, &k->pieces, &k->sent) : 1;
+}
+
+__noinline int send_row(__u64 thread)
+{
+	return REPEAT(send_step, thread);
+}
+
+__noinline int send_steps(__u64 thread)
+{
+	return REPEAT(send_row, thread);
 }
 
 /* --- programs */
@@ -537,7 +627,7 @@ int leave_no_loop(void *ctx)
 
 	if (!k)
 		return 0;
-	if (ctl && prepare(k, ctl, RETURN_OF(ctx)) && !SEND_STEPS(thread))
+	if (ctl && prepare(k, ctl, RETURN_OF(ctx)) && !send_steps(thread))
 		count(TS_CNT_LOST_BYTES, k->sending.want - k->sent);
 	bpf_map_delete_elem(&kcalls, &thread);
 	return 0;

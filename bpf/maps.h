@@ -37,7 +37,11 @@ struct ends {
 /* All that the records of one call have in common. */
 struct sending {
 	__u64 buf;
-	__u64 want;	     /* bytes to capture */
+	__u64 want; /* bytes to capture */
+	/* The first bytes, where filters ask for them: TS_PREFIX, and room for those behind. */
+	__u64 begin[2 * TS_PREFIX / 8];
+	__u32 begin_len;
+	__u32 capture;	     /* the most bytes that any of head.subs asks for */
 	struct ends ends;    /* of its connection, where aggregations ask for them */
 	struct ts_data head; /* at the end: its payload is elsewhere */
 };
@@ -71,6 +75,7 @@ struct conn {
 	__u64 opened;
 	__u64 closed; /* with calls in flight; else 0 */
 	__u64 pos[2];
+	__u32 nth[2]; /* calls that transferred something */
 	__s32 fd;
 	__u32 calls; /* of goroutines, in flight */
 	__u8 ktls;   /* bits by direction: the kernel makes the records */
@@ -112,6 +117,14 @@ struct {
 	__type(key, struct ts_filter_id);
 	__type(value, struct ts_filter_subs);
 } filters SEC(".maps");
+
+/* By subscription. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, TS_MAX_SUBS);
+	__type(key, __u32);
+	__type(value, struct ts_pick);
+} picks SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);

@@ -4,6 +4,7 @@
 #define TLSSCOPE_SEND_H
 
 #include "agg.h"
+#include "picks.h"
 #include "socket.h"
 #include "wanted.h"
 
@@ -95,16 +96,17 @@ static __always_inline long send_piece(struct sending *s, __u64 off, __u32 n, co
 }
 
 /*
- * For kernels without bpf_loop: send_step(thread), a function that is not static, which the
- * verifier looks at once, not once a step; until it says that no more should follow. False: too
- * many steps.
+ * For kernels without bpf_loop: send_step(thread), until it says that no more should follow;
+ * then 1. 0: too many steps. In squares, and by functions that are not static: the verifier looks
+ * at each of them once, and goes round each loop.
  */
-#define MOST_STEPS 4096
-#define SEND_STEPS(thread)                                                                         \
+#define STEPS 64
+#define MOST_STEPS (STEPS * STEPS)
+#define REPEAT(step, thread)                                                                       \
 	({                                                                                         \
 		int i_, done_ = 0;                                                                 \
-		for (i_ = 0; i_ < MOST_STEPS && !done_; i_++)                                      \
-			done_ = send_step(thread);                                                 \
+		for (i_ = 0; i_ < STEPS && !done_; i_++)                                           \
+			done_ = step(thread);                                                      \
 		done_ != 0;                                                                        \
 	})
 
@@ -143,14 +145,26 @@ static __always_inline void count_bytes(struct conn *c, const struct call *call,
 					__u64 len)
 {
 	const __u8 dir = call->dir & 1;
+	__u64 minus = -len;
 
 	if (!c)
 		return;
 	if (call->ktls)
 		c->ktls |= 1 << dir;
 	/* One direction of a connection is one thread's at a time: the library asks for it. */
-	if (!(flags & TS_DATA_UNCOUNTED))
-		c->pos[dir] += len;
+	if (flags & TS_DATA_UNCOUNTED)
+		return;
+	c->pos[dir] += len;
+	/* Where len is not 0; without a branch, as the verifier would go on from both of its ends.
+	 */
+	asm volatile("" : "+r"(minus));
+	c->nth[dir] += (len | minus) >> 63;
+}
+
+/* What number the call will have in its direction. */
+static __always_inline __u32 nth_of(const struct conn *c, const struct call *call)
+{
+	return c ? c->nth[call->dir & 1] + 1 : 0;
 }
 
 static __always_inline void set_conn(struct ts_data *d, const struct call *call, struct conn *c)
@@ -186,10 +200,12 @@ static __always_inline void fill_call(struct ts_data *d, const struct ts_rule *r
 	d->fd = FD_NONE;
 }
 
-/* How many of a call's bytes the rule asks for. */
-static __always_inline __u64 to_capture(const struct ts_rule *rule, __u64 len)
+/* How many of a call's bytes are asked for. */
+static __always_inline __u64 to_capture(const struct sending *s)
 {
-	return len < rule->capture || rule->capture == TS_CAPTURE_ALL ? len : rule->capture;
+	const __u64 len = s->head.len;
+
+	return len < s->capture || s->capture == TS_CAPTURE_ALL ? len : s->capture;
 }
 
 /* Not inlined: the stack has no room for what it needs. */
@@ -238,7 +254,7 @@ static __always_inline bool prepare_call(struct sending *s, struct ts_control *c
 
 	fill_call(d, rule, c, ret, len);
 	d->flags = flags_of(rule, c);
-	if (!(d->subs & (~ctl->aggs | ctl->aggs_ends | ctl->ends))) {
+	if (!(d->subs & (~ctl->aggs | ctl->aggs_ends | ctl->ends | ctl->picks))) {
 		aggregate(ctl, s);
 		if (!d->subs)
 			return false;
@@ -248,6 +264,9 @@ static __always_inline bool prepare_call(struct sending *s, struct ts_control *c
 		tell_addresses(ctl, rule, c, conn);
 	if (d->subs & ctl->ends)
 		d->subs = filter_conn(d->subs, c->conn);
+	s->buf = rule->flags & TS_RULE_NODATA ? 0 : c->buf;
+	d->nth = nth_of(conn, c);
+	filter_call(ctl, rule, s);
 	if (!d->subs)
 		count(TS_CNT_FILTERED, 1);
 	if (conn && d->subs & ctl->aggs_ends)
@@ -259,10 +278,7 @@ static __always_inline bool prepare_call(struct sending *s, struct ts_control *c
 	}
 	d->goid = get_goid(rule, g);
 	set_conn(d, c, conn);
-	s->buf = c->buf;
-	s->want = to_capture(rule, len);
-	if (!c->buf || rule->flags & TS_RULE_NODATA)
-		s->want = 0;
+	s->want = s->buf ? to_capture(s) : 0;
 	return true;
 }
 

@@ -141,6 +141,7 @@ enum ts_rule_flags {
 struct ts_rule {
 	__u64 subs;	/* subscriptions that want this function of this file */
 	__u64 calls;	/* those of them that want its calls, not only handshakes or errors */
+	__u64 largest;	/* those of `calls` that ask for as much as `capture` */
 	__u32 source;	/* user space's number for {file, function}; in every record */
 	__u32 capture;	/* payload bytes a call at most: the largest that any of subs asks for */
 	__u8 role;	/* enum ts_role */
@@ -216,6 +217,32 @@ struct ts_filter_subs {
 	__u64 follow; /* TS_KEY_PID: these want the children of this process too */
 };
 
+/* What a subscription asks of a call that transferred something; 0: anything will do. */
+#define TS_PREFIX 16
+#define TS_PREFIXES 4
+struct ts_pick {
+	__u64 min_len, max_len; /* bytes transferred */
+	__u32 capture;		/* bytes to copy, or TS_CAPTURE_ALL */
+	__u32 sample;		/* one call in so many, chosen by ts_data.call */
+	__u32 first;		/* only so many of each direction of a connection */
+	__u32 rate;		/* only so many in each second of CLOCK_MONOTONIC */
+	__u32 prefixes;		/* of these, what the bytes begin with */
+	__u32 zero;
+	struct {
+		__u64 value[2],
+			mask[2]; /* bytes as they lie in memory; the mask's are 0xff, or 0 */
+		__u64 len;
+	} prefix[TS_PREFIXES];
+	__u64 second, count; /* the kernel's, of `rate`; a race may let too many pass */
+};
+
+/* Of a call's number, which also is a time, makes one that `sample` is as likely to choose as not.
+ */
+static inline __attribute__((always_inline)) __u32 ts_sample_of(__u64 call)
+{
+	return (__u32)((call * 0x9e3779b97f4a7c15ull) >> 32);
+}
+
 /* The one word of state that user space changes while programs run: a map that both sides see. */
 struct ts_control {
 	__u64 armed;		     /* the consumer sleeps: the next record must wake it */
@@ -224,6 +251,8 @@ struct ts_control {
 	__u64 wants[TS_KEY_COUNT];   /* subscriptions that accept only named values of this key */
 	__u64 rejects[TS_KEY_COUNT]; /* subscriptions that exclude values of this key */
 	__u64 ends;		     /* subscriptions that name ports or addresses at all */
+	__u64 picks;		     /* subscriptions that ask something of a call */
+	__u64 heads;		     /* those of them that ask for its first bytes */
 	__u64 follows;		     /* subscriptions that follow children */
 	__u64 opens;		     /* subscriptions that want the ends of handshakes */
 	__u64 fails;		     /* subscriptions that want errors */
@@ -398,7 +427,8 @@ struct ts_data {
 	__u8 dir;     /* enum ts_dir */
 	__u8 content; /* kTLS: the TLS record's ContentType; 0: not known */
 	__u8 how;     /* TS_REC_CLOSE: enum ts_how */
-	__u8 zero[5];
+	__u8 zero;
+	__u32 nth; /* this call's number in its direction of the connection, from 1; 0: not known */
 	char comm[TS_COMM_LEN]; /* the thread's name, NUL-padded */
 	__u8 payload[];
 };
@@ -514,7 +544,8 @@ struct ts_counts {
 };
 
 _Static_assert(sizeof(struct ts_value) == 8, "layout");
-_Static_assert(sizeof(struct ts_rule) == 32 + 9 * 8 + 16 + 80 + 88 + 8 + sizeof(struct ts_shake),
+_Static_assert(sizeof(struct ts_pick) == 216, "layout");
+_Static_assert(sizeof(struct ts_rule) == 40 + 9 * 8 + 16 + 80 + 88 + 8 + sizeof(struct ts_shake),
 	       "layout");
 _Static_assert(sizeof(struct ts_shake) == 13 * 24 + 8, "layout");
 _Static_assert(sizeof(struct ts_open) == 24 + 32 + 256, "layout");

@@ -264,6 +264,33 @@ static long send_next(__u32 i, void *ctx)
 	return send_record(*(struct flow **)ctx);
 }
 
+__noinline int pick_step(__u64 thread, __u32 i)
+{
+	struct flow *flow = bpf_map_lookup_elem(&flows, &thread);
+
+	return flow ? pick_sub(&flow->sending, i) : 0;
+}
+
+/* The first bytes of a call, which are in one piece. */
+static __always_inline void read_begin(struct sending *s)
+{
+	__u64 n = s->head.len < TS_PREFIX ? s->head.len : TS_PREFIX;
+
+	asm volatile("if %0 <= %1 goto +1\n\t%0 = %1" : "+r"(n) : "i"(TS_PREFIX));
+	if (s->buf && !bpf_probe_read_user(s->begin, n, (void *)s->buf))
+		s->begin_len = n;
+}
+
+__noinline int pick_call(__u64 thread)
+{
+	struct flow *flow = bpf_map_lookup_elem(&flows, &thread);
+	struct ts_control *ctl = get_control();
+
+	if (flow && ctl && flow->sending.head.subs & ctl->heads)
+		read_begin(&flow->sending);
+	return PICK_STEPS(thread);
+}
+
 /* What the call that returns has to send, in the thread's flow; false: nothing. */
 static __always_inline bool prepare(void *ctx, struct ts_control *ctl, const struct ts_rule *rule,
 				    struct call *c, __u64 g, struct flow *flow)
@@ -316,6 +343,16 @@ __noinline int send_step(__u64 thread)
 	return flow ? send_record(flow) : 1;
 }
 
+__noinline int send_row(__u64 thread)
+{
+	return REPEAT(send_step, thread);
+}
+
+__noinline int send_steps(__u64 thread)
+{
+	return REPEAT(send_row, thread);
+}
+
 /* For kernels before 5.17, which have no bpf_loop. */
 SEC("uprobe")
 int leave_no_loop(void *ctx)
@@ -330,7 +367,7 @@ int leave_no_loop(void *ctx)
 	if (!rule || !ctl || !take_call(ctx, rule, id, &c, &g))
 		return 0;
 	flow = get_flow();
-	if (flow && prepare(ctx, ctl, rule, &c, g, flow) && !SEND_STEPS(thread))
+	if (flow && prepare(ctx, ctl, rule, &c, g, flow) && !send_steps(thread))
 		count(TS_CNT_LOST_BYTES, flow->sending.want - MOST_STEPS * TS_CHUNK);
 	return end_call(ctl, rule, &c);
 }

@@ -100,12 +100,23 @@ bool ts_filter_names_pass(const struct ts_filter_names *n,
 struct ts_sub {
 	uint64_t probes; /* bits of enum ts_probe (libs.h) */
 	struct ts_filter filter;
-	uint32_t capture; /* bytes a call, or TS_CAPTURE_ALL */
-	bool errors;	  /* calls that transferred nothing too */
+	uint32_t capture;    /* bytes a call, or TS_CAPTURE_ALL */
+	struct ts_pick pick; /* but for its capture */
+	bool errors;	     /* calls that transferred nothing too */
 	bool enabled;
 	bool removed; /* its bit may be used again */
 	/* form is not TS_AGG_NONE: the kernel is to add up its events. sub is not set. */
 	struct ts_agg agg;
 };
+
+bool ts_pick_is_any(const struct ts_pick *p); /* nothing is asked of a call */
+/* -EINVAL: the text is empty or longer than TS_PREFIX; -E2BIG: there are TS_PREFIXES already. */
+int ts_pick_prefix(struct ts_pick *p, const char *text, size_t len);
+/*
+ * Whether a call passes, but for `rate`: what BPF decides, for replays. data: `size` of its bytes;
+ * what of them is not there may be anything.
+ */
+bool ts_pick_passes(const struct ts_pick *p, const struct ts_data *call, const unsigned char *data,
+		    size_t size);
 
 #endif

@@ -49,6 +49,7 @@ struct host_handler {
 	int fn, where;	   /* references; where: LUA_NOREF if there is none */
 	int handle;	   /* its table in Lua */
 	bool used, any_capture, no_peeks;
+	uint64_t second, in_second; /* of `rate`: events that it got in this second */
 	enum http_event http;
 	size_t body; /* of HTTP: bytes of each body to keep; of WebSockets: of each message */
 	uint64_t events, bytes;

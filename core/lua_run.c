@@ -196,6 +196,18 @@ static bool wants(const struct host_handler *h, const struct stream_message *m)
 	return m->open || m->len || h->own.errors;
 }
 
+/* The kernel may let too many pass: it counts on all processors. */
+static bool in_rate(struct host_handler *h, const struct stream_message *m)
+{
+	const uint64_t second = m->head->nsecs / 1000000000;
+
+	if (h->second < second) {
+		h->second = second;
+		h->in_second = 0;
+	}
+	return !h->own.pick.rate || h->in_second++ < h->own.pick.rate;
+}
+
 void script_message(struct script *s, const struct stream_message *m)
 {
 	uint64_t mask = m->head->subs, http = 0;
@@ -205,7 +217,7 @@ void script_message(struct script *s, const struct stream_message *m)
 	m->conn->subs |= mask;
 	for (; mask && !s->exited && !s->stopped; mask &= mask - 1) {
 		h = &s->handlers[__builtin_ctzll(mask)];
-		if (!wants(h, m))
+		if (!wants(h, m) || !in_rate(h, m))
 			continue;
 		if (h->http)
 			http |= mask & -mask;

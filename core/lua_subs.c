@@ -47,6 +47,46 @@ static void read_filter(lua_State *L, int index, struct ts_filter *f)
 	lua_pop(L, 1);
 }
 
+static uint64_t integer_of(lua_State *L, int index, const char *key)
+{
+	uint64_t n = 0;
+
+	if (lua_getfield(L, index, key) != LUA_TNIL)
+		n = (uint64_t)luaL_checkinteger(L, -1);
+	lua_pop(L, 1);
+	return n;
+}
+
+/* Reads {min_len=, max_len=, sample=, first=, rate=, prefix = list} at index, or nil. */
+static void read_pick(lua_State *L, int index, struct ts_pick *p)
+{
+	const char *text;
+	lua_Integer i;
+	size_t len;
+	int ret;
+
+	*p = (struct ts_pick){0};
+	if (lua_isnoneornil(L, index))
+		return;
+	p->min_len = integer_of(L, index, "min_len");
+	p->max_len = integer_of(L, index, "max_len");
+	p->sample = (uint32_t)integer_of(L, index, "sample");
+	p->first = (uint32_t)integer_of(L, index, "first");
+	p->rate = (uint32_t)integer_of(L, index, "rate");
+	if (lua_getfield(L, index, "prefix") == LUA_TTABLE)
+		for (i = 1; lua_geti(L, -1, i) == LUA_TSTRING; i++) {
+			text = lua_tolstring(L, -1, &len);
+			ret = ts_pick_prefix(p, text, len);
+			if (ret)
+				host_fail(L, "prefix",
+					  ret == -E2BIG ? "prefix: %d of them at most"
+							: "prefix: 1 to %d bytes long",
+					  ret == -E2BIG ? TS_PREFIXES : TS_PREFIX);
+			lua_pop(L, 1);
+		}
+	lua_settop(L, index);
+}
+
 /* A place for a handler: used ones come late, as records with their bit may be on their way. */
 static int find_place(lua_State *L, struct script *s)
 {
@@ -74,7 +114,7 @@ static int ref_at(lua_State *L, int index)
 
 /*
  * subscribe(handle, probes, filter, capture or nil, errors, no_peeks, fn or nil, where or nil,
- * HTTP event or nil, bytes of its bodies) -> number
+ * HTTP event or nil, bytes of its bodies, what is asked of a call or nil) -> number
  */
 static int core_subscribe(lua_State *L)
 {
@@ -88,6 +128,7 @@ static int core_subscribe(lua_State *L)
 	h->own.removed = true;
 	h->own.probes = (uint64_t)luaL_checkinteger(L, 2);
 	read_filter(L, 3, &h->own.filter);
+	read_pick(L, 11, &h->own.pick);
 	h->any_capture = lua_isnil(L, 4);
 	h->own.capture = h->any_capture ? s->capture : (uint32_t)luaL_checkinteger(L, 4);
 	h->own.errors = lua_toboolean(L, 5);

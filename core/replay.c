@@ -73,7 +73,9 @@ uint64_t replay_wanted(const struct run *r, const struct stream_message *m)
 	for (i = 0; i < count; i++)
 		if (!subs[i].removed && subs[i].probes & m->probes &&
 		    (!(m->head->flags & kernel) || lib_kernel_only(subs[i].probes)) &&
-		    (m->open || m->len || subs[i].errors) && passes(r, &subs[i], m))
+		    (m->open || m->len || subs[i].errors) && passes(r, &subs[i], m) &&
+		    (m->open || m->hello ||
+		     ts_pick_passes(&subs[i].pick, m->head, m->data, m->size)))
 			mask |= 1ull << i;
 	return mask;
 }

@@ -215,6 +215,7 @@ static int open_maps(struct tracer *t, struct ts_err *err)
 	t->rules = tracer_map_fd(t, "rules");
 	t->filters = tracer_map_fd(t, "filters");
 	t->nets = tracer_map_fd(t, "nets");
+	t->picks = tracer_map_fd(t, "picks");
 	t->control = mmap(NULL, sizeof(*t->control), PROT_READ | PROT_WRITE, MAP_SHARED,
 			  tracer_map_fd(t, "control"), 0);
 	if (t->control == MAP_FAILED) {

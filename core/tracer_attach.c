@@ -95,6 +95,7 @@ static uint64_t func_subs(const struct tracer *t, const struct traced_file *f,
 
 	rule->capture = 0;
 	rule->calls = 0;
+	rule->largest = 0;
 	for (i = 0; i < t->subs_count; i++) {
 		wants = t->subs[i].removed ? 0 : t->subs[i].probes;
 		if ((!(wants & lib_events(func->func)) &&
@@ -105,8 +106,12 @@ static uint64_t func_subs(const struct tracer *t, const struct traced_file *f,
 		if (!(wants & TS_PROBE(func->func->probe) & ~TS_PROBES_OPEN))
 			continue;
 		rule->calls |= 1ull << i;
+		if (t->subs[i].capture < rule->capture)
+			continue;
 		if (t->subs[i].capture > rule->capture)
-			rule->capture = t->subs[i].capture;
+			rule->largest = 0;
+		rule->capture = t->subs[i].capture;
+		rule->largest |= 1ull << i;
 	}
 	return mask;
 }

@@ -47,7 +47,7 @@ struct tracer {
 	struct bpf_object *kernel; /* the first of those of traced_file.kernel: owns their maps */
 	const char *leave_name;	   /* "leave", or the other one for kernels without bpf_loop */
 	int enter, leave;	   /* program descriptors */
-	int rules, filters, nets;
+	int rules, filters, nets, picks;
 	struct ts_control *control;	  /* mapped */
 	const struct ts_counts *counters; /* mapped: one a possible processor */
 	uint32_t cpus;

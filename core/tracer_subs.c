@@ -171,6 +171,10 @@ static int add_sub(struct tracer *t, struct desired *d, const struct ts_sub *sub
 		d->control.fails |= bit;
 	if (ts_filter_names_ends(&sub->filter))
 		d->control.ends |= bit;
+	if (!ts_pick_is_any(&sub->pick))
+		d->control.picks |= bit;
+	if (sub->pick.prefixes)
+		d->control.heads |= bit;
 	for (key = 0; key < TS_KEY_COUNT; key++) {
 		list = &sub->filter.keys[key];
 		if (list->nothing)
@@ -291,6 +295,21 @@ static int write_filters(struct tracer *t, const struct desired *d, struct ts_er
 		       strerror(-ret));
 }
 
+/* Only of those that are not enabled yet is it another one. */
+static int write_picks(struct tracer *t, const struct ts_sub *subs, __u32 count, struct ts_err *err)
+{
+	struct ts_pick pick;
+	__u32 i;
+
+	for (i = 0; i < count; i++) {
+		pick = subs[i].pick;
+		pick.capture = subs[i].capture;
+		if (bpf_map_update_elem(t->picks, &i, &pick, BPF_ANY))
+			return ts_fail(err, errno, "cannot write a filter: %s", strerror(errno));
+	}
+	return 0;
+}
+
 static void free_desired(struct desired *d)
 {
 	free(d->entries);
@@ -326,6 +345,8 @@ int tracer_set_subs(struct tracer *t, const struct ts_sub *subs, size_t count, s
 		t->fork_link = tracer_tracepoint(t, "process_fork", "children are not followed");
 	tracer_hasten(t, &haste);
 	ret = write_filters(t, &d, err);
+	if (!ret)
+		ret = write_picks(t, subs, (__u32)count, err);
 	tracer_relax(&haste);
 	memcpy(t->control->hierarchies, d.control.hierarchies, sizeof(d.control.hierarchies));
 	t->control->hierarchies_count = d.control.hierarchies_count;
@@ -333,6 +354,8 @@ int tracer_set_subs(struct tracer *t, const struct ts_sub *subs, size_t count, s
 	__atomic_add_fetch(&t->control->generation, 1, __ATOMIC_SEQ_CST);
 	memcpy(t->control->rejects, d.control.rejects, sizeof(d.control.rejects));
 	t->control->ends = d.control.ends;
+	t->control->picks = d.control.picks;
+	t->control->heads = d.control.heads;
 	t->control->follows = d.control.follows;
 	t->control->errors = d.control.errors;
 	t->control->control = d.control.control;

@@ -131,8 +131,9 @@ return function(core, check)
 	local ALL = 0xffffffff
 
 	-- http: which event of HTTP (core/lua_host.h). Then `capture` is of bodies. plan: how the kernel is
-	-- to aggregate; the second result is then its number, or nil: fn gets all events.
-	function M.plaintext(name, probes, filter, opts, fn, http, plan)
+	-- to aggregate; the second result is then its number, or nil: fn gets all events. picks: of
+	-- lua/picks.lua.
+	function M.plaintext(name, probes, filter, opts, fn, http, plan, picks)
 		local h, state = new("plaintext", name, fn)
 		local capture = opts.capture
 		if capture ~= nil then
@@ -143,7 +144,7 @@ return function(core, check)
 		end
 		state.probes = probes
 		state.id = core.subscribe(h, probes, filter, http and ALL or capture, opts.errors == true,
-			http ~= nil or opts.peek == false, fn, opts.where, http, capture or BODY)
+			http ~= nil or opts.peek == false, fn, opts.where, http, capture or BODY, picks)
 		return h, plan and core.aggregate(state.id, plan)
 	end
 

@@ -12,6 +12,7 @@ end
 local check = part("check")
 local handles = part("handles", check)
 local out = part("print")
+local picks = part("picks", check)
 local options = part("options", core.write)
 
 local FILTER_KEYS = {
@@ -120,7 +121,14 @@ local function attach(name, opts, fn, plan)
 		if HTTP[name] or mask & ~probes.tls_data ~= 0 then
 			plan = nil
 		end
-		return handles.plaintext(name, mask, read_filter(opts, where), opts, fn, HTTP[name], plan)
+		local picked
+		if HTTP[name] or mask & probes.tls_data == 0 then
+			picks.refuse(opts, where)
+		else
+			mask, picked = picks.direction(probes, mask, opts, where), picks.read(opts, where)
+		end
+		return handles.plaintext(name, mask, read_filter(opts, where), opts, fn, HTTP[name], plan,
+			picked)
 	end
 	local filtered = name == "tls_close"
 	for key in pairs(opts) do

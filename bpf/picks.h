@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Filters by what a call transferred, and how much of it is copied. */
+#ifndef TLSSCOPE_PICKS_H
+#define TLSSCOPE_PICKS_H
+
+#include "maps.h"
+
+static __always_inline bool has_prefix(const struct ts_pick *p, const struct sending *s)
+{
+	bool found = false;
+	int i;
+
+#pragma unroll
+	for (i = 0; i < TS_PREFIXES; i++)
+		found |= (__u32)i < p->prefixes && s->begin_len >= p->prefix[i].len &&
+			 (s->begin[0] & p->prefix[i].mask[0]) == p->prefix[i].value[0] &&
+			 (s->begin[1] & p->prefix[i].mask[1]) == p->prefix[i].value[1];
+	return found;
+}
+
+/* Two processors may both be the last one that passes: user space counts again. */
+static __always_inline bool in_rate(struct ts_pick *p, __u64 second)
+{
+	if (p->second < second) {
+		p->second = second;
+		p->count = 0;
+	}
+	if (p->count >= p->rate)
+		return false;
+	__sync_fetch_and_add(&p->count, 1);
+	return true;
+}
+
+static __always_inline bool is_picked(struct ts_pick *p, const struct sending *s)
+{
+	const struct ts_data *d = &s->head;
+
+	if (d->len < p->min_len || (p->max_len && d->len > p->max_len))
+		return false;
+	if (p->first && d->nth > p->first)
+		return false;
+	if (p->prefixes && !has_prefix(p, s))
+		return false;
+	if (p->sample && (__u64)ts_sample_of(d->call) * p->sample >> 32)
+		return false;
+	return !p->rate || in_rate(p, d->nsecs / 1000000000);
+}
+
+/*
+ * Asks what subscription i does of a call: takes it from the subs, or notes how much it wants. s is
+ * in a map. 0: there are none from here on.
+ */
+static __always_inline int pick_sub(struct sending *s, __u32 i)
+{
+	struct ts_data *d = &s->head;
+	struct ts_pick *p;
+
+	if (i >= TS_MAX_SUBS || !(d->subs >> i))
+		return 0;
+	p = d->subs >> i & 1 ? bpf_map_lookup_elem(&picks, &i) : 0;
+	if (!p)
+		return 1;
+	if (!is_picked(p, s))
+		d->subs &= ~(1ull << i);
+	else if (p->capture > s->capture)
+		s->capture = p->capture;
+	return 1;
+}
+
+/*
+ * pick_sub of what this thread is about to send: by one, and by all once the first bytes are read,
+ * if they are asked for. Each object says where these are. Both are functions that the verifier
+ * looks at once, and whose ways out are one for it.
+ */
+int pick_step(__u64 thread, __u32 i);
+int pick_call(__u64 thread);
+#define PICK_STEPS(thread)                                                                         \
+	({                                                                                         \
+		__u32 i_;                                                                          \
+		for (i_ = 0; i_ < TS_MAX_SUBS && pick_step(thread, i_); i_++)                      \
+			;                                                                          \
+		0;                                                                                 \
+	})
+
+/*
+ * Leaves in its subs those that want the call, whose record is filled in. They may want less of its
+ * bytes than others do.
+ */
+static __always_inline void filter_call(struct ts_control *c, const struct ts_rule *rule,
+					struct sending *s)
+{
+	const __u64 subs = s->head.subs;
+
+	s->capture = rule->capture;
+	if (!(subs & c->picks) && subs & rule->largest)
+		return;
+	s->capture = 0;
+	pick_call(bpf_get_current_pid_tgid());
+}
+
+#endif
