@@ -230,6 +230,8 @@ void image_close(struct image *im)
 	elf_end(im->elf);
 	free(im->loads);
 	image_relocs_free(&im->relocs);
+	free(im->dynsym.starts);
+	free(im->symtab.starts);
 	free(im->path);
 	free(im);
 }
@@ -257,136 +259,6 @@ const char *image_build_id(const struct image *im)
 bool image_has_symtab(const struct image *im)
 {
 	return im->symtab.syms_scn;
-}
-
-static bool read_names(struct table *t)
-{
-	Elf_Data *d;
-
-	if (t->names)
-		return true;
-	if (!t->syms_scn || t->bad)
-		return false;
-	d = elf_getdata(t->names_scn, NULL);
-	if (!d || !d->d_buf || !d->d_size || ((const char *)d->d_buf)[d->d_size - 1]) {
-		t->bad = true;
-		return false;
-	}
-	t->names = d->d_buf;
-	t->size = d->d_size;
-	return true;
-}
-
-static bool read_syms(struct table *t)
-{
-	Elf_Data *d;
-
-	if (t->syms)
-		return true;
-	if (!read_names(t))
-		return false;
-	d = elf_getdata(t->syms_scn, NULL);
-	if (!d || !d->d_buf) {
-		t->bad = true;
-		return false;
-	}
-	t->syms = d->d_buf;
-	t->count = d->d_size / sizeof(*t->syms);
-	return true;
-}
-
-/* Code that the file itself holds. Names with a dollar are marks ("$x"), not functions. */
-static bool is_code(const struct table *t, const Elf64_Sym *s)
-{
-	int type = ELF64_ST_TYPE(s->st_info);
-
-	return (type == STT_FUNC || type == STT_NOTYPE) && s->st_shndx != SHN_UNDEF &&
-	       s->st_shndx != SHN_ABS && s->st_value && s->st_name < t->size &&
-	       t->names[s->st_name] && t->names[s->st_name] != '$';
-}
-
-static const Elf64_Sym *symbol_named(const struct table *t, size_t name)
-{
-	size_t i;
-
-	for (i = 0; i < t->count; i++)
-		if (t->syms[i].st_name == name && is_code(t, &t->syms[i]))
-			return &t->syms[i];
-	return NULL;
-}
-
-/*
- * Most files have none of the names that we look for. So the name is searched in the strings, which
- * is fast, and the symbols are read only if it is there.
- */
-static const Elf64_Sym *table_find(struct table *t, const char *name)
-{
-	size_t len = strlen(name);
-	const Elf64_Sym *s;
-	const char *p, *end;
-
-	if (!read_names(t))
-		return NULL;
-	end = t->names + t->size;
-	for (p = t->names; (p = memmem(p, (size_t)(end - p), name, len)); p++) {
-		/* A NUL is the last of the names: there is a byte behind this one. */
-		if (p[len] && p[len] != '@')
-			continue;
-		s = read_syms(t) ? symbol_named(t, (size_t)(p - t->names)) : NULL;
-		if (s)
-			return s;
-	}
-	return NULL;
-}
-
-enum image_source image_symbol(struct image *im, const char *name, struct image_symbol *out)
-{
-	enum image_source source = IMAGE_DYNSYM;
-	const Elf64_Sym *s = table_find(&im->dynsym, name);
-
-	if (!s) {
-		source = IMAGE_SYMTAB;
-		s = table_find(&im->symtab, name);
-	}
-	if (!s)
-		return IMAGE_NOWHERE;
-	*out = (struct image_symbol){name, s->st_value, s->st_size};
-	return source;
-}
-
-/* A symbol that starts at addr comes before one that only covers it. */
-static bool table_at(struct table *t, uint64_t addr, struct image_symbol *out)
-{
-	const Elf64_Sym *s, *best = NULL;
-	size_t i;
-
-	for (i = 0; read_syms(t) && i < t->count; i++) {
-		s = &t->syms[i];
-		if (addr < s->st_value || !is_code(t, s))
-			continue;
-		if (addr == s->st_value || (!best && addr - s->st_value < s->st_size))
-			best = s;
-		if (addr == s->st_value)
-			break;
-	}
-	if (best)
-		*out = (struct image_symbol){t->names + best->st_name, best->st_value,
-					     best->st_size};
-	return best;
-}
-
-bool image_symbol_at(struct image *im, uint64_t addr, struct image_symbol *out)
-{
-	struct image_symbol other;
-	bool found = table_at(&im->dynsym, addr, out);
-
-	if (found && out->addr == addr)
-		return true;
-	if (table_at(&im->symtab, addr, &other) && (!found || other.addr == addr)) {
-		*out = other;
-		found = true;
-	}
-	return found;
 }
 
 static const struct range *range_of(const struct range *r, size_t n, uint64_t addr, uint32_t flags)

@@ -38,8 +38,8 @@ enum image_source { IMAGE_NOWHERE, IMAGE_DYNSYM, IMAGE_SYMTAB };
  * the caller's name. */
 enum image_source image_symbol(struct image *im, const char *name, struct image_symbol *out);
 
-/* The defined symbol that starts at addr, else one that covers it. Its name may have "@VERSION". */
-bool image_symbol_at(struct image *im, uint64_t addr, struct image_symbol *out);
+/* Whether code with a name begins at addr. */
+bool image_symbol_starts(struct image *im, uint64_t addr);
 
 /* Virtual address of code to the offset in the file that uprobes want. -ENOENT: not in an
  * executable segment's part of the file. */

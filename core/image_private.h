@@ -21,6 +21,8 @@ struct table {
 	size_t count;
 	const char *names; /* size bytes, the last one a NUL */
 	size_t size;
+	uint64_t *starts; /* addresses of code, in order; NULL: not asked for yet */
+	size_t starts_count;
 	bool bad; /* could not be read */
 };
 

@@ -84,13 +84,6 @@ static const struct disasm_calls *calls_of(struct work *w, struct found *f)
 	return f->calls_ret ? NULL : f->calls;
 }
 
-static bool starts_symbol(struct work *w, uint64_t addr)
-{
-	struct image_symbol sym;
-
-	return image_symbol_at(w->im, addr, &sym) && sym.addr == addr;
-}
-
 static bool calls_target(const struct disasm_calls *calls, uint64_t addr)
 {
 	size_t i;
@@ -107,7 +100,8 @@ static bool nameless(struct work *w, const struct disasm_call *call)
 	uint64_t offset;
 
 	return !call->jump && !image_in_plt(w->im, call->target) &&
-	       !image_offset(w->im, call->target, &offset) && !starts_symbol(w, call->target);
+	       !image_offset(w->im, call->target, &offset) &&
+	       !image_symbol_starts(w->im, call->target);
 }
 
 /*
@@ -268,7 +262,7 @@ static bool is_covered(struct work *w, struct found *f, const struct found *inne
 		if (other && (other == inner || other->covered))
 			reaches = true;
 		else if (other || (!image_in_plt(w->im, c->calls[i].target) &&
-				   !starts_symbol(w, c->calls[i].target)))
+				   !image_symbol_starts(w->im, c->calls[i].target)))
 			return false;
 	}
 	return reaches;

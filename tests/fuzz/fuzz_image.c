@@ -57,7 +57,7 @@ static void check_symbols(struct image *im, const struct resolve_plan *plan)
 
 	for (i = 0; i < plan->funcs_count; i++)
 		if (image_symbol(im, plan->funcs[i].func->name, &sym) != IMAGE_NOWHERE &&
-		    (image_offset(im, sym.addr, &offset) || !image_symbol_at(im, sym.addr, &sym)))
+		    (image_offset(im, sym.addr, &offset) || !image_symbol_starts(im, sym.addr)))
 			abort();
 }
 

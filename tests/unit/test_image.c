@@ -99,22 +99,20 @@ static void test_names(void **state)
 static void test_addresses(void **state)
 {
 	struct image *im = open_good();
-	struct image_symbol s;
 	uint8_t bytes[64];
 	uint64_t offset;
 
 	(void)state;
-	assert_true(image_symbol_at(im, ELF_CODE_ADDR + 0x10, &s));
-	assert_string_equal(s.name, "SSL_read");
-	assert_true(image_symbol_at(im, ELF_CODE_ADDR + 0x11, &s));
-	assert_int_equal(s.addr, ELF_CODE_ADDR + 0x10);
-	/* One that starts there, in .symtab, comes before one that covers it, in .dynsym. */
-	assert_true(image_symbol_at(im, ELF_CODE_ADDR + 0x60, &s));
-	assert_int_equal(s.addr, ELF_CODE_ADDR + 0x60);
-	assert_true(image_symbol_at(im, ELF_CODE_ADDR + 0x61, &s));
-	assert_string_equal(s.name, "wide");
-	assert_false(image_symbol_at(im, ELF_CODE_ADDR + 0x90, &s));
-	assert_false(image_symbol_at(im, 0, &s));
+	assert_true(image_symbol_starts(im, ELF_CODE_ADDR + 0x10));
+	assert_false(image_symbol_starts(im, ELF_CODE_ADDR + 0x11));
+	/* In .dynsym; in .symtab, inside another one of .dynsym. */
+	assert_true(image_symbol_starts(im, ELF_CODE_ADDR));
+	assert_true(image_symbol_starts(im, ELF_CODE_ADDR + 0x60));
+	assert_false(image_symbol_starts(im, ELF_CODE_ADDR + 0x61));
+	assert_false(image_symbol_starts(im, ELF_CODE_ADDR + 0x30));
+	assert_false(image_symbol_starts(im, ELF_CODE_ADDR + 0x90));
+	assert_false(image_symbol_starts(im, 0));
+	assert_false(image_symbol_starts(im, UINT64_MAX));
 
 	assert_int_equal(image_offset(im, ELF_CODE_ADDR + 0x10, &offset), 0);
 	assert_int_equal(offset, ELF_CODE_OFFSET + 0x10);
@@ -198,7 +196,7 @@ static void test_endless_names(void **state)
 	s[SEC_DYNSTR].sh_size--;
 	assert_int_equal(open_bytes(file, size, &im, &err), 0);
 	assert_int_equal(image_symbol(im, "wide", &sym), IMAGE_NOWHERE);
-	assert_false(image_symbol_at(im, ELF_CODE_ADDR, &sym));
+	assert_false(image_symbol_starts(im, ELF_CODE_ADDR));
 	assert_int_equal(image_symbol(im, "SSL_write", &sym), IMAGE_SYMTAB);
 	shut(im);
 }
@@ -213,7 +211,7 @@ static void use(struct image *im)
 	image_symbol(im, "SSL_read", &s);
 	image_symbol(im, "nothing", &s);
 	for (addr = ELF_CODE_ADDR - 1; addr < ELF_CODE_ADDR + 0x200; addr += 0x31) {
-		image_symbol_at(im, addr, &s);
+		image_symbol_starts(im, addr);
 		image_offset(im, addr, &offset);
 		image_read(im, addr, bytes, sizeof(bytes));
 		image_in_plt(im, addr);
