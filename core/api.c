@@ -109,6 +109,8 @@ const struct api_entry api_table[] = {
 	{API_HTTP_FIELD, "host", "string|nil", "Host or :authority"},
 	{API_HTTP_FIELD, "path", "string|nil", "the request's target, with its query"},
 	{API_HTTP_FIELD, "status", "integer|nil", "200, 404, ..."},
+	{API_HTTP_FIELD, "reason", "string|nil",
+	 "of HTTP/1, what follows the status: \"Not Found\""},
 	{API_HTTP_FIELD, "headers", "headers|nil",
 	 "of the message the event is about; of http: the response's"},
 	{API_HTTP_FIELD, "trailers", "headers|nil", "the same, of what follows the body"},

@@ -46,6 +46,7 @@ struct http_exchange {
 	/* Ended by a NUL that is not counted; data is NULL where unknown. */
 	struct ts_buf method, target, authority, scheme;
 	struct ts_buf protocol; /* :protocol, of an extended CONNECT (RFC 8441) */
+	struct ts_buf reason;	/* of HTTP/1: what follows the status; may be empty */
 	int status;		/* 0: unknown */
 	uint32_t stream_id;	/* of HTTP/2; else 0 */
 	bool pushed;		/* the server sent the request too */

@@ -29,7 +29,8 @@ static int on_begin(http_parser *p)
 	return 0;
 }
 
-static int on_url(http_parser *p, const char *at, size_t len)
+/* The target of a request, the reason phrase of a response. */
+static int on_line(http_parser *p, const char *at, size_t len)
 {
 	struct call *c = p->data;
 
@@ -121,6 +122,8 @@ static int take_response(struct call *c, http_parser *p, struct http_exchange *x
 	struct h1_side *s = &c->side->h1, *req = &side_of(c->h, HTTP_REQ)->h1;
 
 	x->status = p->status_code;
+	http_set_text(c->h, &x->reason, s->target.data, s->target.len);
+	http_drop(c->h, &s->target);
 	x->proto = proto_of(p);
 	x->message[HTTP_RESP] = s->m;
 	s->m = (struct http_message){0};
@@ -275,7 +278,8 @@ static size_t execute(struct http *h, struct side *side, const void *data, size_
 {
 	static const http_parser_settings settings = {
 		.on_message_begin = on_begin,
-		.on_url = on_url,
+		.on_url = on_line,
+		.on_status = on_line,
 		.on_header_field = on_field,
 		.on_header_value = on_value,
 		.on_headers_complete = on_headers,

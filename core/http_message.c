@@ -112,6 +112,7 @@ void http_free(struct http *h, struct http_exchange *x)
 	http_drop(h, &x->authority);
 	http_drop(h, &x->scheme);
 	http_drop(h, &x->protocol);
+	http_drop(h, &x->reason);
 	free(x);
 }
 

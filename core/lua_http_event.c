@@ -227,6 +227,8 @@ static bool push_exchange_field(lua_State *L, const struct http_exchange *x, con
 		lua_pushstring(L, x->request_dir == TS_OUT ? "client" : "server");
 	else if (!strcmp(name, "status"))
 		x->status ? lua_pushinteger(L, x->status) : lua_pushnil(L);
+	else if (!strcmp(name, "reason"))
+		push_text(L, &x->reason);
 	else if (!strcmp(name, "stream_id"))
 		x->stream_id ? lua_pushinteger(L, x->stream_id) : lua_pushnil(L);
 	else if (!strcmp(name, "pushed"))

@@ -129,7 +129,7 @@ return function(host)
 		local m = e.response
 		local headers = headers_of(m)
 		local out = {
-			status = e.status or 0, statusText = "", httpVersion = m and e.proto or "", headers = headers,
+			status = e.status or 0, statusText = text_of(e.reason or ""), httpVersion = m and e.proto or "", headers = headers,
 			cookies = cookies_of(headers, "set-cookie", ".+"), redirectURL = "", headersSize = -1,
 			bodySize = m and m.body_len or -1, content = {size = 0, mimeType = "x-unknown"},
 		}

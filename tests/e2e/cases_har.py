@@ -72,6 +72,8 @@ def har_of_curl(lab):
     check(SECRET.encode() not in text, "it has a secret")
     entries = har_of(path)
     found = collections.Counter((e["request"]["url"].split(f":{port}")[1], e["response"]["status"]) for e in entries)
+    said = {(e["response"]["httpVersion"], e["response"]["statusText"]) for e in entries if e["response"]["status"] == 503}
+    same("reason phrases", said, {("HTTP/1.1", "Service Unavailable"), ("HTTP/2", "")})
     want = {("/hello?token=***&x=1", 200): 2, ("/login", 200): 2, ("/form", 200): 4, ("/sse", 200): 2,
             ("/zipped", 200): 2, ("/slow", 200): 2, ("/error", 503): 2, ("/picture", 200): 2,
             ("/hang", 0): 2, ("/graphql", 200): 2, ("/graphql?query=%7Bme%7Bid%7D%7D", 200): 2}

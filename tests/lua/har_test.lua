@@ -39,7 +39,7 @@ end
 
 test("a response without its request", function()
 	local e = entry(event {
-		status = 302, response = {
+		status = 302, reason = "Found\xe9", response = {
 			headers = headers {location = "/?token=x", ["content-encoding"] = "gzip"}, body = "plain", body_len = 9,
 			truncated = false, partial = true, started_ns = 5000000, ended_ns = 7500000,
 		},
@@ -49,6 +49,7 @@ test("a response without its request", function()
 	equal(e.request.url, "https://unknown.invalid/")
 	equal(e.request.bodySize, -1)
 	equal(e.response.redirectURL, "/?token=***")
+	equal(e.response.statusText, "Foundé")
 	equal(e.response.content.size, 5)
 	equal(e.response.content.compression, -4)
 	equal(e.timings.send, -1)

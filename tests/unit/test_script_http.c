@@ -32,7 +32,7 @@ static void fields(void **state)
 	start(&r,
 	      "config{time = 'utc'}\n"
 	      "on.http(function(e)\n"
-	      "print(e.proto, e.side, e.method, e.url, e.host, e.path, e.status)\n"
+	      "print(e.proto, e.side, e.method, e.url, e.host, e.path, e.status, e.reason)\n"
 	      "print(e.body, e.raw_body, e.body_len, e.truncated, e.partial, e.stream_id)\n"
 	      "print(e.latency_ns, e.latency_us, e.latency_ms, e.duration_ns, e.pushed, e.reset)\n"
 	      "print(e.request.body, e.request.headers['X-TWO'], e.request.headers.none)\n"
@@ -42,7 +42,7 @@ static void fields(void **state)
 	record_started(&r);
 	exchange(&r);
 	expect(&r,
-	       "HTTP/1.1\tclient\tPOST\thttps://example.org/a?b=1\texample.org\t/a?b=1\t201\n"
+	       "HTTP/1.1\tclient\tPOST\thttps://example.org/a?b=1\texample.org\t/a?b=1\t201\tMade\n"
 	       "ok\tok\t2\tfalse\tfalse\tnil\n"
 	       "1000000\t1000.0\t1.0\t1000000\tfalse\tfalse\n"
 	       "body\t1, 2\tnil\n"
