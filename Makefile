@@ -98,7 +98,7 @@ $(B)/unit/%: tests/unit/%.c $(B)/libtlsscope.a Makefile
 
 $(B)/fuzz/%: tests/fuzz/%.c $(B)/libtlsscope.a
 	@mkdir -p $(@D)
-	$(call run,FUZZ)$(CC) $(ALL_CFLAGS) -fsanitize=fuzzer -MMD -MP -MF $@.d -o $@ $< $(B)/libtlsscope.a $(LIBS)
+	$(call run,FUZZ)$(CC) $(ALL_CFLAGS) -fsanitize=fuzzer -MMD -MP -MF $@.d -o $@ $< $(B)/libtlsscope.a -lbrotlienc $(LIBS)
 
 -include $(OBJS:.o=.d) $(B)/core/main.d $(BPF:.o=.d) $(UNIT:=.d) $(FUZZ:=.d)
 
