@@ -27,20 +27,25 @@ void host_keep_last(struct script *s, const struct stream_message *m)
 	last->size = s->event_size;
 	last->handler = s->handler;
 	last->valid = true;
-	if (last->copy != LUA_NOREF)
-		luaL_unref(s->L, LUA_REGISTRYINDEX, last->copy);
+	luaL_unref(s->L, LUA_REGISTRYINDEX, last->copy);
 	last->copy = LUA_NOREF;
 }
 
-/* The event -> a reference to a table of all its fields */
+void host_copy_last(lua_State *L, int event)
+{
+	struct host_last *last = &host_of(L)->last;
+
+	lua_getfield(L, event, "copy");
+	lua_pushvalue(L, event);
+	lua_call(L, 1, 1);
+	luaL_unref(L, LUA_REGISTRYINDEX, last->copy);
+	last->copy = luaL_ref(L, LUA_REGISTRYINDEX);
+	last->valid = false;
+}
+
 static int copy_event(lua_State *L)
 {
-	struct script *s = host_of(L);
-
-	lua_getfield(L, 1, "copy");
-	lua_pushvalue(L, 1);
-	lua_call(L, 1, 1);
-	s->last.copy = luaL_ref(L, LUA_REGISTRYINDEX);
+	host_copy_last(L, 1);
 	return 0;
 }
 
@@ -121,7 +126,7 @@ static int facts_target(lua_State *L)
 }
 
 struct process {
-	uint32_t pid;
+	uint32_t pid, uid;
 	char comm[4 * TS_COMM_LEN + 1], libs[512], container[CONTAINER_NAME];
 };
 
@@ -156,8 +161,10 @@ static int look_at_process(void *ctx, uint32_t pid)
 	info = malloc(sizeof(*info));
 	if (!info)
 		return -ENOMEM;
-	if (!proc_read(pid, info)) {
+	/* What has neither is a thread of the kernel's, or a process that has ended. */
+	if (!proc_read(pid, info) && (info->exe[0] || info->cmdline[0])) {
 		s->found.pid = pid;
+		s->found.uid = info->uid;
 		ts_clean(s->found.comm, sizeof(s->found.comm), info->comm);
 		find_container(pid, s->found.container);
 		ts_buf_add(s->out, &s->found, sizeof(s->found));
@@ -166,7 +173,8 @@ static int look_at_process(void *ctx, uint32_t pid)
 	return 0;
 }
 
-/* processes(with_lib) -> list of {pid=, comm=, libs=, container=}: all, or with a TLS library */
+/* processes(with_lib) -> list of {pid=, uid=, comm=, libs=, container=}: all, or with a TLS library
+ */
 static int facts_processes(lua_State *L)
 {
 	struct script *s = host_of(L);
@@ -179,9 +187,11 @@ static int facts_processes(lua_State *L)
 	lua_newtable(L);
 	for (i = 0; i < s->scratch.len / sizeof(*p); i++) {
 		p = (const struct process *)(const void *)s->scratch.data + i;
-		lua_createtable(L, 0, 4);
+		lua_createtable(L, 0, 5);
 		lua_pushinteger(L, p->pid);
 		lua_setfield(L, -2, "pid");
+		lua_pushinteger(L, p->uid);
+		lua_setfield(L, -2, "uid");
 		lua_pushstring(L, p->comm);
 		lua_setfield(L, -2, "comm");
 		lua_pushstring(L, p->libs);

@@ -220,7 +220,8 @@ void host_add_subs(lua_State *L);
 /* lua_facts.c: adds what the prompt can tell to the table on the top. */
 void host_add_facts(lua_State *L);
 void host_keep_last(struct script *s, const struct stream_message *m);
-void host_settle_last(struct script *s); /* while what it points to is there; no Lua runs */
+void host_copy_last(lua_State *L, int event); /* in a protected call: this event is it */
+void host_settle_last(struct script *s);      /* while what it points to is there; no Lua runs */
 
 /* lua_agg.c: adds the primitives for aggregations in the kernel to the table on the top. */
 void host_add_aggs(lua_State *L);

@@ -14,11 +14,15 @@ static int run(lua_State *L)
 {
 	struct http_firing *f = lua_touserdata(L, 1);
 
-	lua_rawgeti(L, LUA_REGISTRYINDEX, f->is_where ? f->handler->where : f->handler->fn);
 	host_http_push(L);
+
+	lua_rawgeti(L, LUA_REGISTRYINDEX, f->is_where ? f->handler->where : f->handler->fn);
+	lua_pushvalue(L, 2);
 	lua_call(L, 1, f->is_where ? 1 : 0);
 	if (f->is_where)
 		f->wanted = lua_toboolean(L, -1);
+	else if (host_of(L)->last.wanted)
+		host_copy_last(L, 2);
 	return 0;
 }
 

@@ -134,6 +134,12 @@ return function(core, parts)
 		end,
 	})
 
+	-- Of which kind the fields of an event are.
+	function M.field_kind(event)
+		local own = {ws_message = "ws_field", grpc_call = "grpc_field"}
+		return own[event] or (event:find("^http") and "http_field") or "field"
+	end
+
 	function M.get(name)
 		if cells[name] then
 			return cells[name].get()
@@ -299,15 +305,21 @@ return function(core, parts)
 		return begun
 	end
 
-	-- Ctrl-C when no line ran. cut: Lua code had to be interrupted, which was a handler's; else it would
-	-- hold up the prompt again and again.
-	function M.interrupted(cut)
-		local h = cut and handles.suspect
-		local state = h and handles.state(h)
-		if state and not state.detached then
+	-- A handler that had to be interrupted would hold up the prompt again and again.
+	function handles.on_cut(h)
+		local state = handles.state(h)
+		handles.suspect = nil
+		if not state.detached and state.enabled then
 			h:disable()
 			core.tell("", ("handler %d of %s is paused: .resume %d"):format(state.number, state.name,
 				state.number))
+		end
+	end
+
+	-- Ctrl-C when no line ran. cut: Lua code had to be interrupted, which was a handler's.
+	function M.interrupted(cut)
+		if cut and handles.suspect then
+			handles.on_cut(handles.suspect)
 		end
 		handles.suspect = nil
 	end

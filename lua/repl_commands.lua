@@ -3,22 +3,22 @@
 
 -- In the order of .help: name, argument, what it does.
 local LIST = {
-	{"help", "[NAME]", "this list; of an event, field, option, function: what it is (also: NAME?)"},
-	{"on", "", "the handlers, aggregations and timers that are live, with their numbers"},
-	{"off", "N|NAME|all", "detaches handlers for good; NAME: of an aggregation, which is forgotten"},
+	{"help", "[NAME]", "this list; of a NAME in Lua what it is (also: NAME?)"},
+	{"on", "", "the handlers, aggregations and timers that are live"},
+	{"off", "N|NAME|all", "detaches for good; NAME: of an aggregation, forgotten"},
 	{"pause", "[N]", "handlers rest until .resume: all, or that one"},
 	{"resume", "[N]", "and run again"},
-	{"last", "", "the last event that a handler got, with all its fields"},
+	{"last", "", "the last event that a handler got, with its fields"},
 	{"hex", "[BYTES]", "its plaintext as a hex dump"},
-	{"watch", "TIME EXPR", "shows the expression's value again and again, as in .watch 1s #list"},
+	{"watch", "TIME EXPR", "shows a value again and again: .watch 1s #list"},
 	{"show", "[NAME]", "aggregations as they stand"},
 	{"targets", "", "who is traced, and which files are probed"},
-	{"libs", "[PATTERN]", "the TLS libraries in use, and what can be probed in them"},
+	{"libs", "[PATTERN]", "the TLS libraries in use, and their functions"},
 	{"ps", "", "the processes that have a TLS library loaded"},
 	{"stats", "", "events, bytes and losses so far"},
-	{"set", "[KEY VALUE]", "settings of config{}, and of what is shown: depth, items, bytes"},
+	{"set", "[KEY VALUE]", "settings: of config{}, and depth, items, bytes shown"},
 	{"load", "NAME [ARGS]", "runs a script or a recipe here; its handlers stay"},
-	{"edit", "[FILE]", "an editor ($VISUAL, $EDITOR) for the last input or the file, which is then run"},
+	{"edit", "[FILE]", "$EDITOR on the last input or the file; runs it then"},
 	{"run", "COMMAND", "starts a command, as a program to look at"},
 	{"save", "FILE", "writes what is live as a script that does the same"},
 	{"quit", "", "ends, and prints the aggregations (also: Ctrl-D)"},
@@ -189,7 +189,7 @@ return function(core, parts, repl)
 		if not event then
 			return "failed"
 		end
-		local _, fields = core.api("field")
+		local _, fields = core.api(repl.field_kind(event.probe))
 		for _, name in ipairs(fields) do
 			local value = event[name]
 			if value ~= nil then
@@ -202,10 +202,14 @@ return function(core, parts, repl)
 		local event = last_event()
 		if not event then
 			return "failed"
-		elseif not event.data then
-			return wrong("the last event has no data (%d bytes, capture = 0?)", event.len)
 		end
-		out.hexdump(event.data, tonumber(text))
+		local bytes, data = tonumber(text), event.data or event.body
+		if text ~= "" and not (math.type(bytes) == "integer" and bytes > 0) then
+			return wrong(".hex takes a number of bytes, not %s", text)
+		elseif not data then
+			return wrong("the last event, %s, has no plaintext; .last shows what it has", event.probe)
+		end
+		out.hexdump(data, bytes)
 	end
 
 	-- Runs a line as if it had been typed.
@@ -331,11 +335,22 @@ return function(core, parts, repl)
 		end
 	end
 
-	for _, name in ipairs {"libs", "stats", "run"} do
+	for _, name in ipairs {"libs", "stats"} do
 		commands[name] = function(text)
 			core.flush()
 			host.command(name, text)
 		end
+	end
+
+	function commands.run(text)
+		local name = text:match("^%S+")
+		for _, recipe in ipairs(host.recipes()) do
+			if recipe[1] == name then
+				return wrong("%s is a recipe: .load %s (a program of that name: .run with its path)", name, text)
+			end
+		end
+		core.flush()
+		host.command("run", text)
 	end
 
 	function commands.quit()
@@ -370,7 +385,7 @@ return function(core, parts, repl)
 		for _, entry in ipairs(LIST) do
 			say("  .%-20s %s", (entry[1] .. " " .. entry[2]):gsub("%s+$", ""), entry[3])
 		end
-		say("Else it is Lua: an expression is shown, `_` is the last value; TAB completes. Try:")
+		say("Else it is Lua: a value is shown and kept in `_`; TAB completes. Try:")
 		say("  on.tls_data(function(e) print(e.comm, e.dir, e.len) end)")
 		say("  hist(\"read_us\", {from = \"tls_read\", value = \"duration_us\", by = \"comm\"})")
 	end

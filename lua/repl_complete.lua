@@ -14,6 +14,7 @@ local VALUES = {
 }
 local BOOLEAN = {errors = true, peek = true}
 local FIELDS = {by = true, value = true}
+local TIMES = {"100ms", "1s", "10s", "1m"}
 local EVENT_NAME = {from = true}
 
 return function(_, parts, repl, pending)
@@ -25,6 +26,11 @@ return function(_, parts, repl, pending)
 		types[entry.kind] = types[entry.kind] or {}
 		table.insert(kinds[entry.kind], entry.name)
 		types[entry.kind][entry.name] = entry.type
+	end
+	local FIELDS_OF = types.http -- events whose fields are of a kind of their own
+	local METHODS = {h = {}, a = {}} -- of a handle, of an aggregation
+	for _, name in ipairs(kinds.method) do
+		table.insert(METHODS[types.method[name]:sub(1, 1)], name)
 	end
 	for _, name in ipairs(kinds.aggregation) do
 		TABLE_OF[name] = {"agg_option", "option"}
@@ -50,7 +56,7 @@ return function(_, parts, repl, pending)
 	local function values_of(field, with_lib)
 		local seen, list = {}, {}
 		for _, p in ipairs(host.processes(with_lib)) do
-			for value in p[field]:gmatch(field == "libs" and "%S+" or ".+") do
+			for value in tostring(p[field]):gmatch(field == "libs" and "%S+" or ".+") do
 				if not seen[value] then
 					seen[value] = true
 					list[#list + 1] = value
@@ -87,7 +93,7 @@ return function(_, parts, repl, pending)
 
 	-- The key whose value is being typed, if there is one: key = , key = {a, b, .
 	local function key_of(before, open)
-		local key = before:match("([%a_][%w_]*)%s*=%s*$")
+		local key = before:match("([%a_][%w_]*)%s*=%s*$") or before:match("([%a_][%w_]*)%s*[=~]=%s*$")
 		if not key and open[1] and open[1].sign == "{" then
 			key = open[1].before:match("([%a_][%w_]*)%s*=%s*$")
 		end
@@ -110,7 +116,7 @@ return function(_, parts, repl, pending)
 		elseif VALUES[key] then
 			return add({}, VALUES[key])
 		elseif call == "every" or call == "after" then
-			return add({}, {"100ms", "1s", "10s", "1m"})
+			return add({}, TIMES)
 		end
 		return nil -- files
 	end
@@ -152,7 +158,9 @@ return function(_, parts, repl, pending)
 	end
 
 	local function event_fields(event)
-		if types.event[event] then
+		if FIELDS_OF[event] then
+			return kinds[repl.field_kind(event)]
+		elseif types.event[event] then
 			local list = {}
 			for field in types.event[event]:gmatch("%S+") do
 				list[#list + 1] = field
@@ -172,6 +180,10 @@ return function(_, parts, repl, pending)
 			return event_fields(event)
 		elseif event and (path[2] == "conn" or path[2] == "proc") and not path[3] then
 			return kinds[path[2]]
+		elseif event and path[2] == "proc" and path[3] == "container" then
+			return kinds.container
+		elseif FIELDS_OF[event] and (path[2] == "request" or path[2] == "response") then
+			return path[3] and {} or kinds.http_message
 		end
 		local value, names = repl.get(path[1]), {}
 		for i = 2, #path do
@@ -196,7 +208,7 @@ return function(_, parts, repl, pending)
 		local value = repl.get(path[1])
 		local own = type(value) == "table" and not event_of(path[1], text)
 		if own and not path[2] and (parts.handles.state(value) or rawget(value, "behaviour")) then
-			return add({}, kinds.method, before .. sign)
+			return add({}, METHODS[parts.handles.state(value) and "h" or "a"], before .. sign)
 		end
 		return add({}, members(path, text), before .. sign)
 	end
@@ -224,8 +236,13 @@ return function(_, parts, repl, pending)
 	local ARGUMENTS = {
 		help = function()
 			local list = {}
-			for _, kind in ipairs {"probe", "event", "function", "aggregation", "field", "option"} do
-				add(list, kinds[kind])
+			local seen = {}
+			for _, kind in ipairs {"probe", "http", "event", "function", "aggregation", "field", "http_field",
+				"option"} do
+				for _, name in ipairs(kinds[kind]) do
+					list[#list + 1] = not seen[name] and {name} or nil
+					seen[name] = true
+				end
 			end
 			return list
 		end,
@@ -258,19 +275,23 @@ return function(_, parts, repl, pending)
 		return list
 	end
 	ARGUMENTS.off, ARGUMENTS.pause, ARGUMENTS.resume = numbers, numbers, numbers
-
-	local function command(text)
-		local name, rest = text:match("^%s*%.(%a*)(.*)$")
-		if rest == "" then
-			local list = {}
-			for _, entry in ipairs(repl.commands) do
-				list[#list + 1] = {"." .. entry[1]}
-			end
-			return list
-		end
-		local word = rest:match("%S*$")
-		return ARGUMENTS[name] and ARGUMENTS[name](word)
+	ARGUMENTS.libs = function()
+		return values_of("libs", true)
 	end
+	for _, name in ipairs {"on", "last", "hex", "targets", "ps", "stats", "quit"} do
+		ARGUMENTS[name] = function()
+			return {}
+		end
+	end
+	-- What follows a first argument; nothing where it is not here.
+	local FURTHER = {}
+	function FURTHER.set(key)
+		return add({}, VALUES[key] or {})
+	end
+	function FURTHER.load()
+		return nil -- files
+	end
+	FURTHER.run = FURTHER.load
 
 	local function lua(text)
 		local before, open = context(text)
@@ -284,6 +305,8 @@ return function(_, parts, repl, pending)
 			return after_dot(word, text)
 		elseif key == "pid" then
 			return processes(true)
+		elseif key == "uid" then
+			return values_of("uid")
 		elseif BOOLEAN[key] then
 			return add({}, {"true", "false"})
 		elseif VALUES[key] or EVENT_NAME[key] or key == "comm" or key == "lib" or key == "container" then
@@ -291,6 +314,24 @@ return function(_, parts, repl, pending)
 			return {{'"'}}
 		end
 		return head:find("[{,]%s*$") and keys_here(open) or names()
+	end
+
+	local function command(text)
+		local name, rest = text:match("^%s*%.(%a*)(.*)$")
+		if rest == "" then
+			local list = {}
+			for _, entry in ipairs(repl.commands) do
+				list[#list + 1] = {"." .. entry[1]}
+			end
+			return list
+		end
+		local first = rest:match("^%s+(%S+)%s")
+		if name == "watch" then
+			return first and lua(rest:match("^%s+%S+%s+(.*)$")) or add({}, TIMES)
+		elseif first then
+			return (FURTHER[name] or ARGUMENTS.quit)(first)
+		end
+		return ARGUMENTS[name] and ARGUMENTS[name](rest:match("%S*$"))
 	end
 
 	-- What can follow `text`, the line up to the cursor: list of {text[, shown]}; nil: names of files.

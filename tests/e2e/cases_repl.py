@@ -47,15 +47,15 @@ while True:
 class Prompt:
     """tlsscope in a terminal of its own."""
 
-    def __init__(self, lab, *options, rows=30, columns=100, env=None):
+    def __init__(self, lab, *options, rows=30, columns=100, env=None, argv=(TLSSCOPE,), prompt="tlsscope>"):
         lab.need("tmux")
         lab.count += 1
         self.lab, self.socket = lab, lab.path(f"tmux{lab.count}")
         env = lab.environment({"TERM": "screen", "XDG_STATE_HOME": lab.path("state"), **(env or {})})
-        words = ["env", "-i", *(f"{k}={v}" for k, v in env.items()), TLSSCOPE, *options]
+        words = ["env", "-i", *(f"{k}={v}" for k, v in env.items()), *argv, *options]
         self.tmux("-f", "/dev/null", "new-session", "-d", "-c", lab.dir, "-x", str(columns), "-y", str(rows), *words)
         self.tmux("set-option", "-g", "remain-on-exit", "on")
-        self.wait("tlsscope>")
+        self.wait(prompt)
 
     def tmux(self, *words):
         p = subprocess.run(["tmux", "-S", self.socket, *words], stdout=subprocess.PIPE,
@@ -304,6 +304,13 @@ COMPLETIONS = [  # what is typed before TAB, and the line after it
     ("mine.alp", "mine.alpha"), ("mine.alpha.be", "mine.alpha.beta"), ("hexd", "hexdump"),
     ("string.rep", "string.rep"), ("trap.x", "trap.x"), (".wat", ".watch"), (".load tlst", ".load tlstop"),
     (".load scrip", ".load script.lua"), (".help gotls_w", ".help gotls_write"),
+    ("on.http(function(t) print(t.meth", "on.http(function(t) print(t.method"),
+    ("on.http(function(t) print(t.request.start", "on.http(function(t) print(t.request.started_ns"),
+    ("on.grpc_call(function(c) print(c.serv", "on.grpc_call(function(c) print(c.service"),
+    ("on.ws_message(function(m) print(m.opc", "on.ws_message(function(m) print(m.opcode"),
+    ("on.tls_data(function(e) if e.dir == \"o", "on.tls_data(function(e) if e.dir == \"out\""),
+    ("total:qua", "total:quantile"), ("total:dis", "total:dis"), (".set attach mu", ".set attach multi"),
+    (".watch 1s on.tls_o", ".watch 1s on.tls_open"), (".ps s", ".ps s"), (".help http_req", ".help http_request"),
 ]
 
 
@@ -316,6 +323,7 @@ def repl_completes(lab):
     lab.spawn([sleeper, "60"])
     p = Prompt(lab)
     p.enter("local mine = {alpha = {beta = 1}}")
+    p.enter("total = sum(\"total\")")
     p.enter("trap = setmetatable({}, {__index = function() print(\"RAN\") end})")
     for typed, whole in COMPLETIONS:
         p.type(typed)
