@@ -37,6 +37,11 @@ void script_interrupt(struct script *s)
 	lua_sethook(s->L, interrupt_hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT, 1);
 }
 
+unsigned long script_running(const struct script *s)
+{
+	return s->running ? s->calls : 0;
+}
+
 int host_call(struct script *s, int nargs, int nresults)
 {
 	int err;
@@ -135,7 +140,8 @@ void host_handler_failed(struct script *s, const struct host_handler *h, int han
 	else
 		lua_pushnil(L); /* it detached itself, then failed */
 	lua_insert(L, -2);
-	call_back(s, 2);
+	lua_pushboolean(L, s->cut);
+	call_back(s, 3);
 }
 
 /* Calls a function of the handler with the event; false: it failed, and that was told. */

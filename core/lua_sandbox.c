@@ -103,13 +103,20 @@ static int do_file(lua_State *L)
 	return lua_gettop(L) - 1;
 }
 
+/*
+ * An interrupt sets the hook of the main thread only: coroutines look for themselves; from then on
+ * at every instruction, so that no pcall in them keeps it back.
+ */
 static void interrupt_flag(lua_State *L, lua_Debug *ar)
 {
-	if (host_of(L)->interrupted)
+	if (host_of(L)->interrupted) {
+		lua_sethook(L, interrupt_flag, LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT, 1);
 		host_interrupted(L, ar);
+	} else if (lua_gethookcount(L) == 1) {
+		lua_sethook(L, interrupt_flag, LUA_MASKCOUNT, HOOK_EVERY);
+	}
 }
 
-/* An interrupt sets the hook of the main thread only: coroutines look for themselves. */
 static int create_coroutine(lua_State *L)
 {
 	lua_State *co;

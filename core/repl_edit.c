@@ -37,17 +37,19 @@ static int run_editor(const char *path, struct ts_err *err)
 		editor = getenv("EDITOR");
 	if (!editor || !*editor)
 		editor = "vi";
+	signals_set_foreign(true);
 	pid = fork();
 	if (!pid) {
 		signals_reset();
 		setenv("TLSSCOPE_EDITOR", editor, 1);
-		/* It may be a command with arguments. */
-		execl("/bin/sh", "sh", "-c", "eval \"$TLSSCOPE_EDITOR\" '\"$1\"'", "sh", path,
-		      (char *)NULL);
+		/* It may be a command with arguments. Its Ctrl-C does not end the shell. */
+		execl("/bin/sh", "sh", "-c", "trap : INT QUIT; eval \"$TLSSCOPE_EDITOR\" '\"$1\"'",
+		      "sh", path, (char *)NULL);
 		_exit(127);
 	}
 	while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
+	signals_set_foreign(false);
 	if (pid < 0 || !WIFEXITED(status) || WEXITSTATUS(status))
 		return ts_fail(err, ECANCELED, "the editor '%s' failed: nothing is run", editor);
 	return 0;

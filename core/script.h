@@ -105,6 +105,8 @@ bool script_wants_probes(struct script *s);
 
 /* Async-signal-safe: interrupts Lua code that is running, now. */
 void script_interrupt(struct script *s);
+/* The number of the call that runs; 0: none does. Also from a signal handler. */
+unsigned long script_running(const struct script *s);
 
 /* Writes what lua/help.lua's function `what` says of these words. -EINVAL: told on stderr. */
 int script_answer(struct script *s, const char *what, int argc, char *const *argv);

@@ -3,7 +3,9 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stddef.h>
+#include <string.h>
 #include <sys/time.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "script.h"
@@ -12,22 +14,101 @@
 /* Of processor time: on a busy machine a handler is slow without being endless. */
 #define INTERRUPT_AFTER_US 1000000
 #define PROMPT_AFTER_US 100000 /* at the prompt somebody waits */
+/* Of the clock: then it is C that does not come back. */
+#define LATE_AFTER_US 3000000
+#define HANGUP_AFTER_US 10000000
 
 static struct {
-	volatile sig_atomic_t stop, usr1, prompt, interrupt, resized, continued;
+	volatile sig_atomic_t stop, usr1, prompt, interrupt, late, resized, continued;
 	struct script *volatile script;
+	volatile unsigned long call; /* of Lua, that was running at SIGHUP */
+	struct termios cooked;	     /* the terminal as it was before the prompt */
 	int pipe[2];
 } state = {.pipe = {-1, -1}};
 
 static const int handled[] = {SIGINT,  SIGTERM, SIGHUP,	  SIGUSR1, SIGCHLD,
-			      SIGPROF, SIGPIPE, SIGWINCH, SIGCONT};
+			      SIGPROF, SIGPIPE, SIGWINCH, SIGCONT, SIGALRM};
+static const int at_prompt[] = {SIGTSTP, SIGQUIT};
 
-static void interrupt_after(long us)
+static void timer_after(int which, long us)
 {
 	const struct itimerval timer = {
 		.it_value = {.tv_sec = us / 1000000, .tv_usec = us % 1000000}};
 
-	setitimer(ITIMER_PROF, &timer, NULL);
+	setitimer(which, &timer, NULL);
+}
+
+static void interrupt_after(long us)
+{
+	timer_after(ITIMER_PROF, us);
+}
+
+static void say(const char *text)
+{
+	/* Who cannot read it misses nothing. */
+	if (write(STDERR_FILENO, text, strlen(text)) < 0)
+		return;
+}
+
+/* What readline did to the terminal is undone: by what a signal handler may call. */
+static void restore_terminal(void)
+{
+	struct termios now;
+
+	if (!state.prompt || tcgetattr(STDIN_FILENO, &now) || now.c_lflag & ICANON)
+		return;
+	say("\033[?2004l\r\n");
+	tcsetattr(STDIN_FILENO, TCSANOW, &state.cooked);
+}
+
+/* What the signal does by default, now. */
+static void by_default(int number)
+{
+	sigset_t only;
+
+	restore_terminal();
+	signal(number, SIG_DFL);
+	sigemptyset(&only);
+	sigaddset(&only, number);
+	raise(number);
+	sigprocmask(SIG_UNBLOCK, &only, NULL);
+}
+
+/* Neither Ctrl-C nor the end of the terminal helped: a function in C runs, or waits. */
+static void on_late(void)
+{
+	if (state.stop) {
+		if (state.script && state.call && script_running(state.script) == state.call)
+			by_default(SIGHUP);
+	} else if (state.interrupt) {
+		state.late = 1;
+		say("\r\ntlsscope: what runs does not let itself be interrupted (a function "
+		    "in C, or one\r\nthat waits); Ctrl-C again ends tlsscope\r\n");
+	}
+}
+
+static void on_interrupt(void)
+{
+	if (state.interrupt && state.late)
+		by_default(SIGINT);
+	if (!state.interrupt)
+		timer_after(ITIMER_REAL, LATE_AFTER_US);
+	state.interrupt = 1;
+	interrupt_after(PROMPT_AFTER_US);
+}
+
+static void on_stop(int number)
+{
+	state.stop = 1;
+	signals_postpone();
+	if (number != SIGHUP) {
+		signal(number, SIG_DFL);
+		return;
+	}
+	/* It comes from the shell and from the kernel; nobody is there to send one more. */
+	signal(number, SIG_IGN);
+	state.call = state.script ? script_running(state.script) : 0;
+	timer_after(ITIMER_REAL, HANGUP_AFTER_US);
 }
 
 void signals_postpone(void)
@@ -48,13 +129,15 @@ static void on_signal(int number)
 		state.resized = 1;
 	} else if (number == SIGCONT) {
 		state.continued = 1;
+	} else if (number == SIGALRM) {
+		on_late();
+	} else if (number == SIGTSTP || number == SIGQUIT) {
+		by_default(number);
+		signal(number, on_signal);
 	} else if (number == SIGINT && state.prompt) {
-		state.interrupt = 1;
-		interrupt_after(PROMPT_AFTER_US);
+		on_interrupt();
 	} else if (number != SIGCHLD) {
-		state.stop = 1;
-		signals_postpone();
-		signal(number, SIG_DFL);
+		on_stop(number);
 	}
 	/* A full pipe is readable already. */
 	if (write(state.pipe[1], "", 1) < 0)
@@ -89,7 +172,22 @@ bool signals_stop(void)
 
 void signals_set_prompt(bool prompt)
 {
+	struct sigaction action = {.sa_handler = prompt ? on_signal : SIG_DFL,
+				   .sa_flags = SA_RESTART};
+	size_t i;
+
+	if (prompt && tcgetattr(STDIN_FILENO, &state.cooked))
+		return;
 	state.prompt = prompt;
+	for (i = 0; i < TS_ARRAY_SIZE(at_prompt); i++)
+		sigaction(at_prompt[i], &action, NULL);
+}
+
+/* An editor has the terminal, and its keys. */
+void signals_set_foreign(bool foreign)
+{
+	signal(SIGINT, foreign ? SIG_IGN : on_signal);
+	signal(SIGQUIT, foreign ? SIG_IGN : state.prompt ? on_signal : SIG_DFL);
 }
 
 static bool take(volatile sig_atomic_t *flag)
@@ -107,6 +205,7 @@ bool signals_take_usr1(void)
 
 bool signals_take_interrupt(void)
 {
+	state.late = 0;
 	return take(&state.interrupt);
 }
 
@@ -130,9 +229,9 @@ void signals_clear(void)
 
 void signals_calm(void)
 {
-	const struct itimerval none = {0};
-
-	setitimer(ITIMER_PROF, &none, NULL);
+	timer_after(ITIMER_PROF, 0);
+	if (!state.stop)
+		timer_after(ITIMER_REAL, 0);
 }
 
 void signals_reset(void)
@@ -141,4 +240,6 @@ void signals_reset(void)
 
 	for (i = 0; i < TS_ARRAY_SIZE(handled); i++)
 		signal(handled[i], SIG_DFL);
+	for (i = 0; i < TS_ARRAY_SIZE(at_prompt); i++)
+		signal(at_prompt[i], SIG_DFL);
 }

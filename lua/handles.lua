@@ -169,8 +169,9 @@ return function(core, check)
 		return n .. suffix
 	end
 
-	-- A handler failed: told when the count is a power of two. h: nil when it is gone.
-	function M.failed(h, err)
+	-- A handler failed: told when the count is a power of two. h: nil when it is gone. cut: it had to be
+	-- interrupted.
+	function M.failed(h, err, cut)
 		local state = h and private[h] or {name = "an event", errors = 0}
 		M.suspect = h
 		state.errors = state.errors + 1
@@ -185,6 +186,9 @@ return function(core, check)
 			M.fire("error", {
 				message = tostring(err), traceback = table.concat(frames, "\n"), probe = state.name, count = n,
 			})
+		end
+		if cut and h and M.on_cut then
+			M.on_cut(h) -- now: more events may be on their way to it
 		end
 	end
 

@@ -146,7 +146,7 @@ end
 local on = setmetatable({}, {
 	__metatable = false,
 	__call = function(_, name, opts, fn)
-		return attach(name, opts, fn)
+		return (attach(name, opts, fn)) -- not whether the kernel adds up
 	end,
 	__index = function(_, name)
 		local known = probes[name] or HTTP[name] or handles.lists[name]
@@ -154,7 +154,7 @@ local on = setmetatable({}, {
 			check.unknown("unknown event", name, event_names)
 		end
 		return function(opts, fn)
-			return attach(name, opts, fn)
+			return (attach(name, opts, fn)) -- not whether the kernel adds up
 		end
 	end,
 	__newindex = function(_, name)

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: MIT
+"""The prompt at its worst: what does not end, what is stopped, what is taken away."""
+import os
+import signal
+import time
+
+from cases_repl import Prompt, piped, talker
+from harness import TLSSCOPE, Fail, bpf_gone, bpf_ids, case, check, descendants, same, wait_for
+
+BOMB = "(\"a\"):rep(60):find((\".-\"):rep(20) .. \"b\")"
+STUBBORN = "while true do pcall(function() while true do end end) end"
+MODE = "stty -a | grep -o \"[ -]icanon\" | tr \" \" +"
+
+
+class Shell(Prompt):
+    """tlsscope started from a shell that leaves the terminal's settings to it."""
+
+    def __init__(self, lab):
+        super().__init__(lab, argv=["sh", "-c", "PS1='shell$ ' exec sh"], prompt="shell$")
+
+    def start(self):
+        self.enter("clear")
+        self.last("shell$")
+        self.enter(TLSSCOPE)
+        self.wait("tlsscope>")
+
+    def tool(self):
+        """The number of the process that has the prompt."""
+        found = [pid for pid in descendants(self.pid()) if os.readlink(f"/proc/{pid}/exe") == TLSSCOPE]
+        same("processes", str(len(found)), "1")
+        return found[0]
+
+    def held(self):
+        return bpf_ids(self.tool())
+
+    def is_cooked(self):
+        self.last("shell$")
+        self.keys("Enter")
+        self.type(MODE)
+        self.keys("Enter")
+        try:
+            self.wait("+icanon", 10)
+        except Fail:
+            raise Fail(f"the terminal is not as it was: {self.lines()[-6:]}")
+
+
+def has_ended(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as f:
+            return f.read().split()[2] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def interrupt(p, answer):
+    """Ctrl-C until it is answered: an event may not have come yet."""
+    def answered():
+        p.keys("C-c")
+        time.sleep(0.5)
+        return any(answer in x for x in p.lines())
+    try:
+        wait_for("answer", answered, 40)
+    except Fail:
+        raise Fail(f"no {answer!r}: {p.lines()[-12:]}")
+
+
+@case(timeout=120)
+def repl_interrupts_the_stubborn(lab):
+    """A coroutine and a handler that catch every error; the handler is paused at its first event."""
+    talking = talker(lab, 50)
+    p = Prompt(lab)
+    p.enter(f"co = coroutine.wrap(function() {STUBBORN} end) co()")
+    interrupt(p, "interrupted")
+    p.works()
+    p.enter("on.tls_write({pid = %d}, function(e) print(\"run\") %s end)" % (talking.pid, STUBBORN),
+            "1: tls_write in")
+    interrupt(p, "handler 1 of tls_write is paused: .resume 1")
+    p.works()
+    same("runs", str(sum(x.endswith("run") for x in p.lines())), "1")
+    p.enter(".off all")
+    p.enter("on.http(print)", "2: http in")
+    check("nil" not in p.lines(), f"more than the handle is shown: {p.lines()}")
+    p.end()
+    p.close()
+
+
+@case(timeout=120)
+def repl_ends_what_does_not(lab):
+    """A function in C that does not return: Ctrl-C says so, one more ends; SIGHUP ends alone."""
+    talker(lab, 50)
+    p = Shell(lab)
+    p.start()
+    p.enter("on.tls_data(function() end)", "1: tls_data in")
+    held = p.held()
+    p.enter(BOMB)
+    interrupt(p, "Ctrl-C again ends")
+    p.keys("C-c")
+    bpf_gone(held)
+    p.is_cooked()
+    p.start()
+    p.enter("on.tls_data(function() end)", "1: tls_data in")
+    held, pid = p.held(), p.tool()
+    p.enter("setmetatable({}, {__gc = function() while true do end end}) collectgarbage()")
+    time.sleep(1)
+    p.close()
+    wait_for("end", lambda: has_ended(pid), 60)
+    bpf_gone(held)
+
+
+@case(timeout=90)
+def repl_stops_and_goes_on(lab):
+    """Ctrl-Z gives the terminal back as it was, fg takes it again; so do all ways of ending."""
+    p = Shell(lab)
+    p.start()
+    p.type("half")
+    p.last("tlsscope> half")
+    p.keys("C-z")
+    p.wait("Stopped")
+    p.is_cooked()
+    p.enter("fg", "tlsscope> half")
+    p.type(" .. 1")
+    p.last("tlsscope> half .. 1")
+    p.keys("C-u")
+    p.works()
+    p.keys("C-d")
+    p.is_cooked()
+    for number in (signal.SIGQUIT, signal.SIGTERM):
+        p.start()
+        p.last("tlsscope>")
+        os.kill(p.tool(), number)
+        p.wait("shell$")
+        p.is_cooked()
+    p.close()
+
+
+@case()
+def repl_editor_has_the_keys(lab):
+    """Ctrl-C in the editor is the editor's: what was edited runs."""
+    editor = lab.write("editor", "#!/bin/sh\ntrap : INT\necho edits\nread line\nread line\n"
+                       "echo 'local n = 0 for i = 1, 3e7 do n = n + 1 end print(n)' > $1\n", 0o755)
+    p = Prompt(lab, env={"EDITOR": editor})
+    p.enter("1 + 1", "2")
+    p.enter(".edit", "edits")
+    for _ in range(3):
+        p.keys("C-c")
+    p.keys("Enter", "Enter", "Enter")
+    p.wait("30000000", 60)
+    p.works()
+    p.close()
+
+
+@case()
+def repl_last_event(lab):
+    """.last and .hex know every kind of event, and say what an event has not."""
+    record = lab.path("one.rec")
+    lab.need("curl")
+    lab.need("openssl")
+    port = lab.port()
+    lab.write("page", b"a page\n")
+    lab.spawn(["openssl", "s_server", "-accept", str(port), "-key", lab.key, "-cert", lab.cert, "-WWW"], port=port)
+    command = f".run curl -sk -o {record} https://127.0.0.1:{port}/page\n"
+    mine = f"{{rport = {port}}}"
+    out, err = piped(lab, f"on.http({mine}, function() end)\n{command}.last\n.hex 4\n.off all\n"
+                     f"on.tls_open({mine}, function() end)\n{command}.hex\n.hex x\n", status=1)
+    for text in ("  status       200", f"  url          \"https://127.0.0.1:{port}/page\"", "61 20 70 61", "3 more bytes"):
+        check(text in out, f"no {text!r}: {out} {err}")
+    for text in ("the last event, tls_open, has no plaintext", ".hex takes a number of bytes, not x"):
+        check(text in err, f"not told: {text!r}: {err}")
+
+
+@case()
+def repl_helps(lab):
+    """.help fits a screen of 24 lines and 80 columns; a recipe's name after .run is told."""
+    out, err = piped(lab, ".help\n.run sniff -x\n", status=1)
+    check(len(out.splitlines()) < 24 and max(map(len, out.splitlines())) < 80, out)
+    check("sniff is a recipe: .load sniff -x" in err, err)
