@@ -14,6 +14,9 @@ local LASTING = {
 	"lhist", "tseries", "require",
 }
 
+-- Functions that only show something.
+local SHOWN = {print = true, printf = true, emit = true, hexdump = true, warn = true, clear_screen = true, exit = true}
+
 -- Iterates the words and signs of Lua code; a string is "''", a number "0".
 local function tokens(text)
 	local at = 1
@@ -109,6 +112,7 @@ return function(core, parts)
 	local pending -- lines that are not yet a whole chunk
 	local last_text
 	M.cells, M.inputs, M.tokens = cells, {}, tokens
+	M.off = {} -- numbers of handles that .off detached
 	M.show = core.module("lua/repl_show.lua")()(core, M.limits)
 
 	local env = setmetatable({}, {
@@ -204,10 +208,13 @@ return function(core, parts)
 		end
 	end
 
-	-- Whether a line must be in a script that shall do the same.
-	local function lasts(text, chunk, made)
+	-- Whether a line must be in a script that shall do the same. results: how many it had; a call without
+	-- any was made for what it does.
+	local function lasts(text, chunk, made, results)
 		if made or not chunk.expression then
 			return true
+		elseif results == 0 and not text:find(":%a") then
+			return not SHOWN[text:match("^%s*([%a_]+)")]
 		end
 		for _, name in ipairs(LASTING) do
 			if text:find("%f[%w_.:]" .. name .. "%s*[.({\"']") then
@@ -236,8 +243,8 @@ return function(core, parts)
 		else
 			core.tell("", err)
 		end
-		if (ok or any) and lasts(text, chunk, any) then
-			M.keep({text = text, expression = chunk.expression and ok, names = chunk.names}, made + 1)
+		if (ok or any) and lasts(text, chunk, any, ok and results.n) then
+			M.keep({text = text, expression = chunk.expression and ok, names = chunk.names, failed = not ok}, made + 1)
 		else
 			host.keep(name)
 		end

@@ -152,6 +152,7 @@ return function(core, parts, repl)
 		local list = named(text)
 		for _, h in ipairs(list or {}) do
 			local aggregation = fed_by(h)
+			repl.off[handles.state(h).number] = true
 			h:detach()
 			if aggregation and (aggregation.name == text or text == "all") then
 				parts.aggregate.forget(aggregation)
@@ -320,7 +321,7 @@ return function(core, parts, repl)
 			core.tell("", err or problem)
 		end
 		if ok or handles.made() > made then
-			repl.keep({text = source, chunk = chunk, args = args}, made + 1)
+			repl.keep({text = source, chunk = chunk, args = args, failed = not ok}, made + 1)
 		end
 		return ok and "done" or "failed"
 	end

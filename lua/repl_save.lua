@@ -12,7 +12,7 @@ local function quote(text)
 	return ("[%s[\n%s]%s]"):format(level, text, level)
 end
 
-return function(_, parts, repl, wrong)
+return function(core, parts, repl, wrong)
 	local host, handles = parts.host, parts.handles
 
 	-- The filter of the command line, as target{} says it.
@@ -55,50 +55,86 @@ return function(_, parts, repl, wrong)
 		local list, gone = made_by(entry, live)
 		if gone > 0 and #list == 0 and not entry.names and not entry.chunk then
 			return ""
+		elseif entry.failed and not entry.chunk then
+			return ("pcall(load(%s)) -- it failed\n"):format(quote(entry.text))
 		elseif entry.chunk then
 			local args = {}
 			for i, arg in ipairs(entry.args) do
 				args[i] = ("%q"):format(arg)
 			end
-			return ("args = {[0] = %q%s}\nassert(load(%s, %q))(table.unpack(args))\n"):format(entry.args[0],
-				#args > 0 and ", " .. table.concat(args, ", ") or "", quote(entry.text), entry.chunk)
+			return ("args = {[0] = %q%s}\n%s(load(%s, %q))%s\n"):format(entry.args[0],
+				#args > 0 and ", " .. table.concat(args, ", ") or "", entry.failed and "pcall" or "assert",
+				quote(entry.text), entry.chunk, entry.failed and " -- it failed" or "(table.unpack(args))")
 		elseif not entry.expression then
 			return entry.text .. "\n"
 		elseif #list == 1 and not handles.state(list[1]).enabled then
+			entry.settled = true
 			return ("local _ = %s\n_:disable()\n"):format(entry.text)
 		end
 		-- A call stands alone; another expression needs a place to go.
 		return (host.load("=save", entry.text, _G) and "" or "local _ = ") .. entry.text .. "\n"
 	end
 
-	-- Handles that have a name and were paused or detached by it, or by number.
-	local function states_text()
-		local lines, done = {}, {}
-		for _, entry in ipairs(repl.inputs) do
-			for _, name in ipairs(entry.names or {}) do
-				local state = handles.state(repl.get(name.name))
-				if state and not state.enabled and not done[name.name] then
-					done[name.name] = true
-					lines[#lines + 1] = ("%s:%s()\n"):format(name.name, state.detached and "detach" or "disable")
+	-- The names of variables that hold handles, by the handles' numbers.
+	local function names_of_handles()
+		local names = {}
+		local function take(name, value)
+			local state = handles.state(value)
+			if state and type(name) == "string" and name ~= "_" and name:find("^[%a_][%w_]*$") then
+				names[state.number] = name
+			end
+		end
+		for name, value in next, _G do
+			take(name, value)
+		end
+		for name, cell in next, repl.cells do
+			take(name, cell.get())
+		end
+		return names
+	end
+
+	-- Calls that pause and detach what the saved lines make, as it is now; and a sentence for each handle
+	-- that none can name.
+	local function states_text(saved, live)
+		local names, states, lines, untold = names_of_handles(), {}, {}, {}
+		for _, h in ipairs(live) do
+			states[handles.state(h).number] = handles.state(h)
+		end
+		for _, entry in ipairs(saved) do
+			for number = entry.first, entry.last do
+				local state = states[number]
+				local what = state and not state.enabled and "disable" or not state and repl.off[number] and "detach"
+				if what and names[number] then
+					lines[#lines + 1] = ("%s:%s()\n"):format(names[number], what)
+				elseif what and not entry.settled then
+					untold[#untold + 1] = ("handler %d is %s here, but not in the script: no variable holds it")
+						:format(number, state and "paused" or "off")
 				end
 			end
 		end
-		return table.concat(lines)
+		return table.concat(lines), untold
 	end
 
 	return function(path)
 		if path == "" then
 			return wrong(".save needs a file's name")
 		end
-		local live, texts = handles.live(), {HEAD, target_text()}
+		local live, texts, saved = handles.live(), {HEAD, target_text()}, {}
 		for _, entry in ipairs(repl.inputs) do
-			texts[#texts + 1] = entry_text(entry, live)
+			entry.settled = false
+			local text = entry_text(entry, live)
+			texts[#texts + 1] = text
+			saved[#saved + 1] = text ~= "" and entry or nil
 		end
-		texts[#texts + 1] = states_text()
+		local states, untold = states_text(saved, live)
+		texts[#texts + 1] = states
 		local problem = host.save(path, HEAD, table.concat(texts))
 		if problem then
 			return wrong("%s", problem)
 		end
 		parts.out.put(("written to %s\n"):format(path))
+		for _, sentence in ipairs(untold) do
+			core.tell("", sentence)
+		end
 	end
 end

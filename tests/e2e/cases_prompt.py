@@ -174,3 +174,49 @@ def repl_helps(lab):
     out, err = piped(lab, ".help\n.run sniff -x\n", status=1)
     check(len(out.splitlines()) < 24 and max(map(len, out.splitlines())) < 80, out)
     check("sniff is a recipe: .load sniff -x" in err, err)
+
+
+@case()
+def repl_saves_what_is(lab):
+    """Paused and detached as it is here, errors as they were; what cannot be said in a script is told."""
+    lines = """names = {}
+table.insert(names, "listed")
+h = every("1h", function() end)
+local g = every("1h", function() end)
+every("1h", function() end)
+for i = 1, 2 do every("1h", function() end) end
+for i = 1, 2 do last = every("1h", function() end) end
+every("1h", function() end) error("late")
+print("not saved")
+.pause 1
+.pause 3
+.off 5
+.off 7
+.save all.lua
+"""
+    out, err = piped(lab, lines, status=1)
+    check(err.count("handler") == 1 and "handler 5 is off here, but not in the script" in err, err)
+    check("written to all.lua" in out, out)
+    script = lab.path("all.lua")
+    out, err = piped(lab, ".on\nnames[1]\n", "-i", script)
+    same("what is live", " ".join(x.split()[2] for x in out.splitlines() if " every " in x),
+         "paused runs paused runs runs runs runs")
+    check('"listed"' in out and "not saved" not in out and not err, out + err)
+
+
+@case()
+def repl_history_is_refused(lab):
+    """A link to another's file is not followed: told, and the session goes on without."""
+    os.makedirs(lab.path("state/tlsscope"))
+    victim = lab.write("victim", "as it was\n")
+    os.symlink(victim, lab.path("state/tlsscope/history"))
+    p = Prompt(lab)
+    p.wait("is not kept for the next session")
+    p.works()
+    p.keys("Up")
+    p.wait("tlsscope> 1")
+    p.keys("C-u")
+    p.end()
+    p.close()
+    with open(victim, encoding="utf-8") as f:
+        same("the other's file", f.read(), "as it was\n")
