@@ -66,7 +66,9 @@ void history_open(struct repl *r)
 	if (!ret)
 		ret = check_file((char *)path.data);
 	if (ret) {
-		ts_verbose("prompt", "no history is kept: %s", strerror(-ret));
+		if (path.len)
+			ts_warn("what is typed is not kept for the next session: %s: %s",
+				(char *)path.data, strerror(-ret));
 		ts_buf_free(&path);
 		return;
 	}
