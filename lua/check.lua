@@ -10,7 +10,7 @@ local DURATIONS = {
 local ALONG = {agg_option = "option", stream_option = "option"}
 
 return function(core)
-	local M = {}
+	local M, usual = {}, core.module("lua/usual.lua")()
 	local cache = {}
 
 	-- The names of a kind: as a set, and as a list.
@@ -30,10 +30,18 @@ return function(core)
 	end
 	M.names = names
 
+	local function usual_name(name, list)
+		for _, known in ipairs(list) do
+			if known == usual[name] then
+				return known
+			end
+		end
+	end
+
 	-- what: "unknown option of target"
 	function M.unknown(what, name, list)
 		local shown = tostring(name)
-		local nearest = core.nearest(shown, list)
+		local nearest = usual_name(shown, list) or core.nearest(shown, list)
 		local hint = nearest and (", did you mean '%s'?"):format(nearest) or ""
 		core.fail(shown, ("%s '%s'%s"):format(what, shown, hint))
 	end
@@ -48,7 +56,7 @@ return function(core)
 			if type(key) ~= "string" then
 				core.fail(nil, ("%s takes named options, as in {%s = ...}"):format(where, list[1]))
 			elseif not set[key] then
-				M.unknown("unknown option of " .. where .. ":", key, list)
+				M.unknown(("unknown %s of %s:"):format(kind == "field" and "field" or "option", where), key, list)
 			end
 		end
 	end

@@ -44,7 +44,7 @@ Example:
 
 return function(core, facts)
 	local M, say = {}, {}
-	local list = facts.describe()
+	local list, usual = facts.describe(), core.module("lua/usual.lua")()
 	local example = core.module("lua/help_examples.lua")()(CLI)
 	M.example, M.cli, M.list = example, CLI, list
 
@@ -78,6 +78,31 @@ return function(core, facts)
 		if code then
 			put("    Example:\n      %s", code)
 		end
+	end
+
+	-- Entries whose names and descriptions have all of these words, or that are usually called so.
+	local function near(topic)
+		local words, seen = {}, {}
+		for word in topic:lower():gmatch("[%w_]+") do
+			words[#words + 1] = #word > 2 and word or nil
+		end
+		local function has_all(entry)
+			local text = (entry.name .. " " .. entry.help):lower()
+			for _, word in ipairs(words) do
+				if not text:find(word, 1, true) and usual[word] ~= entry.name then
+					return false
+				end
+			end
+			return #words > 0
+		end
+		for _, entry in ipairs(list) do
+			local line = ("  %-16s %s"):format(CLI[entry.kind] and "--" .. entry.name or entry.name, entry.help)
+			if has_all(entry) and not seen[line] then
+				put("%s%s", next(seen) and "" or ("Of '%s' tell:\n"):format(topic), line)
+				seen[line] = true
+			end
+		end
+		return next(seen) ~= nil
 	end
 
 	-- Entries of that name; of several kinds, unless the name says which. "-p" is --pid.
@@ -242,16 +267,7 @@ return function(core, facts)
 			end
 		end
 		if not any then
-			local some = {}
-			for _, name in ipairs(M.names()) do
-				if #topic > 2 and name:find(topic, 1, true) then
-					some[#some + 1] = name
-				end
-			end
-			any = #some > 0
-			if any then
-				put("Names with '%s' in them: %s", topic, table.concat(some, ", "))
-			end
+			any = near(topic)
 		end
 		if topic == "exit" then
 			put("\nThe exit status: tlsscope help status")

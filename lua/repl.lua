@@ -286,8 +286,8 @@ return function(core, parts)
 		end
 		local topic = line:match("^%s*([%a_][%w_.:]*)%s*%?%s*$")
 		local word = line:match("^%s*(%a+)%s*$")
-		if topic then
-			return commands.run("help", topic)
+		if topic or line:find("^%s*%?%s*$") then
+			return commands.run("help", topic or "")
 		elseif word and WORDS[word] and not cells[word] then
 			return commands.run(word == "exit" and "quit" or word, "")
 		elseif line:find("^%s*%.%a") then

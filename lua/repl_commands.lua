@@ -4,6 +4,7 @@
 -- In the order of .help: name, argument, what it does.
 local LIST = {
 	{"help", "[NAME]", "this list; of a NAME in Lua what it is (also: NAME?)"},
+	{"probes", "[PATTERN]", "the events that on.NAME takes, and what they are"},
 	{"on", "", "the handlers, aggregations and timers that are live"},
 	{"off", "N|NAME|all", "detaches for good; NAME: of an aggregation, forgotten"},
 	{"pause", "[N]", "handlers rest until .resume: all, or that one"},
@@ -107,6 +108,20 @@ return function(core, parts, repl)
 			end
 		end
 		told = handles.made()
+	end
+
+	function commands.probes(text)
+		local pattern, any = text:gsub("[^%w_]", {["*"] = ".*", ["?"] = "."}), false
+		for _, entry in ipairs(host.describe()) do
+			if (entry.kind == "probe" or entry.kind == "http" or entry.kind == "event")
+				and (text == "" or entry.name:find("^" .. pattern .. "$")) then
+				any = true
+				say("  %-14s %s", entry.name, entry.help)
+			end
+		end
+		if not any then
+			return wrong("no event matches '%s'; .probes alone lists them", text)
+		end
 	end
 
 	function commands.on()
@@ -357,6 +372,7 @@ return function(core, parts, repl)
 	function commands.quit()
 		return "quit"
 	end
+	commands.exit = commands.quit
 
 	local function help_on(topic)
 		local word = topic:match("[%w_]+$") or topic
@@ -364,7 +380,7 @@ return function(core, parts, repl)
 		for _, entry in ipairs(LIST) do
 			if entry[1] == word then
 				found = true
-				say(".%s %s: %s", entry[1], entry[2], entry[3])
+				say(".%s: %s", (entry[1] .. " " .. entry[2]):gsub(" $", ""), entry[3])
 			end
 		end
 		if found then

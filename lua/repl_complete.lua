@@ -275,6 +275,9 @@ return function(_, parts, repl, pending)
 		return list
 	end
 	ARGUMENTS.off, ARGUMENTS.pause, ARGUMENTS.resume = numbers, numbers, numbers
+	ARGUMENTS.probes = function()
+		return add({}, parts.event_names)
+	end
 	ARGUMENTS.libs = function()
 		return values_of("libs", true)
 	end

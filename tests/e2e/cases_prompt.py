@@ -170,10 +170,20 @@ def repl_last_event(lab):
 
 @case()
 def repl_helps(lab):
-    """.help fits a screen of 24 lines and 80 columns; a recipe's name after .run is told."""
+    """.help fits a screen of 24 lines and 80 columns; words that are not the names lead to them."""
     out, err = piped(lab, ".help\n.run sniff -x\n", status=1)
     check(len(out.splitlines()) < 24 and max(map(len, out.splitlines())) < 80, out)
     check("sniff is a recipe: .load sniff -x" in err, err)
+    for line, told in ((".help histogram", "lhist"), ("histogram?", "hist "), (".help latency", "duration_us"),
+                       (".help process name", "comm "), ("?", ".quit"), (".probes tls_*", "tls_hello"),
+                       (".help on", "\n.on: ")):
+        out, err = piped(lab, line + "\n")
+        check(told in out and not err, f"{line}: {out}{err}")
+    for field, right in (("latency", "duration_us"), ("size", "len"), ("coom", "comm")):
+        _, err = piped(lab, f"hist('h', {{from = 'tls_read', value = '{field}'}})\n", status=1)
+        check(f"unknown field of hist \"h\" (by, value): '{field}', did you mean '{right}'?" in err, err)
+    _, err = piped(lab, ".probes nothing*\n", status=1)
+    check("no event matches 'nothing*'" in err, err)
 
 
 @case()
