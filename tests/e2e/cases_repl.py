@@ -299,7 +299,7 @@ COMPLETIONS = [  # what is typed before TAB, and the line after it
     ("on.tls_read(function(e) print(e.conn.bytes_i", "on.tls_read(function(e) print(e.conn.bytes_in"),
     ("on.lost(function(x) print(x.rea", "on.lost(function(x) print(x.reasons"),
     ("count(\"x\", {from = \"tls_wr", "count(\"x\", {from = \"tls_write\""),
-    ("count(\"x\", {max_", "count(\"x\", {max_keys = "),
+    ("count(\"x\", {max_k", "count(\"x\", {max_keys = "),
     ("config{att", "config{attach = "), ("config{attach = \"mu", "config{attach = \"multi\""),
     ("mine.alp", "mine.alpha"), ("mine.alpha.be", "mine.alpha.beta"), ("hexd", "hexdump"),
     ("string.rep", "string.rep"), ("trap.x", "trap.x"), (".wat", ".watch"), (".load tlst", ".load tlstop"),
