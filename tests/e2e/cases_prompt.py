@@ -21,6 +21,7 @@ class Shell(Prompt):
     def start(self):
         self.enter("clear")
         self.last("shell$")
+        self.tmux("clear-history")
         self.enter(TLSSCOPE)
         self.wait("tlsscope>")
 
