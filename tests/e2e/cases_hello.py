@@ -316,13 +316,18 @@ def hello_of_go(lab):
     t = tracer(lab, port)
     c = lab.run([program, "h1", "client", f"127.0.0.1:{port}"], env=env)
     wait_hellos(t, 4)
-    found = hellos(t.stop())
+    seen = t.stop()
+    found = hellos(seen)
+    # A kernel whose tracepoints can be preempted skips what comes on that processor meanwhile.
+    told = re.search(r"(\d+) probe hits skipped", seen.stderr)
+    skipped = int(told[1]) if told else 0
     s.stop()
     by = {(h["pid"], h["hello"], h["dir"]) for h in found}
     check(by == {(c.pid, "client", "out"), (s.pid, "client", "in"), (s.pid, "server", "out"),
                  (c.pid, "server", "in")}, f"{by}")
     connections = {h["lport"] for h in found} - {port}
-    check(len(found) == 4 * len(connections), f"{len(found)} hellos of {len(connections)}")
+    check(4 * len(connections) - skipped <= len(found) <= 4 * len(connections),
+          f"{len(found)} hellos of {len(connections)}, {skipped} hits skipped")
     new = [h for h in found if h["dir"] == "out" and h["hello"] == "client"
            and "X25519MLKEM768" in h["groups"]]
     check(new and all(h["len"] > 1200 and "TLSv1.3" in h["versions"] for h in new),
