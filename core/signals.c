@@ -116,6 +116,15 @@ void signals_postpone(void)
 	interrupt_after(INTERRUPT_AFTER_US);
 }
 
+/* What a stop at the prompt took away for a moment. */
+static void handle_again(int number)
+{
+	struct sigaction action;
+
+	sigaction(SIGUSR1, NULL, &action);
+	sigaction(number, &action, NULL);
+}
+
 static void on_signal(int number)
 {
 	int saved = errno;
@@ -133,7 +142,7 @@ static void on_signal(int number)
 		on_late();
 	} else if (number == SIGTSTP || number == SIGQUIT) {
 		by_default(number);
-		signal(number, on_signal);
+		handle_again(number);
 	} else if (number == SIGINT && state.prompt) {
 		on_interrupt();
 	} else if (number != SIGCHLD) {
