@@ -388,10 +388,10 @@ def container_with_all_namespaces(lab):
 
 
 def filter_containers(lab, version, word):
-    boxes = {"flood-a": docker("web"), "flood-b": docker("api")}
+    boxes = {"a": docker("web"), "b": docker("api")}
     with cgroups.tree(lab, *(b[0] + "/deep" for b in boxes.values()), version=version) as top, \
             cgroups.files(lab, **{k: v for b in boxes.values() for k, v in b[1].items()}):
-        each_place(lab, "container", lambda p: f'"{word(boxes[os.path.basename(p.args[0])][2])}"',
+        each_place(lab, "container", lambda p: f'"{word(boxes[p.args[0][-1]][2])}"',
                    '"nobody-else"', **{name: {"preexec_fn": cgroups.enter(f"{top}/{b[0]}/deep")}
                                        for name, b in boxes.items()})
 

@@ -8,7 +8,7 @@ import sys
 
 import golang
 from cases_go_programs import esbuild_of, esbuild_serves, tool, webhook_serves
-from harness import PYTHON, ROOT, TLSSCOPE, case, check
+from harness import PYTHON, ROOT, TLSSCOPE, case, check, wait_for
 
 sys.path.insert(0, os.path.join(ROOT, "tests", "man"))
 import recording  # noqa: E402
@@ -93,7 +93,8 @@ def close_tells_how(lab):
     tracer = lab.tracer(script=CLOSES)
     client(lab, "frees", port, "s = talk(7)\ntime.sleep(0.3)\ns.close()\ndel s\ntime.sleep(0.3)\n")
     client(lab, "leaves", port, "s = talk(3)\nos._exit(0)\n")
-    tracer.wait_until("end of a process", b"process ended")
+    wait_for("ends", lambda: all(any(r["type"] == "close" and r.get("comm") == mine(name)
+                                     for r in tracer.records()) for name in ("frees", "leaves")))
     seen = tracer.stop()
     (a,), (b,) = of(seen, "close", "frees"), of(seen, "close", "leaves")
     check((a["how"], a["bytes_in"], a["bytes_out"]) == ("freed", 700, 700), str(a))
