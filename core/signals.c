@@ -19,7 +19,8 @@
 #define HANGUP_AFTER_US 10000000
 
 static struct {
-	volatile sig_atomic_t stop, usr1, prompt, interrupt, late, resized, continued;
+	volatile sig_atomic_t stop; /* by these signals: a bit each */
+	volatile sig_atomic_t usr1, prompt, interrupt, late, resized, continued;
 	struct script *volatile script;
 	volatile unsigned long call; /* of Lua, that was running at SIGHUP */
 	struct termios cooked;	     /* the terminal as it was before the prompt */
@@ -99,12 +100,14 @@ static void on_interrupt(void)
 
 static void on_stop(int number)
 {
-	state.stop = 1;
+	/* Ended from here, never inside a system call: a kernel that is removing breakpoints gives
+	 * up at a fatal signal (6.18: "failed to unregister, leaking uprobe"). */
+	if (state.stop & 1 << number)
+		by_default(number);
+	state.stop |= 1 << number;
 	signals_postpone();
-	if (number != SIGHUP) {
-		signal(number, SIG_DFL);
+	if (number != SIGHUP)
 		return;
-	}
 	/* It comes from the shell and from the kernel; nobody is there to send one more. */
 	signal(number, SIG_IGN);
 	state.call = state.script ? script_running(state.script) : 0;

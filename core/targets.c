@@ -315,7 +315,7 @@ static int scan_process(void *ctx, uint32_t pid)
 	return 0;
 }
 
-static void on_exec(void *ctx, uint32_t pid, const char *comm, uint64_t nsecs)
+void targets_on_exec(void *ctx, uint32_t pid, const char *comm, uint64_t nsecs)
 {
 	struct targets *t = ctx;
 
@@ -325,7 +325,7 @@ static void on_exec(void *ctx, uint32_t pid, const char *comm, uint64_t nsecs)
 		t->ops->exec(t->ctx, pid, comm, nsecs);
 }
 
-static void on_exited(void *ctx, uint32_t pid, uint64_t nsecs)
+void targets_on_exited(void *ctx, uint32_t pid, uint64_t nsecs)
 {
 	struct targets *t = ctx;
 
@@ -365,7 +365,8 @@ static void look_at_kernel(struct targets *t)
 void targets_watch_all(struct targets *t)
 {
 	/* The tracer tells of exec and exit, if it watches some. */
-	static const struct watch_ops all = {on_mapped, on_exec, on_exited, on_lost};
+	static const struct watch_ops all = {on_mapped, targets_on_exec, targets_on_exited,
+					     on_lost};
 	static const struct watch_ops mappings = {on_mapped, NULL, NULL, on_lost};
 	struct ts_err err = {""};
 

@@ -93,19 +93,8 @@ static void on_loaded(void *ctx, uint32_t pid)
 
 static void on_exec(void *ctx, uint32_t pid, const char *comm, uint64_t nsecs)
 {
-	struct targets *t = ctx;
-
-	look_at_process(t, pid);
-	if (t->ops->exec)
-		t->ops->exec(t->ctx, pid, comm, nsecs);
-}
-
-static void on_exited(void *ctx, uint32_t pid, uint64_t nsecs)
-{
-	struct targets *t = ctx;
-
-	if (t->ops->exited)
-		t->ops->exited(t->ctx, pid, nsecs);
+	look_at_process(ctx, pid);
+	targets_on_exec(ctx, pid, comm, nsecs);
 }
 
 static void on_lost(void *ctx)
@@ -116,7 +105,7 @@ static void on_lost(void *ctx)
 
 int targets_watch_pids(struct targets *t, struct ts_err *err)
 {
-	const struct tracer_life life = {on_exec, on_exited, on_loaded, on_lost, t};
+	const struct tracer_life life = {on_exec, targets_on_exited, on_loaded, on_lost, t};
 
 	return tracer_watch(t->tracer, &life, err);
 }

@@ -50,6 +50,9 @@ void targets_look_at_root(struct targets *t, uint32_t pid);
 
 /* Looks at all that a process has mapped. */
 void targets_scan_process(struct targets *t, uint32_t pid);
+/* A process became another program; it ended. ctx: the targets. */
+void targets_on_exec(void *ctx, uint32_t pid, const char *comm, uint64_t nsecs);
+void targets_on_exited(void *ctx, uint32_t pid, uint64_t nsecs);
 /* What all processes map is looked at from now on, if it is not; a failure is told. */
 void targets_watch_all(struct targets *t);
 

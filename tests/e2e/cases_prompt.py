@@ -137,14 +137,15 @@ def repl_stops_and_goes_on(lab):
 @case()
 def repl_editor_has_the_keys(lab):
     """Ctrl-C in the editor is the editor's: what was edited runs."""
-    editor = lab.write("editor", "#!/bin/sh\ntrap : INT\necho edits\nread line\nread line\n"
+    editor = lab.write("editor", "#!/bin/sh\nn=0\ntrap 'n=$((n+1)); echo $n keys' INT\necho edits\n"
+                       "while [ $n -lt 3 ]; do sleep 1; done\n"
                        "echo 'local n = 0 for i = 1, 3e7 do n = n + 1 end print(n)' > $1\n", 0o755)
     p = Prompt(lab, env={"EDITOR": editor})
     p.enter("1 + 1", "2")
     p.enter(".edit", "edits")
-    for _ in range(3):
+    for n in range(3):
         p.keys("C-c")
-    p.keys("Enter", "Enter", "Enter")
+        p.wait(f"{n + 1} keys")
     p.wait("30000000", 60)
     p.works()
     p.close()
