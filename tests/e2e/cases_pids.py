@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 
 from cases_filters_ends import READY
 from cases_go_programs import go_case, tool
@@ -154,12 +155,19 @@ while True:
 """
 
 
-def is_stuck(port):
-    """Whether somebody has sent all that he can to a port where nobody reads."""
+def queued(port):
+    """The bytes that wait to be sent to a port."""
     with open("/proc/net/tcp", encoding="ascii") as f:
         rows = [line.split() for line in f][1:]
-    return any(int(row[2].split(":")[1], 16) == port and int(row[4].split(":")[0], 16) > 500000
-               for row in rows)
+    return sum(int(row[4].split(":")[0], 16) for row in rows if int(row[2].split(":")[1], 16) == port)
+
+
+def is_stuck(port):
+    """Whether somebody has sent all that he can to a port where nobody reads: for a while no more is queued."""
+    before = queued(port)
+    if before > 500000:
+        time.sleep(1)
+    return before > 500000 and queued(port) == before
 
 
 def kill_while_it_sends(lab, port, client, tracer):
