@@ -52,7 +52,8 @@ struct flow {
 	__u64 plain;  /* its last connection has a descriptor: no socket needs to be looked for */
 	__u64 reason; /* of the library's first error since the last call began; 0: none */
 	/* What a call that is over sends: there is no room for it on the stack. */
-	__u64 off; /* bytes sent so far */
+	__u64 off;    /* bytes sent so far */
+	__u64 waited; /* and one more: those behind were waited for */
 	struct sending sending;
 };
 

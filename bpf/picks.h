@@ -5,9 +5,10 @@
 
 #include "maps.h"
 
+/* Bytes that cannot be read may be any: that they are missing is counted where they are sent. */
 static __always_inline bool has_prefix(const struct ts_pick *p, const struct sending *s)
 {
-	bool found = false;
+	bool found = s->head.len && !s->begin_len;
 	int i;
 
 #pragma unroll

@@ -59,12 +59,14 @@ static __always_inline __u64 wake_flags(struct ts_control *c)
 	return BPF_RB_FORCE_WAKEUP;
 }
 
+enum sent { SENT, SENT_LAST /* no more should follow */, SENT_NOT /* could not be read */ };
+
 /*
- * Sends a record with n bytes at `from`, which are the call's from off on; n <= TS_CHUNK. Returns 1
- * when no more should follow.
+ * Sends a record with n bytes at `from`, which are the call's from off on; n <= TS_CHUNK. What
+ * could not be read is counted and told of; with `again`, nothing is done then.
  */
-static __always_inline long send_piece(struct sending *s, __u64 off, __u32 n, const void *from,
-				       enum space space)
+static __always_inline enum sent send_piece(struct sending *s, __u64 off, __u32 n, const void *from,
+					    enum space space, bool again)
 {
 	__u64 left = s->want - off;
 	bool fault = false;
@@ -74,7 +76,11 @@ static __always_inline long send_piece(struct sending *s, __u64 off, __u32 n, co
 		if (!off)
 			count(TS_CNT_LOST_EVENTS, 1);
 		count(TS_CNT_LOST_BYTES, off ? left : s->head.len);
-		return 1;
+		return SENT_LAST;
+	}
+	if (fault && again) {
+		bpf_ringbuf_discard(d, BPF_RB_NO_WAKEUP);
+		return SENT_NOT;
 	}
 	*d = s->head;
 	d->off = off;
@@ -92,7 +98,7 @@ static __always_inline long send_piece(struct sending *s, __u64 off, __u32 n, co
 	if (n)
 		count(TS_CNT_BYTES, n);
 	bpf_ringbuf_submit(d, off ? BPF_RB_NO_WAKEUP : wake_flags(get_control()));
-	return left <= n;
+	return left <= n ? SENT_LAST : SENT;
 }
 
 /*

@@ -245,23 +245,57 @@ static __always_inline int end_call(struct ts_control *ctl, const struct ts_rule
 	return 0;
 }
 
+#define LEAST_PAGE 4096 /* of all architectures */
+#define MOST_TRIES 400
+
+static long try_pages(__u32 i, void *ctx)
+{
+	const struct flow *flow = *(struct flow **)ctx;
+	__u64 at = flow->sending.buf + flow->off, left = flow->sending.want - flow->off;
+	__u8 byte;
+
+	(void)i;
+#pragma unroll
+	for (i = 0; i < TS_CHUNK; i += LEAST_PAGE)
+		if (i < left && bpf_probe_read_user(&byte, 1, (void *)(at + i)))
+			return 0;
+	left = left < TS_CHUNK ? left : TS_CHUNK;
+	return !bpf_probe_read_user(&byte, 1, (void *)(at + left - 1));
+}
+
 /*
  * Sends the record with the next bytes of a call whose bytes are in one piece. 1: no more should
- * follow.
+ * follow. With `again`: 0, too, when they could not be read, the first time.
  */
-static __always_inline long send_record(struct flow *flow)
+static __always_inline long send_record(struct flow *flow, bool again)
 {
 	__u64 off = flow->off, left = flow->sending.want - off;
 	__u32 n = left < TS_CHUNK ? left : TS_CHUNK;
+	enum sent sent = send_piece(&flow->sending, off, n, (void *)(flow->sending.buf + off),
+				    SPACE_USER, again && flow->waited <= off);
 
+	if (sent == SENT_NOT)
+		return 0;
 	flow->off += TS_CHUNK;
-	return send_piece(&flow->sending, off, n, (void *)(flow->sending.buf + off), SPACE_USER);
+	return sent == SENT_LAST;
 }
 
+/*
+ * A page that the program has just used is not there while the kernel splits a huge one (that
+ * another thread gave back a part of, as Go before 1.16 does) or moves it: for some microseconds.
+ */
 static long send_next(__u32 i, void *ctx)
 {
+	struct flow *flow = *(struct flow **)ctx;
+	__u64 off = flow->off;
+	long last = send_record(flow, true);
+
 	(void)i;
-	return send_record(*(struct flow **)ctx);
+	if (!last && flow->off == off) {
+		flow->waited = off + 1;
+		bpf_loop(MOST_TRIES, try_pages, ctx, 0);
+	}
+	return last;
 }
 
 __noinline int pick_step(__u64 thread, __u32 i)
@@ -300,7 +334,7 @@ static __always_inline bool prepare(void *ctx, struct ts_control *ctl, const str
 	if (!get_result(ctx, ctl, rule, c, &r))
 		return false;
 	__builtin_memset(&flow->sending, 0, sizeof(flow->sending));
-	flow->off = 0;
+	flow->off = flow->waited = 0;
 	return prepare_call(&flow->sending, ctl, rule, c, g, r.ret, r.len);
 }
 
@@ -340,7 +374,7 @@ __noinline int send_step(__u64 thread)
 {
 	struct flow *flow = bpf_map_lookup_elem(&flows, &thread);
 
-	return flow ? send_record(flow) : 1;
+	return flow ? send_record(flow, false) : 1;
 }
 
 __noinline int send_row(__u64 thread)

@@ -2,11 +2,12 @@
 """Nothing is lost unseen, and nobody is harmed: load, kills, a hundred rounds."""
 import os
 import random
+import re
 import signal
 import subprocess
 import time
 
-from harness import PYTHON, bpf_gone, bpf_ids, case, check, fds, wait_for
+from harness import PYTHON, Skip, bpf_gone, bpf_ids, case, check, fds, wait_for
 from web import PAGE, backend, nginx
 
 SLOW = """
@@ -61,6 +62,35 @@ def loss_is_counted(lab):
 def loss_of_parts_is_counted(lab):
     """Calls of several records, some of which fit and some not."""
     flood_counted(lab, 3000, 60000)
+
+
+@case(timeout=120)
+def pages_that_are_moved(lab):
+    """Memory that the kernel takes away and puts back: read a moment later, else counted."""
+    rounds, size = 10000, 16384
+    p = lab.spawn([lab.victim("flood"), lab.cert, lab.key, str(rounds), str(size), "split"],
+                  ready=b"waiting", stdin=subprocess.PIPE)
+    tracer = lab.tracer("-p", str(p.pid), script="""
+        config{buffer = "512M"}
+        local n, bytes, cut = 0, 0, 0
+        on.tls_data(function(e)
+            n, bytes, cut = n + 1, bytes + #e.data, cut + (e.truncated and e.len - #e.data or 0)
+        end)
+        on.start(function() emit{type = "ready"} end)
+        on.stop(function() emit{type = "seen", n = n, bytes = bytes, cut = cut} end)
+        """)
+    p.say()
+    p.finish(60)
+    splits = int(re.search(rb"splits (\d+)", p.out())[1])
+    if not splits:
+        raise Skip("this kernel makes no huge page when asked to")
+    seen = tracer.stop()
+    unread = re.search(r"(\d+) bytes not readable", seen.stderr)
+    unread = int(unread[1]) if unread else 0
+    row = seen.records[-1]
+    check(row["n"] == 2 * rounds and row["bytes"] + unread == 2 * rounds * size and row["cut"] == unread,
+          f"{row}, {unread} not readable of {2 * rounds} calls, {splits} splits")
+    check(unread * 100 < 2 * rounds * size, f"{unread} bytes not readable, {splits} splits")
 
 
 @case()
