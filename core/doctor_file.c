@@ -43,14 +43,16 @@ static const struct doctor_known *openssl(void)
 	return &doctor_known[i];
 }
 
-/* "go1.24.4, arguments in registers, ..." */
-static void version_from_about(struct doctor_lib *lib, const char *about)
+/* "go1.24.4, arguments in registers, ..."; the version may be unknown. */
+static void take_about(struct doctor_lib *lib, const char *about)
 {
+	size_t len = strcspn(about, ",");
+
+	ts_copy(lib->about, sizeof(lib->about), about + len + strspn(about + len, ", "));
 	if (!strncmp(about, "go1.", 4))
-		about += 2;
-	else if (strncmp(about, "devel", 5) != 0)
-		return;
-	snprintf(lib->version, sizeof(lib->version), "%.*s", (int)strcspn(about, ","), about);
+		snprintf(lib->version, sizeof(lib->version), "%.*s", (int)len - 2, about + 2);
+	else if (!strncmp(about, "devel", 5))
+		snprintf(lib->version, sizeof(lib->version), "%.*s", (int)len, about);
 }
 
 static int copy_plan(struct doctor_lib *lib, const struct resolve_plan *plan)
@@ -94,7 +96,7 @@ static void on_file(void *ctx, const struct targets_file *f)
 	lib->captured = !copy_plan(lib, f->plan);
 	if (!lib->captured)
 		ts_copy(lib->reason, sizeof(lib->reason), "out of memory");
-	version_from_about(lib, f->plan->about);
+	take_about(lib, f->plan->about);
 }
 
 static const struct targets_ops ops = {.file = on_file};

@@ -96,6 +96,7 @@ static void put_lib(struct ts_buf *b, const struct doctor_lib *lib, const struct
 	put_bool(b, "stripped", use->file->stripped);
 	put_bool(b, "deleted", use->deleted);
 	put_bool(b, "captured", lib->captured);
+	put_string(b, "about", lib->about);
 	if (lib->captured) {
 		put_functions(b, lib);
 		put_notes(b, lib);

@@ -73,7 +73,8 @@ static void add_attachment(struct ts_buf *b, const struct doctor_lib *lib)
 			      : ways[i].count == 1 ? "function "
 						   : "functions ",
 			      ways[i].how);
-	ts_buf_printf(b, "; %u probe%s\n", sites, sites == 1 ? "" : "s");
+	ts_buf_printf(b, "; %u probe%s%s%s\n", sites, sites == 1 ? "" : "s",
+		      lib->about[0] ? "; " : "", lib->about);
 }
 
 static void add_details(struct ts_buf *b, const struct doctor_lib *lib)

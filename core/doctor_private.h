@@ -52,6 +52,7 @@ struct doctor_lib {
 	const struct doctor_known *known; /* NULL: of Go */
 	const char *name;
 	char version[64]; /* "": unknown */
+	char about[64];	  /* what else is known of it: a sentence's part; or "" */
 	struct doctor_func *funcs;
 	size_t funcs_count;
 	struct ts_buf notes; /* lines: what is left out, and why */

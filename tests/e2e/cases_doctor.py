@@ -209,12 +209,24 @@ def doctor_node(lab):
 
 @case(needs=["apt-get", "dpkg-deb"], timeout=400)
 def doctor_go(lab):
-    program, address = golang.talk(lab, "1.24", "stripped"), f"127.0.0.1:{lab.port()}"
-    p = lab.spawn([program, "raw", "server", address], ready=b"listening")
-    entry = library(of_process(lab, p.pid, "yes"), "go")
-    captured(entry, "static", "gotls")
-    check(entry["stripped"] and entry["version"].startswith("1.24"), f"{entry}")
-    check({f["how"] for f in entry["functions"]} == {"gopclntab"}, f"{entry}")
+    """The version, how arguments are passed and what found the functions; -l and --info agree."""
+    for version, variant, passed in (("1.15", "plain", "on the stack"),
+                                     ("1.24", "stripped", "in registers")):
+        program, address = golang.talk(lab, version, variant), f"127.0.0.1:{lab.port()}"
+        p = lab.spawn([program, "raw", "server", address], ready=b"listening")
+        entry = library(of_process(lab, p.pid, "yes"), "go")
+        captured(entry, "static", "gotls")
+        check(entry["stripped"] == (variant == "stripped"), f"{entry}")
+        check(entry["version"].startswith(version), f"{entry}")
+        check({f["how"] for f in entry["functions"]} == {"gopclntab"}, f"{entry}")
+        about = f"arguments {passed}, goid by version"
+        check(entry.get("about") == about, f"not {about!r}: {entry}")
+        text = tlsscope(lab, "doctor", str(p.pid)).out().decode()
+        check(re.search(rf"go {re.escape(entry['version'])} .*by gopclntab;.* {about}\n", text), text)
+        for way in ("-l", "--info"):
+            text = tlsscope(lab, way, "-p", str(p.pid)).out().decode()
+            check(f" (go: go{entry['version']}, {about})" in text, f"{way}: {text}")
+            check(re.search(r"Conn\).Read +gotls_read +gopclntab: entry", text), f"{way}: {text}")
 
 
 @case(needs=["gnutls-cli", "nginx"])
