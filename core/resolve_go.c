@@ -269,26 +269,6 @@ static const char *reason(int ret)
 	}
 }
 
-/* Whether f only hands the call on to another function that is hooked. */
-static bool is_covered(struct work *w, const struct found *f)
-{
-	struct image_symbol sym = {f->at.name, f->at.addr, f->at.size};
-	struct disasm_calls *calls = malloc(sizeof(*calls));
-	int ret = calls ? disasm_calls(w->im, &sym, calls) : -ENOMEM;
-	bool covered = false;
-	size_t i, k;
-
-	w->common->no_memory |= ret == -ENOMEM;
-	for (i = 0; !ret && i < calls->count; i++)
-		for (k = 0; k < w->count; k++)
-			covered |= &w->found[k] != f &&
-				   calls->calls[i].target == w->found[k].at.addr &&
-				   w->found[k].func->role == f->func->role &&
-				   w->found[k].func->dir == f->func->dir;
-	free(calls);
-	return covered;
-}
-
 /* Every place where it returns: there the stack must be as it was at the entry. */
 static int find_returns(struct work *w, const struct found *f, struct disasm_returns *out)
 {
@@ -305,24 +285,65 @@ static int find_returns(struct work *w, const struct found *f, struct disasm_ret
 	return ret;
 }
 
+/* Whether it can be probed, and where; a close is one at its entry alone. */
+static int examine(struct work *w, const struct found *f, struct abi *abi,
+		   struct disasm_returns *returns)
+{
+	int ret = find_abi(w, f, abi);
+
+	returns->count = 0;
+	if (!ret && f->func->role != TS_ROLE_CLOSE)
+		ret = find_returns(w, f, returns);
+	w->common->no_memory |= ret == -ENOMEM;
+	return ret;
+}
+
+static bool is_hooked(struct work *w, const struct found *f)
+{
+	struct disasm_returns returns;
+	struct abi abi;
+
+	return !examine(w, f, &abi, &returns);
+}
+
+/* Whether f only hands the call on to another function that is hooked. */
+static bool is_covered(struct work *w, const struct found *f)
+{
+	struct image_symbol sym = {f->at.name, f->at.addr, f->at.size};
+	struct disasm_calls *calls = malloc(sizeof(*calls));
+	int ret = calls ? disasm_calls(w->im, &sym, calls) : -ENOMEM;
+	const struct found *other;
+	bool covered = false;
+	size_t i, k;
+
+	w->common->no_memory |= ret == -ENOMEM;
+	for (i = 0; !ret && i < calls->count; i++)
+		for (k = 0; k < w->count && !covered; k++) {
+			other = &w->found[k];
+			covered = other != f && calls->calls[i].target == other->at.addr &&
+				  other->func->role == f->func->role &&
+				  other->func->dir == f->func->dir && is_hooked(w, other);
+		}
+	free(calls);
+	return covered;
+}
+
 static void emit(struct work *w, const struct found *f)
 {
-	struct disasm_returns returns = {.count = 0};
+	struct disasm_returns returns;
 	struct resolve_func *out;
 	struct abi abi;
 	uint64_t offset;
 	size_t i;
-	int ret = find_abi(w, f, &abi);
+	int ret;
 
 	if (is_covered(w, f)) {
 		resolve_note(w->common, "%s: covered by what it calls", f->at.name);
 		return;
 	}
-	if (!ret && f->func->role != TS_ROLE_CLOSE)
-		ret = find_returns(w, f, &returns);
+	ret = examine(w, f, &abi, &returns);
 	if (!ret)
 		ret = image_offset(w->im, f->at.addr, &offset);
-	w->common->no_memory |= ret == -ENOMEM;
 	if (ret) {
 		resolve_note(w->common, "%s: not hooked: %s", f->at.name, reason(ret));
 		return;

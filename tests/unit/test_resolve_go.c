@@ -341,6 +341,27 @@ static void a_fork_is_known_by_its_end(void **state)
 	end(p);
 }
 
+/* Whoever calls what is refused is probed in its stead. */
+static void what_is_refused_covers_nothing(void **state)
+{
+	struct program *p = begin(GO_MAGIC_1_20, EM_X86_64, "go1.24.4");
+	size_t i;
+
+	(void)state;
+	add(p, "example.com/utls.(*Conn).Write");
+	add(p, "example.com/utls.(*UConn).Write");
+	go_fill(&p->file, &p->layout);
+	for (i = 0; i < 2; i++)
+		body_x86(p, i, true);
+	CODE_AT(p, 0, 0x20, 0xe9, 0x00, 0x10, 0x00, 0x00); /* jmp out of it */
+	CODE_AT(p, 1, 0x20, 0xe8, 0x9b, 0xff, 0xff, 0xff); /* call the first one */
+	look(p);
+	assert_true(noted(p, "(*Conn).Write: not hooked: it may go on in another function"));
+	assert_int_equal(p->plan.funcs_count, 1);
+	assert_non_null(hooked(p, "example.com/utls.(*UConn).Write"));
+	end(p);
+}
+
 /* Nothing is wrong with a program that does not talk TLS. */
 static void no_tls_is_no_problem(void **state)
 {
@@ -449,6 +470,7 @@ int main(void)
 		cmocka_unit_test(a_return_at_another_depth_is_refused),
 		cmocka_unit_test(what_may_not_return_is_refused),
 		cmocka_unit_test(a_fork_is_known_by_its_end),
+		cmocka_unit_test(what_is_refused_covers_nothing),
 		cmocka_unit_test(no_tls_is_no_problem),
 		cmocka_unit_test(a_table_of_unknown_form_is_told),
 		cmocka_unit_test(copies_are_looked_at_once),
