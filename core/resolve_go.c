@@ -152,10 +152,12 @@ static void find_functions(struct work *w)
 		problem = "its gopclntab is damaged";
 	if (!problem)
 		return;
-	resolve_note(w->common, "%s: symbols and DWARF are used instead", problem);
 	w->count = 0;
 	for (i = 0; i < row->funcs_count; i++)
 		find_elsewhere(w, &row->funcs[i]);
+	resolve_note(w->common, "%s%s", problem,
+		     w->count ? ": symbols and DWARF are used instead"
+			      : ", and it has no symbols or DWARF that could be used instead");
 }
 
 /* "go1.24.4", as the Go project made it; what others made of it may differ. */

@@ -200,6 +200,69 @@ def tls_records(data):
     return True
 
 
+# --- programs that are not as Go made them
+
+def changed(lab, name, program, old, new, after=b""):
+    """A copy with the bytes `old`, the first ones behind `after`, replaced by `new`."""
+    with open(program, "rb") as f:
+        data = f.read()
+    at = data.index(old, data.index(after))
+    return lab.write(name, data[:at] + new + data[at + len(old):], 0o755)
+
+
+def listed(lab, program):
+    """What -l says of a file: the line of the file, {function: (how, its places)}, the last line."""
+    lines = lab.run([TLSSCOPE, "-l", "--lib", program]).out().decode().splitlines()
+    found = [re.match(r" +(crypto/tls\S+) +\S+ +([^:]+): (.*)", line) for line in lines]
+    return lines[0], {m[1]: (m[2], m[3]) for m in found if m}, lines[-1]
+
+
+# gopclntab's magic number of Go 1.20 and up, and one that none has.
+MAGIC, UNKNOWN = b"\xf1\xff\xff\xff\0\0\1\x08", b"\x77\xff\xff\xff\0\0\1\x08"
+
+
+@go_case("go_symbols_and_debug_info_serve_second",
+         "Without gopclntab: the same places by DWARF, by the symbol table; without all, a word.")
+def second_sources(lab):
+    program = talk(lab, "1.24", "plain")
+    _, real, _ = listed(lab, program)
+    check(len(real) == 4 and {how for how, _ in real.values()} == {"gopclntab"}, f"{real}")
+    hidden = changed(lab, "hidden", program, MAGIC, UNKNOWN)
+    lab.need("strip")
+    for how in ("DWARF", "symtab"):
+        if how == "symtab":
+            lab.run(["strip", "--strip-debug", hidden])
+        first, found, last = listed(lab, hidden)
+        check("go1.24" in first and "in registers" in first, first)
+        same(how, found, {name: (how, places) for name, (_, places) in real.items()})
+        check("unknown form" in last and last.endswith(": symbols and DWARF are used instead"), last)
+    lab.run(["strip", "--strip-all", hidden])
+    p = lab.run([TLSSCOPE, "-l", "--lib", hidden], status=1)
+    check(b"unknown form" in p.out() and b"no symbols or DWARF" in p.out(), p.out())
+
+
+@go_case("go_goid_by_debug_info_or_not_at_all",
+         "A version that is not known: by DWARF. A wrong one: the goroutines have no numbers.")
+def goids(lab):
+    program = talk(lab, "1.24", "plain")
+    for name, says, by, known in (("newer", b"go1.99", "DWARF", True),
+                                  ("older", b"go1.14", "version", False)):
+        other = changed(lab, f"{name}{os.getpid()}", program, b"go1.24", says, b"\xff Go buildinf:")
+        first, _, _ = listed(lab, other)
+        check(says.decode() in first and f"goid by {by}" in first, first)
+        record = lab.path(name)
+        lab.run([TLSSCOPE, "-w", record, "-c", f"{other} -n 2 -m 1 raw both 127.0.0.1:{lab.port()} "
+                 f">{record}.said", "-e", "on.tls_data(function() end)"])
+        told = [json.loads(line) for line in open(record + ".said") if '"conn"' in line]
+        seen = lab.run([TLSSCOPE, "-r", record, "-f", "json", "-e",
+                        "on.gotls_read(function(e) emit{len = e.len, goid = e.goid} end)"])
+        calls = [json.loads(line) for line in seen.out().splitlines() if b'"len"' in line]
+        same("the Reads", sorted(c["len"] for c in calls),
+             sorted(n for t in told for n in t["in"]["calls"]))
+        same("the goroutines", {c.get("goid") for c in calls},
+             {g for t in told for g in t["in"]["goids"]} if known else {None})
+
+
 # --- programs that come, change and go
 
 def waiting_client(lab, program, address, *options):
