@@ -10,7 +10,7 @@ import time
 import zlib
 
 import suites
-from harness import PYTHON, Fail, Skip, both_sides, case, check, descendants, lines, same, wait_for
+from harness import PYTHON, TLSSCOPE, Fail, Skip, both_sides, case, check, descendants, lines, same, wait_for
 from web import BODY, PAGE, PREFACE, backend, check_http1, check_http2, curl, frames, http1, \
     http2_bodies, nginx
 
@@ -447,6 +447,22 @@ def lyrebird(lab, suite):
     sent, received = bodies(mine)
     same("what was sent", b"".join(sent), BODY)
     same("what was received", b"".join(received), BODY)
+
+
+# --- large ones
+
+@go_case("bookworm", "trixie")
+def large_program_takes_little_memory(lab, suite):
+    """The largest one here is looked at in windows: much less is held of it than it has."""
+    program = tool(lab, suite, {"bookworm": "prometheus", "trixie": "rclone"}[suite])
+    p = lab.run([PYTHON, "-c", "import resource, subprocess, sys\n"
+                 "subprocess.run(sys.argv[1:], check=True)\n"
+                 "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)",
+                 TLSSCOPE, "-l", "--lib", program])
+    *_, peak = p.out().decode().split()
+    size, peak = os.path.getsize(program) >> 20, int(peak) >> 10
+    check(p.out().count(b" gopclntab: entry ") == 4, p.out())
+    check(size > 40 and peak < 24, f"{peak} MiB of memory for a program of {size} MiB")
 
 
 # --- both sides of Go
