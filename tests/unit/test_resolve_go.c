@@ -238,13 +238,13 @@ static void arm64_by_version(void **state)
 	static const struct {
 		const char *version;
 		bool stack;
-	} cases[] = {{"go1.17.1", true}, {"go1.18", false}};
+	} cases[] = {{"go1.9", true}, {"go1.17.1", true}, {"go1.18", false}};
 	const struct ts_rule *r;
 	struct program *p;
 	size_t i;
 
 	(void)state;
-	for (i = 0; i < 2; i++) {
+	for (i = 0; i < TS_ARRAY_SIZE(cases); i++) {
 		p = talker(GO_MAGIC_1_16, EM_AARCH64, cases[i].version, false);
 		look(p);
 		check_talker(p);
