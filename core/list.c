@@ -77,7 +77,8 @@ int list_files(const struct ts_filter *filter, uint64_t probes, struct ts_err *e
 	ret = targets_scan(t, err);
 	targets_close(t);
 	if (!ret && !l.files)
-		puts("nothing: no TLS library is in use there, or none that this user may look at");
+		puts("nothing: no TLS library that can be probed is in use there, or none that "
+		     "this user may look at (`tlsscope doctor` tells why, of each process)");
 	return ret;
 }
 

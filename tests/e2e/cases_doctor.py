@@ -421,6 +421,8 @@ def doctor_32bit(lab):
         raise Skip(f"no 32-bit program runs here: {e}") from e
     told = of_process(lab, p.pid, "no")
     check("32-bit" in told["reason"] and "64-bit" in told["remedy"], f"{told}")
+    text = tlsscope(lab, "-l", "-p", str(p.pid)).out().decode()
+    check(text.startswith("nothing") and "tlsscope doctor" in text, text)
 
 
 @case(needs=["openssl", "nginx"])
