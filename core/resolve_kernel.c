@@ -35,7 +35,7 @@ const char *resolve_kernel_missing(void)
 
 	uname(&u);
 	snprintf(path, sizeof(path), "/lib/modules/%s/modules.dep", u.release);
-	if (has_line(path, "/net/tls/tls.ko"))
+	if (has_line(path, "/tls.ko"))
 		return "the kernel's module tls is not loaded, so nobody uses the kernel's TLS "
 		       "yet; its probes come with the module (`modprobe tls` loads it)";
 	return "this kernel has no TLS of its own, or does not tell (CONFIG_TLS; module tls): "

@@ -150,8 +150,7 @@ static int load_object(struct tracer *t, const struct tracer_options *o, struct 
 	return t->attach == TRACER_COPIES ? open_programs(t, err) : 0;
 }
 
-/* By version only where the kernel cannot be asked. */
-static bool kernel_before(unsigned int major, unsigned int minor)
+bool tracer_kernel_before(unsigned int major, unsigned int minor)
 {
 	unsigned int a = 0, b = 0;
 	struct utsname u;
@@ -176,9 +175,9 @@ static int choose_attach(struct tracer *t, const struct tracer_options *o, struc
 	t->attach = o->attach;
 	/* Before 6.11 uprobe_multi compared threads where its pid should have meant the process. */
 	if (auto_choice)
-		t->attach = lacks_helper(BPF_FUNC_get_attach_cookie) ? TRACER_COPIES
-			    : t->pids[0] && kernel_before(6, 11)     ? TRACER_PERF
-								     : TRACER_MULTI;
+		t->attach = lacks_helper(BPF_FUNC_get_attach_cookie)	? TRACER_COPIES
+			    : t->pids[0] && tracer_kernel_before(6, 11) ? TRACER_PERF
+									: TRACER_MULTI;
 	ret = load_object(t, o, err);
 	if (ret || t->attach != TRACER_MULTI || tracer_has_multi(t))
 		return ret;

@@ -117,6 +117,18 @@ void tracer_close_hello(struct tracer *t)
 	free(h);
 }
 
+static void set_preemptible(struct bpf_object *o)
+{
+	struct bpf_map *m;
+	size_t size;
+
+	bpf_object__for_each_map(m, o)
+	{
+		if (strstr(bpf_map__name(m), ".rodata.preempt"))
+			*(__u32 *)bpf_map__initial_value(m, &size) = !tracer_kernel_before(7, 0);
+	}
+}
+
 static int load(struct tracer_hello *h)
 {
 	const struct embed_file *file = embed_find("bpf/hello.bpf.o");
@@ -135,6 +147,7 @@ static int load(struct tracer_hello *h)
 	if (!h->object)
 		return -errno;
 	tracer_share_maps(h->tracer, h->object);
+	set_preemptible(h->object);
 	ret = bpf_object__load(h->object);
 	if (ret)
 		return ret;

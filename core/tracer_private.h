@@ -104,6 +104,8 @@ struct bpf_link *tracer_tracepoint(struct tracer *t, const char *name, const cha
 void tracer_detach_sockets(struct tracer *t);
 int tracer_map_fd(const struct tracer *t, const char *name);
 bool tracer_has_multi(const struct tracer *t);
+/* By version: only for what the kernel cannot be asked. */
+bool tracer_kernel_before(unsigned int major, unsigned int minor);
 void tracer_set_hook(struct bpf_object *o, const struct ts_hook *hook);
 /* Keeps a plan as a file of ours. fd: the file, or below 0. */
 int tracer_add_file(struct tracer *t, int fd, const char *path, const struct resolve_plan *plan,
