@@ -13,14 +13,6 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/*
- * Since 7.0 tracepoints can be preempted. A program that is hit while another task was in it on the
- * same processor does not run at all: it keeps the processor for the little that it does.
- */
-const volatile __u32 preemptible SEC(".rodata.preemptible") = 0;
-extern void bpf_preempt_disable(void) __ksym __weak;
-extern void bpf_preempt_enable(void) __ksym __weak;
-
 /* Who has said or received more than this is past its hello, and costs no more than to be asked. */
 #define FAR (1u << 20)
 
@@ -178,8 +170,10 @@ struct tcp_header {
 };
 #define TCP_SYN 2
 
-static __always_inline int look_at_leaving(struct sk_buff *skb)
+SEC("tp_btf/net_dev_queue")
+int hello_out(__u64 *ctx)
 {
+	struct sk_buff *skb = (void *)ctx[0];
 	struct packet p = {.skb = skb, .sk = skb->sk, .dir = TS_OUT};
 	struct tcp_sock *tcp = (void *)p.sk;
 	struct tcp_header h;
@@ -226,24 +220,24 @@ static __always_inline int look_at_coming(struct sk_buff *skb)
 	return look_at(&p);
 }
 
-SEC("tp_btf/net_dev_queue")
-int hello_out(__u64 *ctx)
-{
-	if (preemptible)
-		bpf_preempt_disable();
-	look_at_leaving((void *)ctx[0]);
-	if (preemptible)
-		bpf_preempt_enable();
-	return 0;
-}
-
 SEC("tp_btf/skb_copy_datagram_iovec")
 int hello_in(__u64 *ctx)
 {
-	if (preemptible)
-		bpf_preempt_disable();
-	look_at_coming((void *)ctx[0]);
-	if (preemptible)
-		bpf_preempt_enable();
-	return 0;
+	return look_at_coming((void *)ctx[0]);
+}
+
+/*
+ * Since 7.0 this tracepoint can be preempted, and a program is not run where another task on the
+ * same processor is in it. Then one of these is, which else find that all was looked at.
+ */
+SEC("tp_btf/skb_copy_datagram_iovec")
+int again_in(__u64 *ctx)
+{
+	return look_at_coming((void *)ctx[0]);
+}
+
+SEC("tp_btf/skb_copy_datagram_iovec")
+int again_in_too(__u64 *ctx)
+{
+	return look_at_coming((void *)ctx[0]);
 }
