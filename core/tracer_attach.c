@@ -57,23 +57,6 @@ void tracer_free_file(struct traced_file *f)
 	free(f->sites);
 }
 
-void tracer_detach(struct tracer *t)
-{
-	size_t i;
-
-	t->detached = true;
-	tracer_detach_hello(t);
-	tracer_detach_sockets(t);
-	/* Those that came last are entries: no call is begun that could not end. */
-	for (i = t->links_count; i-- > 0;) {
-		if (t->links[i].link)
-			bpf_link__destroy(t->links[i].link);
-		else
-			close(t->links[i].fd);
-	}
-	t->links_count = 0;
-}
-
 /*
  * Whose ends a subscription asks for must be known before the first bytes: what a memory BIO gets
  * in the handshake is looked for at sockets.
@@ -230,7 +213,7 @@ static int attach_multi(struct tracer *t, const char *path, enum resolve_role ro
 
 	if (fd < 0)
 		return -errno;
-	if (tracer_add_link(t, (struct probe_link){.fd = fd})) {
+	if (tracer_add_link(t, (struct probe_link){.fd = fd, .begins = role == RESOLVE_ENTER})) {
 		close(fd);
 		return -ENOMEM;
 	}
@@ -290,7 +273,8 @@ static int attach_perf(struct tracer *t, const char *path, enum resolve_role rol
 					       pid ? (pid_t)pid : -1, path, offset, &opts);
 	if (!link)
 		return -errno;
-	if (tracer_add_link(t, (struct probe_link){.link = link})) {
+	if (tracer_add_link(t,
+			    (struct probe_link){.link = link, .begins = role == RESOLVE_ENTER})) {
 		bpf_link__destroy(link);
 		return -ENOMEM;
 	}

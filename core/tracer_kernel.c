@@ -130,7 +130,7 @@ static int link_program(struct tracer *t, struct bpf_object *o, const struct hoo
 		link = bpf_program__attach_kprobe(p, returns, target);
 	if (!link)
 		return -errno;
-	if (tracer_add_link(t, (struct probe_link){.link = link})) {
+	if (tracer_add_link(t, (struct probe_link){.link = link, .begins = !returns})) {
 		bpf_link__destroy(link);
 		return -ENOMEM;
 	}

@@ -31,10 +31,11 @@ struct traced_file {
 	size_t sites_count;
 };
 
-/* An attached probe, or many: one of the two is set. */
+/* An attached probe, or many: link, or else fd. */
 struct probe_link {
 	struct bpf_link *link;
 	int fd;
+	bool begins; /* calls; else it ends them */
 };
 
 struct tracer {

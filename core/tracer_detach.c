@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Detaching. The kernel lets go of a probe once no processor can be in it any more, which takes it
+ * a tenth of a second a link: it is waited for many of them at the same time.
+ */
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "tracer_private.h"
+
+#define MOST_THREADS 64
+
+/* Shared by the threads: each takes the next link. */
+struct closing {
+	const struct probe_link *links;
+	size_t count, next;
+	bool begins; /* those of this kind */
+};
+
+static void *close_links(void *arg)
+{
+	struct closing *c = arg;
+	size_t i;
+
+	while ((i = __atomic_fetch_add(&c->next, 1, __ATOMIC_RELAXED)) < c->count) {
+		if (c->links[i].begins != c->begins)
+			continue;
+		if (c->links[i].link)
+			bpf_link__destroy(c->links[i].link);
+		else
+			close(c->links[i].fd);
+	}
+	return NULL;
+}
+
+static void close_together(const struct tracer *t, bool begins)
+{
+	struct closing c = {.links = t->links, .count = t->links_count, .begins = begins};
+	pthread_t threads[MOST_THREADS];
+	size_t i, n = 0;
+
+	while (n < MOST_THREADS && n + 1 < c.count &&
+	       !pthread_create(&threads[n], NULL, close_links, &c))
+		n++;
+	close_links(&c);
+	for (i = 0; i < n; i++)
+		pthread_join(threads[i], NULL);
+}
+
+void tracer_detach(struct tracer *t)
+{
+	sigset_t all, before;
+
+	t->detached = true;
+	/* A signal that ends us would end a thread that is in the kernel: see signals.c. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	tracer_detach_hello(t);
+	tracer_detach_sockets(t);
+	/* First the entries: no call is begun that could not end. */
+	close_together(t, true);
+	close_together(t, false);
+	t->links_count = 0;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
