@@ -67,11 +67,11 @@ def loss_of_parts_is_counted(lab):
 @case(timeout=120)
 def pages_that_are_moved(lab):
     """Memory that the kernel takes away and puts back: read a moment later, else counted."""
-    rounds, size = 10000, 16384
+    rounds, size = 3000, 16384
     p = lab.spawn([lab.victim("flood"), lab.cert, lab.key, str(rounds), str(size), "split"],
                   ready=b"waiting", stdin=subprocess.PIPE)
     tracer = lab.tracer("-p", str(p.pid), script="""
-        config{buffer = "512M"}
+        config{buffer = "128M"}
         local n, bytes, cut = 0, 0, 0
         on.tls_data(function(e)
             n, bytes, cut = n + 1, bytes + #e.data, cut + (e.truncated and e.len - #e.data or 0)
