@@ -188,7 +188,8 @@ bench-%:
 	@$(MAKE) --no-print-directory bench LINE=$*
 
 FUZZ_RUNS ?= 100000
-fuzz: ## run each fuzzer for FUZZ_RUNS inputs (100000), a minute at most
+FUZZ_SECONDS ?= 60
+fuzz: ## run each fuzzer for FUZZ_RUNS inputs (100000), or FUZZ_SECONDS (60)
 	@tests/deps fuzz
 	@mkdir -p $(B)
 	@if echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' | \
@@ -198,7 +199,7 @@ fuzz: ## run each fuzzer for FUZZ_RUNS inputs (100000), a minute at most
 .PHONY: run-fuzzers
 run-fuzzers: $(FUZZ)
 	@for f in $(FUZZ); do mkdir -p $$f.corpus; \
-	$$f -runs=$(FUZZ_RUNS) -max_total_time=60 -max_len=65536 -timeout=10 \
+	$$f -runs=$(FUZZ_RUNS) -max_total_time=$(FUZZ_SECONDS) -max_len=65536 -timeout=10 \
 		-artifact_prefix=$$f. $$f.corpus >$$f.log 2>&1 && \
 	{ printf '%s: ' $$f; grep '^Done' $$f.log; } || { tail -60 $$f.log; exit 1; }; done
 
