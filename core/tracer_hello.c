@@ -11,7 +11,7 @@
 #include "tracer_private.h"
 
 #define PAGES_LEAST 16 /* of a processor's buffer: a piece needs less */
-#define LINKS 4	       /* programs in hello.bpf.c */
+#define LINKS 4	       /* programs in hello.bpf.c, at most */
 
 struct tracer_hello {
 	struct tracer *tracer;
@@ -156,6 +156,8 @@ static int attach(struct tracer_hello *h)
 	{
 		if (!bpf_program__autoload(p))
 			continue;
+		if (n == LINKS)
+			return -E2BIG;
 		h->links[n] = bpf_program__attach(p);
 		if (!h->links[n++])
 			return -errno;

@@ -73,7 +73,8 @@ def pages_that_are_moved(lab):
     tracer = lab.tracer("-p", str(p.pid), script="""
         config{buffer = "128M"}
         local n, bytes, cut = 0, 0, 0
-        on.tls_data(function(e)
+        -- Of bytes that were not there to be compared, too, it is told that they are missing.
+        on.tls_data({prefix = "round "}, function(e)
             n, bytes, cut = n + 1, bytes + #e.data, cut + (e.truncated and e.len - #e.data or 0)
         end)
         on.start(function() emit{type = "ready"} end)
@@ -216,7 +217,7 @@ def tracer_killed(lab):
 @case()
 def stopped_twice(lab):
     """SIGTERM ends it as cleanly as SIGINT; a burst of both does no harm."""
-    for numbers in ([signal.SIGTERM], [signal.SIGINT]):
+    for numbers in ([signal.SIGTERM], [signal.SIGINT], [signal.SIGTERM, signal.SIGINT]):
         tracer = lab.tracer(script="""
             on.start(function() emit{type = "ready"} end)
             on.stop(function() emit{type = "bye"} end)
@@ -228,6 +229,22 @@ def stopped_twice(lab):
         tracer.process.finish()
         check(tracer.records()[-1]["type"] == "bye", "on.stop did not run")
         bpf_gone(ids)
+
+
+@case()
+def killed_by_the_second(lab):
+    """The same signal again ends what does not end, as that signal does."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        tracer = lab.tracer(script="""
+            on.start(function() emit{type = "ready"} end)
+            on.stop(function() emit{type = "stops"} while true do pcall(function() while true do end end) end end)
+            on.tls_data(function() end)
+            """)
+        tracer.process.send_signal(number)
+        time.sleep(0.3)
+        tracer.process.send_signal(number)
+        tracer.process.wait(20)
+        check(tracer.process.returncode == -number, f"ended with {tracer.process.returncode}")
 
 
 @case()
