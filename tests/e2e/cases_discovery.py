@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 
 import golang
 import suites
@@ -58,6 +59,7 @@ def overlay_inodes_collide(lab, before):
     if len(places) == 2:
         raise Skip(f"this kernel tells them apart: {places}")
     tracer = tracer or lab.tracer("--comm", "ops")
+    time.sleep(1)  # how soon a late file is probed is not asked here
     for p in (server, client):
         wait_for("handshake", lambda: b"waiting" in p.out())
         p.say()
