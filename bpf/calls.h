@@ -97,7 +97,8 @@ static __always_inline struct flow *keep_of_thread(const struct call *n)
 	}
 	if (!slot)
 		return 0;
-	if (slot->rule)
+	/* Seen at the symbol, and then at its cheaper site too: one call. */
+	if (slot->rule && (slot->cheap || !n->cheap || slot->rule != n->rule || slot->sp != n->sp))
 		count(TS_CNT_UNPAIRED, 1);
 	*slot = *n;
 	return flow;
@@ -158,8 +159,9 @@ static __always_inline bool get_goroutine(void *ctx, const struct ts_rule *rule,
 }
 
 /*
- * A function that needs a larger stack begins twice: before the stack moves, and after. A buffer on
- * the stack moves with it. joins: its connection is of interest.
+ * A function that needs a larger stack begins twice: before the stack moves, and after; and one
+ * that is seen at two sites. It is one call of its connection. A buffer on the stack moves with it.
+ * joins: its connection is of interest.
  */
 static __always_inline bool keep_of_goroutine(void *ctx, const struct ts_rule *rule, struct call *n,
 					      bool joins)
@@ -175,9 +177,10 @@ static __always_inline bool keep_of_goroutine(void *ctx, const struct ts_rule *r
 		n->buf -= stack.hi;
 	}
 	old = bpf_map_lookup_elem(&goroutines, &key);
-	if (old)
+	n->joined = old && old->joined && old->conn == n->conn;
+	if (old && !n->joined)
 		leave_conn(old);
-	if (joins)
+	if (joins && !n->joined)
 		join_conn(rule, n);
 	if (bpf_map_update_elem(&goroutines, &key, n, BPF_ANY)) {
 		count(TS_CNT_FLOWS_FULL, 1);

@@ -24,6 +24,7 @@ struct call {
 	__u8 on_stack : 1; /* buf is an offset from the upper end of the goroutine's stack */
 	__u8 shakes : 1;   /* began in a handshake */
 	__u8 joined : 1;   /* counted in its connection's calls */
+	__u8 cheap : 1;	   /* seen where the kernel emulates, not at the symbol */
 	__u8 ktls;	   /* the kernel made records of it */
 };
 
@@ -46,11 +47,18 @@ struct sending {
 	struct ts_data head; /* at the end: its payload is elsewhere */
 };
 
+/* What the symbol showed of a call, for the site that is compared with it. rule 0: nothing. */
+struct shown {
+	__u64 sp, conn, buf, len, out, base;
+	__u32 rule, zero;
+};
+
 /* The calls in flight of one thread; kept until it ends. */
 struct flow {
 	struct call calls[TS_MAX_NEST];
 	__u64 plain;  /* its last connection has a descriptor: no socket needs to be looked for */
 	__u64 reason; /* of the library's first error since the last call began; 0: none */
+	struct shown shown;
 	/* What a call that is over sends: there is no room for it on the stack. */
 	__u64 off;    /* bytes sent so far */
 	__u64 waited; /* and one more: those behind were waited for */
@@ -103,6 +111,15 @@ struct {
 	__type(key, __u32);
 	__type(value, struct ts_rule);
 } rules SEC(".maps");
+
+/* By rule: those that have two enter sites. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, TS_MAX_RULES);
+	__type(key, __u32);
+	__type(value, struct ts_tested);
+} tested SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -154,8 +154,13 @@ struct ts_rule {
 	struct ts_value refs; /* TS_ROLE_CLOSE: with more than one reference it goes on */
 	struct ts_value ip; /* at the enter site; less `entry` it tells where the file is loaded */
 	__u64 entry;	    /* the enter site's address in the file */
-	struct ts_fd fd;    /* number.steps 0: not known */
-	struct ts_bio bio;  /* number 0: not known */
+	/*
+	 * TS_SITE_CHEAP: what to add there to ip and sp for those at the enter site. The other
+	 * values are the same.
+	 */
+	__s32 ip_back, sp_back;
+	struct ts_fd fd;   /* number.steps 0: not known */
+	struct ts_bio bio; /* number 0: not known */
 	/*
 	 * TS_FLOW_GO: where in g the goroutine's number is; 0: not known. Before it lies g's status
 	 * (a __u32 and another), by which the offset is checked at each use.
@@ -163,6 +168,29 @@ struct ts_rule {
 	__u32 goid;
 	__u32 how; /* TS_ROLE_CLOSE: enum ts_how */
 	struct ts_shake shake;
+};
+
+/*
+ * A site's attach cookie: the rule's number, and one of these where the function has two enter
+ * sites. Its symbol costs much to probe; the other one is at an instruction that the kernel
+ * emulates, and what it shows is compared at its first hits with what the symbol shows.
+ */
+#define TS_SITE_RULE 0xffff
+#define TS_SITE_SYMBOL (1u << 16)
+#define TS_SITE_CHEAP (1u << 17)
+
+enum ts_test { TS_TEST_RUNS, TS_TEST_PASSED, TS_TEST_FAILED };
+
+#define TS_TEST_HITS 8	 /* that are alike: passed */
+#define TS_TEST_MISSES 8 /* hits of the symbol alone, and none alike: failed */
+struct ts_tested {
+	__u32 test; /* enum ts_test: what the programs found */
+	/*
+	 * User space: hits of the cheap site count. Those of the symbol always do, so that while it
+	 * is still probed a call may be kept twice, and no call is kept by neither.
+	 */
+	__u32 cheap;
+	__u32 same, missed;
 };
 
 /*
@@ -266,6 +294,7 @@ struct ts_control {
 	__u32 hierarchies[TS_HIERARCHIES]; /* ts_cgroup.subsys of those that filters name */
 	__u32 hierarchies_count;
 	__u32 zero;
+	__u64 tested; /* tests of sites that are over */
 	/*
 	 * Connections that have no descriptor: what is needed to find their sockets (enum
 	 * ts_search, set by the programs), and since when sockets are watched.
@@ -545,7 +574,9 @@ struct ts_counts {
 
 _Static_assert(sizeof(struct ts_value) == 8, "layout");
 _Static_assert(sizeof(struct ts_pick) == 216, "layout");
-_Static_assert(sizeof(struct ts_rule) == 40 + 9 * 8 + 16 + 80 + 88 + 8 + sizeof(struct ts_shake),
+_Static_assert(TS_MAX_RULES <= TS_SITE_RULE + 1, "layout");
+_Static_assert(sizeof(struct ts_tested) == 16, "layout");
+_Static_assert(sizeof(struct ts_rule) == 40 + 9 * 8 + 24 + 80 + 88 + 8 + sizeof(struct ts_shake),
 	       "layout");
 _Static_assert(sizeof(struct ts_shake) == 13 * 24 + 8, "layout");
 _Static_assert(sizeof(struct ts_open) == 24 + 32 + 256, "layout");

@@ -9,6 +9,7 @@
 #include "sock.h"
 #include "handshake.h"
 #include "life.h"
+#include "sites.h"
 #include "wanted.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -47,7 +48,8 @@ static __always_inline __u32 told_rule(void)
 	return 0;
 }
 
-static __always_inline __u32 rule_id(void *ctx)
+/* The cookie of the site that was hit. */
+static __always_inline __u32 site_of(void *ctx)
 {
 	if (by_copies || !bpf_core_enum_value_exists(enum bpf_func_id___local,
 						     BPF_FUNC_get_attach_cookie___local))
@@ -70,7 +72,8 @@ static __always_inline bool transferred(const struct ts_rule *rule, const struct
 }
 
 /* The arguments of the call that begins; false when they cannot be read. */
-static __always_inline bool get_call(void *ctx, const struct ts_rule *rule, struct call *n)
+static __always_inline bool get_call(void *ctx, const struct ts_rule *rule, __u32 site,
+				     struct call *n)
 {
 	if (!get_value(ctx, &rule->buf, (__s64 *)&n->buf) ||
 	    !get_value(ctx, &rule->len, (__s64 *)&n->len) ||
@@ -79,6 +82,10 @@ static __always_inline bool get_call(void *ctx, const struct ts_rule *rule, stru
 	    !get_value(ctx, &rule->ip, (__s64 *)&n->base))
 		return false;
 	n->base -= rule->entry;
+	if (site & TS_SITE_CHEAP) {
+		n->sp += rule->sp_back;
+		n->base += rule->ip_back;
+	}
 	n->dir = rule->dir;
 	n->nsecs = bpf_ktime_get_ns();
 	return true;
@@ -88,7 +95,7 @@ static __always_inline bool get_call(void *ctx, const struct ts_rule *rule, stru
  * BIO_write, while a call of the library is in flight in this thread: what it writes will be at a
  * socket sooner or later, unless that is known.
  */
-static __always_inline void keep_mark(void *ctx, const struct ts_rule *rule)
+static __noinline void keep_mark(void *ctx, const struct ts_rule *rule, __u32 site)
 {
 	__u64 thread = bpf_get_current_pid_tgid(), at = 0, len = 0, sp = 0;
 	struct flow *flow = bpf_map_lookup_elem(&flows, &thread);
@@ -103,6 +110,8 @@ static __always_inline void keep_mark(void *ctx, const struct ts_rule *rule)
 	if (!flow || !get_value(ctx, &rule->buf, (__s64 *)&at) ||
 	    !get_value(ctx, &rule->len, (__s64 *)&len) || !get_value(ctx, &rule->sp, (__s64 *)&sp))
 		return;
+	if (site & TS_SITE_CHEAP)
+		sp += rule->sp_back;
 #pragma unroll
 	for (i = 0; i < TS_MAX_NEST; i++) {
 		c = &flow->calls[i];
@@ -153,47 +162,52 @@ static __always_inline void keep_call(void *ctx, struct ts_control *ctl, const s
 	}
 }
 
-SEC("uprobe")
-int enter(void *ctx)
+/* A hit of an enter site whose values are to be used. */
+static __always_inline void use_enter(void *ctx, struct ts_control *ctl, const struct ts_rule *rule,
+				      __u32 site)
 {
-	__u32 id = rule_id(ctx);
-	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
-	struct ts_control *ctl = get_control();
-	struct call n = {};
+	struct call n = {.rule = site & TS_SITE_RULE, .cheap = !!(site & TS_SITE_CHEAP)};
 	__s64 refs, reason;
 
-	keep_stack(ctx, rule, id);
-	if (!rule || !ctl)
-		return 0;
 	if (rule->role == TS_ROLE_LOADER) {
 		send_life(ctl, bpf_get_current_pid_tgid() >> 32, TS_LIFE_LOADED);
-		return 0;
+		return;
 	}
 	if (!get_value(ctx, &rule->conn, (__s64 *)&n.conn))
-		return 0;
+		return;
 	if (rule->role == TS_ROLE_CLOSE) {
 		/* One reference of several is no end. */
 		if (!get_value(ctx, &rule->refs, &refs) || refs <= 1)
-			end_conn(ctl, rule, id, n.conn);
-		return 0;
-	}
-	if (rule->role == TS_ROLE_REASON) {
+			end_conn(ctl, rule, n.rule, n.conn);
+	} else if (rule->role == TS_ROLE_REASON) {
 		if (get_value(ctx, &rule->len, &reason))
 			note_reason((__s32)n.conn, reason);
-		return 0;
+	} else if (rule->role == TS_ROLE_BIO) {
+		keep_mark(ctx, rule, site);
+	} else {
+		n.subs = wanted(ctl, rule, bpf_get_current_pid_tgid() >> 32);
+		if (!n.subs)
+			count(TS_CNT_FILTERED, 1);
+		else if (!get_call(ctx, rule, site, &n))
+			count(TS_CNT_UNREADABLE, 1);
+		else
+			keep_call(ctx, ctl, rule, &n);
 	}
-	if (rule->role == TS_ROLE_BIO) {
-		keep_mark(ctx, rule);
+}
+
+SEC("uprobe")
+int enter(void *ctx)
+{
+	__u32 site = site_of(ctx), id = site & TS_SITE_RULE;
+	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
+	struct ts_control *ctl = get_control();
+
+	keep_stack(ctx, rule, id);
+	if (!rule || !ctl || !counts(ctx, ctl, rule, site))
 		return 0;
-	}
-	n.rule = id;
-	n.subs = wanted(ctl, rule, bpf_get_current_pid_tgid() >> 32);
-	if (!n.subs)
-		count(TS_CNT_FILTERED, 1);
-	else if (!get_call(ctx, rule, &n))
-		count(TS_CNT_UNREADABLE, 1);
-	else
-		keep_call(ctx, ctl, rule, &n);
+	use_enter(ctx, ctl, rule, site);
+	if (site & TS_SITE_SYMBOL)
+		keep_shown(ctx, ctl, rule, site);
 	return 0;
 }
 
@@ -353,7 +367,7 @@ __noinline int agg_steps(__u64 thread)
 SEC("uprobe")
 int leave(void *ctx)
 {
-	__u32 id = rule_id(ctx);
+	__u32 id = site_of(ctx) & TS_SITE_RULE;
 	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
 	struct ts_control *ctl = get_control();
 	struct call c = {};
@@ -391,7 +405,7 @@ __noinline int send_steps(__u64 thread)
 SEC("uprobe")
 int leave_no_loop(void *ctx)
 {
-	__u32 id = rule_id(ctx);
+	__u32 id = site_of(ctx) & TS_SITE_RULE;
 	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
 	__u64 thread = bpf_get_current_pid_tgid(), g = 0;
 	struct ts_control *ctl = get_control();

@@ -11,6 +11,8 @@
 
 #define ARCH_ARGS 6
 #define ARCH_GO_ARGS 4
+#define ARCH_REGISTERS 32
+#define ARCH_NO_REGISTER 0xffff
 
 /*
  * Go's own calls: cmd/compile/abi-internal.md for the register ABI, and before it arguments, then
@@ -28,7 +30,9 @@ struct arch {
 	const char *name;	  /* as uname -m says it */
 	uint16_t machine;	  /* EM_* */
 	uint16_t args[ARCH_ARGS]; /* the C ABI's integer arguments, in order */
-	uint16_t ret;		  /* its return value */
+	/* The general registers, as instructions number them; ARCH_NO_REGISTER: not in pt_regs */
+	uint16_t registers[ARCH_REGISTERS];
+	uint16_t ret; /* its return value */
 	uint16_t sp;
 	uint16_t ip;
 	/* What the stack pointer has gained when a uretprobe runs, against the function's entry. */

@@ -203,7 +203,7 @@ static int check(struct code *c)
 	return ret;
 }
 
-static int decode(struct code *c, int (*fn)(struct code *c, void *out), void *out)
+static int decode(struct code *c, bool whole, int (*fn)(struct code *c, void *out), void *out)
 {
 	int ret = -ENOMEM;
 
@@ -212,7 +212,7 @@ static int decode(struct code *c, int (*fn)(struct code *c, void *out), void *ou
 	cs_option(c->cs, CS_OPT_DETAIL, CS_OPT_ON);
 	c->insn = cs_malloc(c->cs);
 	if (c->insn) {
-		ret = check(c);
+		ret = whole ? check(c) : 0;
 		ret = ret ? ret : fn(c, out);
 		cs_free(c->insn, 1);
 	}
@@ -220,28 +220,43 @@ static int decode(struct code *c, int (*fn)(struct code *c, void *out), void *ou
 	return ret;
 }
 
-int disasm_run(struct image *im, const struct image_symbol *sym,
+static int run(struct image *im, uint64_t addr, size_t size, bool whole,
 	       int (*fn)(struct code *c, void *out), void *out)
 {
-	struct code c = {.im = im, .addr = sym->addr, .size = sym->size};
+	struct code c = {.im = im, .addr = addr};
 	uint16_t machine = image_machine(im);
+	ptrdiff_t got;
 	int ret;
 
-	if (!sym->size || (machine != EM_X86_64 && machine != EM_AARCH64))
+	if (!size || (machine != EM_X86_64 && machine != EM_AARCH64))
 		return -ENOENT;
-	if (sym->size > MAX_CODE)
+	if (size > MAX_CODE)
 		return -E2BIG;
-	if (machine == EM_AARCH64 && sym->addr % 4)
+	if (machine == EM_AARCH64 && addr % 4)
 		return -EBADMSG;
 	c.arch = machine == EM_X86_64 ? CS_ARCH_X86 : CS_ARCH_ARM64;
-	c.bytes = calloc(2, c.size);
+	c.bytes = calloc(2, size);
 	if (!c.bytes)
 		return -ENOMEM;
-	c.marks = c.bytes + c.size;
-	if (image_read(im, c.addr, c.bytes, c.size) == (ptrdiff_t)c.size)
-		ret = decode(&c, fn, out);
+	c.marks = c.bytes + size;
+	got = image_read(im, addr, c.bytes, size);
+	c.size = got < 0 ? 0 : (size_t)got;
+	if (c.size == size || (c.size && !whole))
+		ret = decode(&c, whole, fn, out);
 	else
 		ret = -EBADMSG;
 	free(c.bytes);
 	return ret;
+}
+
+int disasm_run(struct image *im, const struct image_symbol *sym,
+	       int (*fn)(struct code *c, void *out), void *out)
+{
+	return run(im, sym->addr, sym->size, true, fn, out);
+}
+
+int disasm_run_open(struct image *im, const struct image_symbol *sym, size_t most,
+		    int (*fn)(struct code *c, void *out), void *out)
+{
+	return run(im, sym->addr, sym->size ? sym->size : most, false, fn, out);
 }

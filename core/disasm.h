@@ -73,6 +73,35 @@ struct disasm_returns {
  */
 int disasm_returns(struct image *im, const struct image_symbol *sym, struct disasm_returns *out);
 
+/*
+ * An instruction near a function's beginning that every call passes once, on its way from there in
+ * a straight line, and that kernels emulate: they step over others, which takes many times as long.
+ */
+struct disasm_entry {
+	uint64_t addr;
+	/*
+	 * Registers that hold what they held at the beginning: bits, numbered as instructions do.
+	 * The stack pointer counts as one.
+	 */
+	uint32_t intact;
+	int32_t depth; /* the stack pointer, less what it was at the beginning */
+	bool returns;  /* a uretprobe finds the return address, as at the beginning */
+	bool stores;   /* memory may have been written, other than by a push */
+	char name[12]; /* the instruction's */
+};
+
+#define DISASM_MAX_ENTRIES 4
+struct disasm_entries {
+	struct disasm_entry at[DISASM_MAX_ENTRIES]; /* in the order of the code */
+	size_t count;
+};
+
+/*
+ * The symbol's size may be 0: not known. Errors as above; -ENOENT also when there is none. The
+ * function's own beginning is the first, where it is emulated.
+ */
+int disasm_entries(struct image *im, const struct image_symbol *sym, struct disasm_entries *out);
+
 /* Where a Go function's prologue finds its goroutine (the runtime's g). */
 struct disasm_goroutine {
 	bool in_tls; /* at offset from the thread pointer; else in the ABI's register */

@@ -9,8 +9,8 @@
 #include "arch.h"
 #include "disasm_private.h"
 
-#define REGISTERS 32
-#define NO_SLOT REGISTERS
+#define REGISTERS DISASM_REGISTERS
+#define NO_SLOT DISASM_REGISTERS
 #define MOST_STEPS 4096 /* instructions, on all paths together */
 #define MOST_DEPTH 64	/* branches on one path */
 
@@ -61,7 +61,7 @@ static const uint8_t x86_args[ARCH_ARGS] = {7, 6, 2, 1, 8, 9};
 #define X86_KEPT (1u << 3 | 1u << 4 | 1u << 5 | 0xfu << 12)
 #define ARM64_KEPT (0x7ffu << 19)
 
-static size_t slot_of(const struct code *c, unsigned int reg, uint8_t *size)
+size_t disasm_slot(const struct code *c, unsigned int reg, uint8_t *size)
 {
 	static const uint8_t sizes[] = {8, 4, 2, 1, 1};
 	size_t s, a;
@@ -89,7 +89,7 @@ static const struct value unknown;
 static struct value get(const struct code *c, const struct state *s, unsigned int reg)
 {
 	uint8_t size;
-	size_t slot = slot_of(c, reg, &size);
+	size_t slot = disasm_slot(c, reg, &size);
 
 	/* A part of what it holds is something else. */
 	if (slot == NO_SLOT || (s->regs[slot].walk.steps ? s->regs[slot].size : 8) > size)
@@ -100,7 +100,7 @@ static struct value get(const struct code *c, const struct state *s, unsigned in
 static void set(const struct code *c, struct state *s, unsigned int reg, struct value v)
 {
 	uint8_t size;
-	size_t slot = slot_of(c, reg, &size);
+	size_t slot = disasm_slot(c, reg, &size);
 
 	if (slot != NO_SLOT)
 		s->regs[slot] = size < 4 ? unknown : v;
@@ -250,7 +250,7 @@ static bool arm64_loads(const struct code *c, struct state *s, uint8_t size)
 		;
 	if (!n || n == count)
 		return false;
-	slot_of(c, x->operands[0].reg, &width);
+	disasm_slot(c, x->operands[0].reg, &width);
 	size = size ? size : width;
 	for (i = 0; i < n; i++)
 		v[i] = arm64_load(c, s, &x->operands[n], i * size, size);

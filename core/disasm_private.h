@@ -39,12 +39,42 @@ typedef int (*disasm_visit)(struct code *c, const struct flow *f, void *ctx);
 /* Reads a function's code, checks that it is sound and marks it, then calls fn on it. */
 int disasm_run(struct image *im, const struct image_symbol *sym,
 	       int (*fn)(struct code *c, void *out), void *out);
+/*
+ * The same for code that is not looked at from its beginning to its end: fn finds its way by
+ * itself. A symbol without a size: up to so many bytes, as far as there is code.
+ */
+int disasm_run_open(struct image *im, const struct image_symbol *sym, size_t most,
+		    int (*fn)(struct code *c, void *out), void *out);
 /* Decodes the instruction at this offset of the code into c->insn. -EBADMSG: cannot. */
 int disasm_decode(struct code *c, size_t at, struct flow *f);
 /* The n-th register that c->insn may change (every one that it names counts); false: no more. */
 bool disasm_touched(const struct code *c, size_t n, unsigned int *reg);
+/*
+ * A general register's number, as instructions have it, and the size of its part that `reg` is;
+ * DISASM_REGISTERS: it is none of them.
+ */
+#define DISASM_REGISTERS 32
+size_t disasm_slot(const struct code *c, unsigned int reg, uint8_t *size);
 /* Visits the instructions in order, until one's visit returns something else than 0. */
 int disasm_walk(struct code *c, disasm_visit visit, void *ctx);
+
+/* What is known where an instruction begins. Depths: the stack pointer, less the function's first.
+ */
+#define DISASM_UNKNOWN INT32_MIN
+struct disasm_path {
+	int32_t depth;
+	int32_t frame; /* where the frame's register points, in the same way */
+	bool framed;   /* on the way the stack was deeper, or not known */
+	bool seen;     /* a way leads here */
+};
+
+/* What a decoded instruction changes of it. */
+void disasm_stack(const struct code *c, const struct flow *f, struct disasm_path *p);
+/*
+ * Walks all ways from the beginning of code that disasm_run_open read, and marks it: BYTE_START
+ * only where a way leads. paths: one for each byte. -EXDEV: it has parts elsewhere; -EBADMSG.
+ */
+int disasm_explore(struct code *c, struct disasm_path *paths);
 
 static inline size_t disasm_at(const struct code *c)
 {

@@ -64,6 +64,7 @@ static void put_functions(struct ts_buf *b, const struct doctor_lib *lib)
 		put_string(b, "name", lib->funcs[i].name);
 		put_string(b, "probe", lib->funcs[i].probe);
 		put_string(b, "how", lib->funcs[i].how);
+		put_string(b, "site", lib->funcs[i].cost);
 		put_number(b, "probes", lib->funcs[i].sites);
 		ts_buf_printf(b, "}");
 	}

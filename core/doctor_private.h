@@ -42,8 +42,8 @@ bool doctor_is_companion(const struct doctor_known *k, const char *path);
 
 struct doctor_func {
 	char name[128];
-	const char *probe; /* NULL: it serves all of them */
-	char how[96];
+	const char *probe;	/* NULL: it serves all of them */
+	char how[96], cost[64]; /* as in struct resolve_func */
 	unsigned int sites;
 };
 

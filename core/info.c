@@ -71,6 +71,7 @@ static void add_tracer(struct list *l)
 	}
 	add_needed(l, "BPF programs", true, "load on this kernel", NULL);
 	name = tracer_attach_name(t);
+	add(l, "sites", true, tracer_sites_name(t));
 	sockets = tracer_sockets_name(t);
 	tracer_close(t);
 	add_needed(l, "probes",

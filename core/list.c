@@ -25,10 +25,10 @@ static void print_func(FILE *to, const struct targets_file *f, uint32_t index)
 						     : lib_probe_name(func->func->probe),
 		func->how);
 	for (i = 0; i < f->plan->sites_count; i++)
-		if (f->plan->sites[i].func == index)
+		if (f->plan->sites[i].func == index && f->plan->sites[i].where != RESOLVE_SYMBOL)
 			fprintf(to, " %s 0x%llx", role_names[f->plan->sites[i].role],
 				(unsigned long long)f->plan->sites[i].offset);
-	fputc('\n', to);
+	fprintf(to, " (%s)\n", func->cost);
 }
 
 void list_file(FILE *to, const struct targets_file *f, uint64_t probes)

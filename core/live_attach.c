@@ -40,6 +40,7 @@ static int open_tracer(struct run *r, struct ts_err *err)
 	struct tracer_options options = {
 		.ring_bytes = config->buffer,
 		.attach = attach_mode(config->attach),
+		.symbols = !strcmp(config->sites, "symbol"),
 		.groups = r->groups,
 		.agg_sink = {run_agg_cell, r},
 	};

@@ -242,6 +242,7 @@ static int core_find(lua_State *L)
 static int core_config(lua_State *L)
 {
 	static const char *const attach[] = {"auto", "multi", "perf", "copies", NULL};
+	static const char *const sites[] = {"auto", "symbol", NULL};
 	static const char *const times[] = {"local", "utc", "relative", NULL};
 	struct script *s = host_of(L);
 	const char *key = luaL_checkstring(L, 1);
@@ -254,6 +255,8 @@ static int core_config(lua_State *L)
 		s->config.buffer = bytes;
 	} else if (!strcmp(key, "attach")) {
 		s->config.attach = attach[luaL_checkoption(L, 2, NULL, attach)];
+	} else if (!strcmp(key, "sites")) {
+		s->config.sites = sites[luaL_checkoption(L, 2, NULL, sites)];
 	} else if (!strcmp(key, "memory")) {
 		s->memory_max = (size_t)luaL_checkinteger(L, 2);
 	} else if (!strcmp(key, "time") && !s->o.time_given) {

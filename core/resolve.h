@@ -15,10 +15,17 @@ enum resolve_role {
 	RESOLVE_RETURN, /* a uretprobe that runs `leave` */
 };
 
+/*
+ * A function whose symbol is costly to probe has two enter sites, with a return site each where it
+ * has such: the symbol serves until the cheap one has proved itself, and where it does not.
+ */
+enum resolve_where { RESOLVE_ANYHOW, RESOLVE_SYMBOL, RESOLVE_CHEAP };
+
 struct resolve_site {
 	uint64_t offset; /* in the file */
 	uint32_t func;	 /* index in plan.funcs */
 	enum resolve_role role;
+	enum resolve_where where;
 };
 
 /* A function that is hooked. rule lacks what only the tracer knows: subs, source, capture. */
@@ -26,7 +33,8 @@ struct resolve_func {
 	const struct lib_func *func;
 	char name[256]; /* in the file; of func, where that is not a pattern */
 	struct ts_rule rule;
-	char how[96]; /* "dynsym", "call target of SSL_read and SSL_read_ex", ... */
+	char how[96];  /* "dynsym", "call target of SSL_read and SSL_read_ex", ... */
+	char cost[64]; /* of the enter site: "push, emulated", "stepped: ..." */
 };
 
 /*

@@ -332,6 +332,7 @@ static bool is_covered(struct work *w, const struct found *f)
 
 static void emit(struct work *w, const struct found *f)
 {
+	struct image_symbol sym = {f->at.name, f->at.addr, f->at.size};
 	struct disasm_returns returns;
 	struct resolve_func *out;
 	struct abi abi;
@@ -355,10 +356,10 @@ static void emit(struct work *w, const struct found *f)
 		return;
 	out->rule = make_rule(w, f, &abi);
 	memcpy(out->how, f->how, sizeof(f->how));
-	resolve_add_site(w->common, offset, RESOLVE_ENTER);
+	resolve_add_enter(w->common, out, &sym, offset, false);
 	for (i = 0; i < returns.count; i++)
 		if (!image_offset(w->im, returns.addrs[i], &offset))
-			resolve_add_site(w->common, offset, RESOLVE_LEAVE);
+			resolve_add_site(w->common, offset, RESOLVE_LEAVE, RESOLVE_ANYHOW);
 	snprintf(w->common->plan->about, sizeof(w->common->plan->about), "%s, %s, goid by %s",
 		 gobin_version(w->go)[0] ? gobin_version(w->go) : "version unknown",
 		 abi.stack ? "arguments on the stack" : "arguments in registers", w->goid_by);

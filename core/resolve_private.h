@@ -24,7 +24,14 @@ void resolve_note(struct resolve_work *w, const char *format, ...) TS_PRINTF(2, 
 /* Appends a function; its sites follow. NULL: no memory. Valid until the next one. */
 struct resolve_func *resolve_add_func(struct resolve_work *w, const struct lib_func *func,
 				      const char *name);
-void resolve_add_site(struct resolve_work *w, uint64_t offset, enum resolve_role role);
+void resolve_add_site(struct resolve_work *w, uint64_t offset, enum resolve_role role,
+		      enum resolve_where where);
+/*
+ * Adds the enter sites of the function that was added last, whose rule is there, and its return
+ * sites where `returns`. sym: its code; size 0: not known.
+ */
+void resolve_add_enter(struct resolve_work *w, struct resolve_func *f,
+		       const struct image_symbol *sym, uint64_t offset, bool returns);
 
 /* Where the connections of an image with OpenSSL tell of their handshakes. resolve_shake.c */
 void resolve_shake(struct resolve_work *w, struct ts_shake *out);

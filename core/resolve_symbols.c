@@ -361,9 +361,7 @@ static void emit(struct work *w, struct found *f)
 		return;
 	out->rule = make_rule(w, f);
 	memcpy(out->how, f->how, sizeof(out->how));
-	resolve_add_site(w->common, f->offset, RESOLVE_ENTER);
-	if (leaves(f->func))
-		resolve_add_site(w->common, f->offset, RESOLVE_RETURN);
+	resolve_add_enter(w->common, out, &f->sym, f->offset, leaves(f->func));
 }
 
 static void plan(struct work *w)

@@ -41,6 +41,7 @@ struct script_options {
 struct script_config {
 	size_t buffer;	    /* ring bytes */
 	const char *attach; /* "auto", "multi", "perf", "copies" */
+	const char *sites;  /* "auto", "symbol" */
 };
 
 /* The options and all they point to stay the caller's and must outlive the script. */

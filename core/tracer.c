@@ -178,6 +178,8 @@ static int choose_attach(struct tracer *t, const struct tracer_options *o, struc
 		t->attach = lacks_helper(BPF_FUNC_get_attach_cookie)	? TRACER_COPIES
 			    : t->pids[0] && tracer_kernel_before(6, 11) ? TRACER_PERF
 									: TRACER_MULTI;
+	/* Without cookies, a copy of the programs serves a function, at whatever site. */
+	t->at_symbols = o->symbols || t->attach == TRACER_COPIES;
 	ret = load_object(t, o, err);
 	if (ret || t->attach != TRACER_MULTI || tracer_has_multi(t))
 		return ret;
@@ -220,6 +222,12 @@ static int open_maps(struct tracer *t, struct ts_err *err)
 	if (t->control == MAP_FAILED) {
 		t->control = NULL;
 		return ts_fail(err, errno, "cannot map the BPF control page: %s", strerror(errno));
+	}
+	t->tested = mmap(NULL, TS_MAX_RULES * sizeof(*t->tested), PROT_READ | PROT_WRITE,
+			 MAP_SHARED, tracer_map_fd(t, "tested"), 0);
+	if (t->tested == MAP_FAILED) {
+		t->tested = NULL;
+		return ts_fail(err, errno, "cannot map the BPF tests: %s", strerror(errno));
 	}
 	t->counters = mmap(NULL, t->cpus * sizeof(*t->counters), PROT_READ, MAP_SHARED,
 			   tracer_map_fd(t, "counters"), 0);
@@ -305,6 +313,8 @@ void tracer_close(struct tracer *t)
 	tracer_ring_close(t->ring);
 	if (t->control)
 		munmap(t->control, sizeof(*t->control));
+	if (t->tested)
+		munmap(t->tested, TS_MAX_RULES * sizeof(*t->tested));
 	if (t->counters)
 		munmap((void *)t->counters, t->cpus * sizeof(*t->counters));
 	bpf_object__close(t->object);
@@ -408,6 +418,14 @@ void tracer_counters(const struct tracer *t, uint64_t counters[TS_CNT_COUNT])
 	counters[TS_CNT_MISSED] = program_misses(t->enter) + program_misses(t->leave) +
 				  tracer_kernel_misses(t, program_misses) +
 				  tracer_hello_misses(t, program_misses);
+}
+
+const char *tracer_sites_name(const struct tracer *t)
+{
+	if (!t->at_symbols)
+		return "at an instruction that the kernel emulates, where one is proved to serve";
+	return t->attach == TRACER_COPIES ? "at symbols: this kernel's probes have no cookies"
+					  : "at symbols";
 }
 
 const char *tracer_attach_name(const struct tracer *t)

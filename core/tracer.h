@@ -23,6 +23,7 @@ struct tracer_agg_sink {
 struct tracer_options {
 	size_t ring_bytes; /* a power of two, at least a page */
 	enum tracer_attach attach;
+	bool symbols; /* probes at functions' symbols only, and no cheaper sites */
 	/* Where only these processes can ever be wanted, nobody else pays for the probes. */
 	const uint32_t *pids;
 	size_t pids_count;     /* 0: probes for the whole system */
@@ -102,6 +103,8 @@ void tracer_counters(const struct tracer *t, uint64_t counters[TS_CNT_COUNT]);
 const char *tracer_sockets_name(struct tracer *t);
 /* Begins to watch where that is needed; tracer_poll does it too. */
 void tracer_search(struct tracer *t);
+/* At which instructions functions are entered, in words. */
+const char *tracer_sites_name(const struct tracer *t);
 const char *tracer_attach_name(const struct tracer *t); /* "uprobe_multi", ... */
 
 #endif

@@ -167,17 +167,23 @@ int tracer_add_link(struct tracer *t, struct probe_link link)
 	return 0;
 }
 
-/* The sites of one role that belong to the rules from `first` on. */
 struct site_list {
 	__u64 *offsets, *cookies;
 	__u32 count;
 };
 
-static int list_sites(const struct traced_file *f, enum resolve_role role, uint32_t first,
-		      struct site_list *out)
+static __u64 cookie_of(const struct tracer *t, enum resolve_where where, uint32_t rule)
+{
+	if (where == RESOLVE_ANYHOW || t->at_symbols)
+		return rule;
+	return rule | (where == RESOLVE_CHEAP ? TS_SITE_CHEAP : TS_SITE_SYMBOL);
+}
+
+static int list_sites(const struct tracer *t, const struct traced_file *f,
+		      const struct site_pick *pick, struct site_list *out)
 {
 	const struct resolve_site *s;
-	uint32_t rule;
+	const struct traced_func *func;
 	size_t i;
 
 	out->count = 0;
@@ -187,18 +193,20 @@ static int list_sites(const struct traced_file *f, enum resolve_role role, uint3
 		return -ENOMEM;
 	for (i = 0; i < f->sites_count; i++) {
 		s = &f->sites[i];
-		rule = f->funcs[s->func].rule;
-		if (s->role != role || rule < first)
+		func = &f->funcs[s->func];
+		if (s->role != pick->role || s->where != pick->where || !func->rule ||
+		    func->rule < pick->first || (pick->test_of && !func->testing))
 			continue;
 		out->offsets[out->count] = s->offset;
-		out->cookies[out->count++] = rule;
+		out->cookies[out->count++] = cookie_of(t, s->where, func->rule);
 	}
 	return 0;
 }
 
-static int attach_multi(struct tracer *t, const char *path, enum resolve_role role, uint32_t pid,
-			const struct site_list *sites)
+static int attach_multi(struct tracer *t, const char *path, const struct site_pick *pick,
+			uint32_t pid, const struct site_list *sites)
 {
+	enum resolve_role role = pick->role;
 	struct multi_attr a = {
 		.prog_fd = (__u32)(role == RESOLVE_ENTER ? t->enter : t->leave),
 		.attach_type = TRACE_UPROBE_MULTI,
@@ -213,7 +221,9 @@ static int attach_multi(struct tracer *t, const char *path, enum resolve_role ro
 
 	if (fd < 0)
 		return -errno;
-	if (tracer_add_link(t, (struct probe_link){.fd = fd, .begins = role == RESOLVE_ENTER})) {
+	if (tracer_add_link(t, (struct probe_link){.fd = fd,
+						   .begins = role == RESOLVE_ENTER,
+						   .test_of = pick->test_of})) {
 		close(fd);
 		return -ENOMEM;
 	}
@@ -251,9 +261,10 @@ static int open_copy(struct tracer *t, uint32_t rule)
 	return bpf_object__load(o);
 }
 
-static int attach_perf(struct tracer *t, const char *path, enum resolve_role role, uint32_t pid,
-		       __u64 offset, __u64 cookie)
+static int attach_perf(struct tracer *t, const char *path, const struct site_pick *pick,
+		       uint32_t pid, __u64 offset, __u64 cookie)
 {
+	enum resolve_role role = pick->role;
 	LIBBPF_OPTS(bpf_uprobe_opts, opts, .retprobe = role == RESOLVE_RETURN);
 	const char *name = role == RESOLVE_ENTER ? "enter" : t->leave_name;
 	struct bpf_object *object = t->object;
@@ -273,16 +284,16 @@ static int attach_perf(struct tracer *t, const char *path, enum resolve_role rol
 					       pid ? (pid_t)pid : -1, path, offset, &opts);
 	if (!link)
 		return -errno;
-	if (tracer_add_link(t,
-			    (struct probe_link){.link = link, .begins = role == RESOLVE_ENTER})) {
+	if (tracer_add_link(t, (struct probe_link){.link = link,
+						   .begins = role == RESOLVE_ENTER,
+						   .test_of = pick->test_of})) {
 		bpf_link__destroy(link);
 		return -ENOMEM;
 	}
 	return 0;
 }
 
-static int attach_role(struct tracer *t, const struct traced_file *f, enum resolve_role role,
-		       uint32_t first)
+int tracer_attach_sites(struct tracer *t, const struct traced_file *f, const struct site_pick *pick)
 {
 	struct site_list sites = {0};
 	char path[64];
@@ -292,13 +303,13 @@ static int attach_role(struct tracer *t, const struct traced_file *f, enum resol
 
 	/* The very file, also when it has no name any more or another name space's. */
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", f->fd);
-	ret = list_sites(f, role, first, &sites);
+	ret = list_sites(t, f, pick, &sites);
 	for (p = 0; !ret && sites.count && p < t->pids_count; p++) {
 		if (t->attach == TRACER_MULTI) {
-			ret = attach_multi(t, path, role, t->pids[p], &sites);
+			ret = attach_multi(t, path, pick, t->pids[p], &sites);
 		} else {
 			for (i = 0; !ret && i < sites.count; i++)
-				ret = attach_perf(t, path, role, t->pids[p], sites.offsets[i],
+				ret = attach_perf(t, path, pick, t->pids[p], sites.offsets[i],
 						  sites.cookies[i]);
 		}
 		/* A process that has ended needs no probes. */
@@ -330,9 +341,27 @@ static int hook_kernel(struct tracer *t, struct traced_file *f, uint32_t first, 
 	return ts_fail(err, -ret, "cannot hook the kernel's TLS: %s", strerror(-ret));
 }
 
-int tracer_sync_file(struct tracer *t, struct traced_file *f, struct ts_err *err)
+/* Of the functions whose rules are `first` or above. */
+static int attach_file(struct tracer *t, struct traced_file *f, uint32_t first)
 {
 	static const enum resolve_role order[] = {RESOLVE_RETURN, RESOLVE_LEAVE, RESOLVE_ENTER};
+	struct site_pick pick = {.first = first};
+	size_t i;
+	int ret = 0;
+
+	for (i = 0; !ret && i < TS_ARRAY_SIZE(order); i++) {
+		pick.role = order[i];
+		pick.where = RESOLVE_ANYHOW;
+		ret = tracer_attach_sites(t, f, &pick);
+		pick.where = t->at_symbols ? RESOLVE_SYMBOL : RESOLVE_CHEAP;
+		if (!ret)
+			ret = tracer_attach_sites(t, f, &pick);
+	}
+	return ret || t->at_symbols ? ret : tracer_begin_tests(t, f, first);
+}
+
+int tracer_sync_file(struct tracer *t, struct traced_file *f, struct ts_err *err)
+{
 	uint32_t first = t->last_rule + 1;
 	bool any = false;
 	size_t i;
@@ -356,13 +385,9 @@ int tracer_sync_file(struct tracer *t, struct traced_file *f, struct ts_err *err
 	}
 	if (f->fd < 0)
 		return hook_kernel(t, f, first, err);
-	for (i = 0; t->last_rule >= first && i < TS_ARRAY_SIZE(order); i++) {
-		ret = attach_role(t, f, order[i], first);
-		if (ret)
-			return ts_fail(err, -ret, "%s: cannot attach probes: %s", f->path,
-				       strerror(-ret));
-	}
-	return 0;
+	ret = t->last_rule >= first ? attach_file(t, f, first) : 0;
+	return ret ? ts_fail(err, -ret, "%s: cannot attach probes: %s", f->path, strerror(-ret))
+		   : 0;
 }
 
 static int copy_plan(struct traced_file *f, int fd, const char *path,

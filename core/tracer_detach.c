@@ -5,6 +5,7 @@
  */
 #include <pthread.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "tracer_private.h"
@@ -18,18 +19,22 @@ struct closing {
 	bool begins; /* those of this kind */
 };
 
+static void close_link(const struct probe_link *link)
+{
+	if (link->link)
+		bpf_link__destroy(link->link);
+	else
+		close(link->fd);
+}
+
 static void *close_links(void *arg)
 {
 	struct closing *c = arg;
 	size_t i;
 
 	while ((i = __atomic_fetch_add(&c->next, 1, __ATOMIC_RELAXED)) < c->count) {
-		if (c->links[i].begins != c->begins)
-			continue;
-		if (c->links[i].link)
-			bpf_link__destroy(c->links[i].link);
-		else
-			close(c->links[i].fd);
+		if (c->links[i].begins == c->begins)
+			close_link(&c->links[i]);
 	}
 	return NULL;
 }
@@ -48,6 +53,44 @@ static void close_together(const struct tracer *t, bool begins)
 		pthread_join(threads[i], NULL);
 }
 
+static void *close_all(void *arg)
+{
+	struct probe_links *l = arg;
+	size_t i;
+
+	for (i = 0; i < l->count; i++)
+		close_link(&l->links[i]);
+	return NULL;
+}
+
+void tracer_close_aside(struct tracer *t, struct probe_links *links)
+{
+	sigset_t all, before;
+	int ret;
+
+	links->next = t->asides;
+	t->asides = links;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	ret = pthread_create(&links->thread, NULL, close_all, links);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	links->aside = !ret;
+	if (ret)
+		close_all(links);
+}
+
+static void join_asides(struct tracer *t)
+{
+	struct probe_links *l;
+
+	while ((l = t->asides)) {
+		t->asides = l->next;
+		if (l->aside)
+			pthread_join(l->thread, NULL);
+		free(l);
+	}
+}
+
 void tracer_detach(struct tracer *t)
 {
 	sigset_t all, before;
@@ -62,5 +105,6 @@ void tracer_detach(struct tracer *t)
 	close_together(t, true);
 	close_together(t, false);
 	t->links_count = 0;
+	join_asides(t);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 }

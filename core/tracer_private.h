@@ -3,6 +3,7 @@
 #ifndef TLSSCOPE_TRACER_PRIVATE_H
 #define TLSSCOPE_TRACER_PRIVATE_H
 
+#include <pthread.h>
 #include <sched.h>
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -17,6 +18,8 @@
 struct traced_func {
 	struct resolve_func func;
 	uint32_t rule;
+	bool testing; /* its symbol is probed beside a cheaper site, or instead of it */
+	bool failed;  /* for good: told */
 	struct bpf_object *object; /* of the kernel's functions: the copy that serves it */
 };
 
@@ -35,7 +38,25 @@ struct traced_file {
 struct probe_link {
 	struct bpf_link *link;
 	int fd;
-	bool begins; /* calls; else it ends them */
+	bool begins;	/* calls; else it ends them */
+	size_t test_of; /* a file's index and 1: at symbols whose functions have a cheaper site */
+};
+
+/* Links that are let go of by a thread of their own, which tracer_detach waits for. */
+struct probe_links {
+	struct probe_links *next;
+	pthread_t thread;
+	bool aside; /* the thread runs */
+	size_t count;
+	struct probe_link links[];
+};
+
+/* Which of a file's sites. */
+struct site_pick {
+	enum resolve_role role;
+	enum resolve_where where;
+	uint32_t first; /* rules from this one on */
+	size_t test_of; /* as in struct probe_link; then only of functions that are being tested */
 };
 
 struct tracer {
@@ -49,7 +70,10 @@ struct tracer {
 	const char *leave_name;	   /* "leave", or the other one for kernels without bpf_loop */
 	int enter, leave;	   /* program descriptors */
 	int rules, filters, nets, picks;
+	bool at_symbols;		  /* as in the options, or cheaper sites need cookies */
 	struct ts_control *control;	  /* mapped */
+	struct ts_tested *tested;	  /* mapped: by rule */
+	__u64 tests_seen;		  /* control->tested, as far as it was looked at */
 	const struct ts_counts *counters; /* mapped: one a possible processor */
 	uint32_t cpus;
 	struct tracer_ring *ring;
@@ -66,6 +90,7 @@ struct tracer {
 	bool marks;		/* what is written to BIOs is watched */
 	struct probe_link *links;
 	size_t links_count;
+	struct probe_links *asides;
 	struct traced_file *files;
 	size_t files_count;
 	uint32_t last_rule;
@@ -112,6 +137,13 @@ void tracer_set_hook(struct bpf_object *o, const struct ts_hook *hook);
 int tracer_add_file(struct tracer *t, int fd, const char *path, const struct resolve_plan *plan,
 		    struct ts_err *err);
 int tracer_add_link(struct tracer *t, struct probe_link link);
+void tracer_close_aside(struct tracer *t, struct probe_links *links); /* takes them */
+/* Attaches a file's sites of one kind. */
+int tracer_attach_sites(struct tracer *t, const struct traced_file *f,
+			const struct site_pick *pick);
+/* tracer_test.c: begins the tests of a file's functions whose rules are `first` or above. */
+int tracer_begin_tests(struct tracer *t, struct traced_file *f, uint32_t first);
+void tracer_end_tests(struct tracer *t); /* those that are over: their symbols' probes go */
 /* Hooks a function of the kernel that has a rule. Says how in func.how. 0 or -errno. */
 int tracer_hook(struct tracer *t, struct traced_func *func);
 /* All maps are one: those of the programs for user space, or of the first that hooks the kernel. */

@@ -140,6 +140,7 @@ void tracer_search(struct tracer *t)
 
 	if (t->detached)
 		return;
+	tracer_end_tests(t);
 	if (!t->control->watched && !refused && (search & TS_SEARCH_CALLS || may_come(t)))
 		watch_sockets(t);
 	if (search & TS_SEARCH_MARKS && t->sockets_name && !t->marks)

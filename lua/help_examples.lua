@@ -6,7 +6,7 @@
 local VALUES = {
 	pid = "4711", comm = '"curl"', uid = '"www-data"', lib = '"libssl*"', cgroup = '"nginx.service"',
 	container = '"web"', exclude = '{comm = "curl"}', capture = '"64K"', where = "function(e) return e.len > 0 end",
-	time = '"utc"', attach = '"auto"', buffer = '"16M"', memory = '"512M"',
+	time = '"utc"', attach = '"auto"', sites = '"symbol"', buffer = '"16M"', memory = '"512M"',
 	dir = '"in"', min_len = "100", max_len = '"1K"', prefix = '"GET "', first = "3", sample = "100", rate = "50",
 	raddr = '"192.0.2.0/24"', laddr = '"127.0.0.1"', rport = "443", lport = "443",
 }

@@ -169,6 +169,20 @@ end
 
 local MAX_BUFFER = 1 << 30
 
+-- One of the words that core.config knows.
+local function word(key, what, known)
+	return function(value)
+		for _, name in ipairs(known) do
+			if name == value then
+				return core.config(key, value)
+			end
+		end
+		check.unknown("config: unknown " .. what .. ":", value, known)
+	end
+end
+
+local FIXED = {buffer = true, attach = true, sites = true}
+
 local CONFIG = {
 	buffer = function(value)
 		local bytes = check.size(value, "buffer")
@@ -180,24 +194,9 @@ local CONFIG = {
 	capture = function(value)
 		core.capture(math.min(check.size(value, "capture", 0xffffffff), 0xffffffff))
 	end,
-	attach = function(value)
-		local known = {"auto", "multi", "perf", "copies"}
-		for _, name in ipairs(known) do
-			if name == value then
-				return core.config("attach", value)
-			end
-		end
-		check.unknown("config: unknown way to attach:", value, known)
-	end,
-	time = function(value)
-		local known = {"local", "utc", "relative"}
-		for _, name in ipairs(known) do
-			if name == value then
-				return core.config("time", value)
-			end
-		end
-		check.unknown("config: unknown time:", value, known)
-	end,
+	attach = word("attach", "way to attach", {"auto", "multi", "perf", "copies"}),
+	sites = word("sites", "sites", {"auto", "symbol"}),
+	time = word("time", "time", {"local", "utc", "relative"}),
 	memory = function(value)
 		core.config("memory", check.size(value, "memory"))
 	end,
@@ -206,7 +205,7 @@ local CONFIG = {
 local function config(opts)
 	check.check("config", opts, "config")
 	for key, value in pairs(opts) do
-		if core.started() and (key == "buffer" or key == "attach") then
+		if core.started() and FIXED[key] then
 			core.fail(key, ("config: %s is fixed once the run has started"):format(key))
 		end
 		CONFIG[key](value)

@@ -110,11 +110,11 @@ for _variant in golang.VARIANTS:
 
 # --- calls of many kinds
 
-def alone(lab, version, variant, kind, others=0):
+def alone(lab, version, variant, kind, others=0, arguments=()):
     """One process that has both ends; (the process, {name: flow}, the flows it did not tell of)."""
     program = named(lab, talk(lab, version, variant))
     p = lab.spawn([program, "-wait", kind], ready=b"waiting", stdin=subprocess.PIPE, env=ENV)
-    tracer = lab.tracer("-p", str(p.pid))
+    tracer = lab.tracer("-p", str(p.pid), arguments=arguments)
     p.say()
     p.finish()
     known, unknown = check_connections(tracer.finish(), p)

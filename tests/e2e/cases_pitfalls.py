@@ -202,7 +202,7 @@ def traced_process_ends(lab):
     both_whole(tracer.finish(), client, server, 3000, 0)
 
 
-def of_suite(lab, suite, soname):
+def of_suite(lab, suite, soname, arguments=()):
     """s_server, s_client and curl of another suite, unpacked beside this system."""
     root = suites.unpacked(lab, suite)
     place = f"/tmp/{lab.case.name}"
@@ -217,7 +217,7 @@ def of_suite(lab, suite, soname):
     options = ["-accept", f"127.0.0.1:{port}", "-cert", f"{place}/cert.pem", "-key",
                f"{place}/key.pem"]
     try:
-        tracer = lab.tracer("--comm", "openssl", "--comm", "curl")
+        tracer = lab.tracer("--comm", "openssl", "--comm", "curl", arguments=arguments)
         before = attached(tracer, soname)
         server = lab.spawn([*chroot, "sh", "-c", 'cd "$0" && exec openssl s_server "$@" -WWW', place,
                             *options], port=port)

@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- Every call's bytes as JSON lines, for the tests to compare with what the programs said.
--- usage: tlsscope -f json -o FILE tap.lua [all|default|N [WAY OF ATTACHING|- [PROBE,...]]]
-local want, attach, probes = ...
-config({ buffer = "64M", attach = attach ~= "-" and attach or nil })
+-- usage: tlsscope -f json -o FILE tap.lua [all|default|N [WAY OF ATTACHING|- [PROBE,... [SITES]]]]
+local want, attach, probes, sites = ...
+config({ buffer = "64M", attach = attach ~= "-" and attach or nil, sites = sites })
 
 local opts = {}
 if want ~= "default" then

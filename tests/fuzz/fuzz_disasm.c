@@ -42,6 +42,53 @@ static void check(uint16_t machine, const struct code_buf *code, size_t size,
 	}
 }
 
+/* Whether the kernel emulates it: arch/x86/kernel/uprobes.c, arch/arm64/kernel/probes. */
+static bool is_emulated(uint16_t machine, const uint8_t *at)
+{
+	uint32_t word;
+
+	if (machine == EM_X86_64)
+		return at[0] == 0x90 || (at[0] & 0xf8) == 0x50 || (at[0] & 0xf0) == 0x70 ||
+		       (at[0] == 0x41 && (at[1] & 0xf8) == 0x50) || at[0] == 0xe9 ||
+		       at[0] == 0xeb || (at[0] == 0x0f && (at[1] & 0xf0) == 0x80);
+	memcpy(&word, at, sizeof(word));
+	return (word & 0x1f000000) == 0x10000000 || (word & 0x7c000000) == 0x14000000 ||
+	       (word & 0x7c000000) == 0x34000000 || word >> 24 == 0x54 ||
+	       (word & 0xbf000000) == 0x18000000;
+}
+
+static void check_entries(uint16_t machine, const struct code_buf *code, size_t size,
+			  const struct disasm_entries *e)
+{
+	size_t i, at;
+
+	if (!e->count || e->count > DISASM_MAX_ENTRIES)
+		abort();
+	for (i = 0; i < e->count; i++) {
+		at = (size_t)(e->at[i].addr - ELF_CODE_ADDR);
+		if (at >= size || (i && e->at[i].addr <= e->at[i - 1].addr) ||
+		    (machine == EM_AARCH64 && at % 4) || !is_emulated(machine, code->bytes + at) ||
+		    (!at && (e->at[i].intact != ~0u || e->at[i].depth || !e->at[i].returns)) ||
+		    (machine == EM_X86_64 && e->at[i].returns != !e->at[i].depth))
+			abort();
+	}
+}
+
+static void use_entries(struct image *im, const struct code_buf *code, size_t size)
+{
+	struct image_symbol sym = {"f", ELF_CODE_ADDR, size}, open = {"f", ELF_CODE_ADDR, 0};
+	struct disasm_entries e;
+
+	if (!disasm_entries(im, &sym, &e))
+		check_entries(image_machine(im), code, size, &e);
+	else if (e.count)
+		abort();
+	if (!disasm_entries(im, &open, &e))
+		check_entries(image_machine(im), code, code->len, &e);
+	else if (e.count)
+		abort();
+}
+
 static void use(struct image *im, const struct code_buf *code, size_t size)
 {
 	struct image_symbol sym = {"f", ELF_CODE_ADDR, size};
@@ -57,6 +104,7 @@ static void use(struct image *im, const struct code_buf *code, size_t size)
 	disasm_counter(im, &sym, &offset);
 	if (!disasm_goroutine(im, &sym, &g) && image_machine(im) != EM_X86_64)
 		abort();
+	use_entries(im, code, size);
 	ret = disasm_returns(im, &sym, &r);
 	if (!ret)
 		check(image_machine(im), code, size, &r);
