@@ -397,23 +397,28 @@ def torture(lab, version, variant):
     address = f"127.0.0.1:{lab.port()}"
     server = lab.spawn([program, "torture", "server", address], ready=b"listening", env=TORTURE)
     client = lab.spawn([program, "-n", "30", "torture", "client", address], env=TORTURE)
-    seen_bytes, ids = 0, set()
+    seen_bytes, busy, ids = 0, 0, set()
     for n in range(100):
         mine = ["-p", str(server.pid), "-p", str(client.pid)] if n % 2 else \
             ["--comm", os.path.basename(program)]
-        tracer = lab.tracer("-q", *mine)
+        tracer = lab.tracer(*mine)
         if n % 10 == 0:
             ids |= bpf_ids(tracer.process.pid)
         time.sleep(0.05)
-        flows = tracer.stop().flows()
+        seen = tracer.stop()
         os.unlink(tracer.file)
-        for f in flows:
+        # They talk endlessly: on a busy machine more than the buffer holds, which is told.
+        if "events lost: the ring buffer was full" in seen.stderr:
+            busy += 1
+            continue
+        for f in seen.flows():
             check_endless(f)
             seen_bytes += len(f.sent) + len(f.received)
         for p in (server, client):
             check(p.poll() is None, f"round {n}: {p.args} ended: {p.err()[-2000:]}")
     stop_all(server)
     client.finish()
+    check(busy < 50, f"events were lost in {busy} of 100 runs")
     check(seen_bytes > 1000000, f"only {seen_bytes} bytes were seen")
     check(said(server)[0]["copied"] > 1000, f"stacks were seldom moved: {said(server)[0]}")
     bpf_gone(ids)

@@ -416,7 +416,7 @@ class Seen:
             f.calls.append(c)
             if whole:
                 check(not c["truncated"] and not c["gap"] and len(c["data"]) == c["len"],
-                      f"an event that is not whole: {brief(c)}")
+                      f"an event that is not whole: {brief(c)}; tlsscope: {self.stderr[-500:]}")
             if c["peeked"]:
                 continue
             if c["dir"] == "out":
