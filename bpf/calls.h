@@ -9,30 +9,65 @@
 
 #include "conns.h"
 
+/* The members of a struct that no other architecture has. */
+#define IS_X86 bpf_core_field_exists(((struct task_struct___x86 *)0)->thread.fsbase)
+
 static __always_inline __u64 thread_pointer(void)
 {
 	struct task_struct___x86 *task = (void *)bpf_get_current_task();
 	__u64 base = 0;
 
-	if (bpf_core_field_exists(task->thread.fsbase))
+	if (IS_X86)
 		bpf_core_read(&base, sizeof(base), &task->thread.fsbase);
 	return base;
+}
+
+/*
+ * A register, by its offset in the saved ones. The verifier wants to see a constant; not a helper's
+ * call for each, which costs ten times as much.
+ */
+static __noinline __u64 get_register(void *ctx, __u32 at)
+{
+	__u64 value = 0;
+
+#define REGISTER(n)                                                                                \
+	case (n)*8:                                                                                \
+		asm volatile("%0 = *(u64 *)(%1 + %2)" : "=r"(value) : "r"(ctx), "i"((n)*8));       \
+		return value;
+#define REGISTERS(n) REGISTER(n) REGISTER(n + 1) REGISTER(n + 2) REGISTER(n + 3)
+	/* struct pt_regs: 21 words on x86_64; struct user_pt_regs: 34 on arm64. */
+	switch (at) {
+		REGISTERS(0)
+		REGISTERS(4)
+		REGISTERS(8)
+		REGISTERS(12)
+		REGISTERS(16)
+		REGISTER(20)
+	}
+	if (IS_X86)
+		return 0;
+	switch (at) {
+		REGISTER(21)
+		REGISTER(22)
+		REGISTER(23)
+		REGISTERS(24)
+		REGISTERS(28)
+		REGISTER(32)
+		REGISTER(33)
+	}
+	return 0;
 }
 
 /* Reads a value of a probe hit; false when the process' memory cannot be read. */
 static __always_inline bool get_value(void *ctx, const struct ts_value *v, __s64 *out)
 {
 	__s32 low = 0;
-	__u64 reg = 0;
+	__u64 reg;
 
 	*out = 0;
 	if (v->kind == TS_VAL_NONE)
 		return true;
-	if (v->kind == TS_VAL_TLS)
-		reg = thread_pointer();
-	else
-		bpf_probe_read_kernel(&reg, sizeof(reg), ctx + v->reg);
-	reg += v->disp;
+	reg = (v->kind == TS_VAL_TLS ? thread_pointer() : get_register(ctx, v->reg)) + v->disp;
 	if (v->kind == TS_VAL_REG) {
 		*out = v->size == 4 ? (__s32)reg : (__s64)reg;
 		return true;
@@ -49,7 +84,7 @@ static __always_inline bool get_value(void *ctx, const struct ts_value *v, __s64
 static struct flow *get_flow(void)
 {
 	__u64 thread = bpf_get_current_pid_tgid();
-	struct flow *flow = bpf_map_lookup_elem(&flows, &thread);
+	struct flow *flow = find_flow();
 
 	if (flow)
 		return flow;
@@ -105,15 +140,11 @@ static __always_inline struct flow *keep_of_thread(const struct call *n)
 }
 
 /* c->rule stays 0 when the call's beginning was not seen. */
-static __always_inline void take_of_thread(__u32 rule, __u64 sp, struct call *c)
+static __always_inline void take_of_thread(struct flow *flow, __u32 rule, __u64 sp, struct call *c)
 {
-	__u64 thread = bpf_get_current_pid_tgid();
-	struct flow *flow = bpf_map_lookup_elem(&flows, &thread);
 	struct call *slot;
 	int i;
 
-	if (!flow)
-		return;
 #pragma unroll
 	for (i = 0; i < TS_MAX_NEST; i++) {
 		slot = &flow->calls[i];
@@ -128,8 +159,7 @@ static __always_inline void take_of_thread(__u32 rule, __u64 sp, struct call *c)
 /* Whether this thread is in a call on the connection. */
 static __always_inline bool is_calling(__u64 conn)
 {
-	__u64 thread = bpf_get_current_pid_tgid();
-	struct flow *flow = bpf_map_lookup_elem(&flows, &thread);
+	struct flow *flow = find_flow();
 	bool found = false;
 	int i;
 

@@ -4,6 +4,7 @@
 #define TLSSCOPE_CGROUP_H
 
 #include "maps.h"
+#include "task.h"
 
 #define CGROUP_LEVELS 32
 
@@ -85,7 +86,7 @@ static __always_inline struct cgroup_filter *get_cgroup(struct ts_control *c, __
 	struct ts_cgroup id = {};
 
 	id.subsys = subsys;
-	id.id = subsys == TS_CGROUP_V2 ? bpf_get_current_cgroup_id()
+	id.id = subsys == TS_CGROUP_V2 ? current_cgroup_id()
 				       : BPF_CORE_READ(current_cgroup(subsys), kn, id);
 	f = bpf_map_lookup_elem(&cgroups, &id);
 	if (f && f->generation == c->generation)

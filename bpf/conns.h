@@ -4,6 +4,7 @@
 #define TLSSCOPE_CONNS_H
 
 #include "maps.h"
+#include "task.h"
 
 /* Follows a walk from *addr on; the last load is of `size` bytes. False: memory that is not there.
  */
@@ -86,26 +87,12 @@ static __always_inline __s32 get_bio_fd(const struct ts_bio *b, __u64 conn, __u6
 	return FD_NONE;
 }
 
-/* 0 where the kernel itself is at work: its threads are no process, and take turns. */
-static __always_inline __u32 owner(void)
+static __always_inline void get_conn_key(__u64 conn, struct conn_key *key)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
-	struct mm_struct *mm = 0;
-
-	bpf_core_read(&mm, sizeof(mm), &task->mm);
-	return mm ? bpf_get_current_pid_tgid() >> 32 : 0;
-}
-
-static __always_inline bool get_conn_key(__u64 conn, struct conn_key *key)
-{
-	struct task_struct *task = (void *)bpf_get_current_task();
-
 	key->zero = 0;
 	key->conn = conn;
-	if (bpf_core_read(&key->mm, sizeof(key->mm), &task->mm))
-		return false;
+	key->mm = current_mm();
 	key->pid = key->mm ? bpf_get_current_pid_tgid() >> 32 : 0;
-	return true;
 }
 
 /* Not inlined: the stack of a program has no room for it beside its own. */
@@ -122,7 +109,8 @@ static __always_inline struct conn *find_conn(__u64 conn)
 {
 	struct conn_key key;
 
-	return get_conn_key(conn, &key) ? bpf_map_lookup_elem(&conns, &key) : 0;
+	get_conn_key(conn, &key);
+	return bpf_map_lookup_elem(&conns, &key);
 }
 
 /*
@@ -133,13 +121,12 @@ static __always_inline struct conn *get_conn(const struct ts_rule *rule, const s
 					     const bool transferred)
 {
 	struct conn_key key;
-	struct conn *c = 0;
+	struct conn *c;
 
-	if (get_conn_key(call->conn, &key)) {
-		c = bpf_map_lookup_elem(&conns, &key);
-		if (!c || (transferred && c->closed && c->closed < call->nsecs))
-			c = new_conn(&key, call->nsecs, c != 0);
-	}
+	get_conn_key(call->conn, &key);
+	c = bpf_map_lookup_elem(&conns, &key);
+	if (!c || (transferred && c->closed && c->closed < call->nsecs))
+		c = new_conn(&key, call->nsecs, c != 0);
 	if (!c)
 		count(TS_CNT_CONNS_FULL, 1);
 	else if (c->fd == FD_UNREAD)
@@ -164,11 +151,8 @@ static __always_inline void join_conn(const struct ts_rule *rule, struct call *n
 /* Whether this was the last call of a connection that is closed. */
 static __always_inline bool leave_conn(const struct call *c)
 {
-	struct conn_key key;
-	struct conn *conn = 0;
+	struct conn *conn = c->joined ? find_conn(c->conn) : 0;
 
-	if (c->joined && get_conn_key(c->conn, &key))
-		conn = bpf_map_lookup_elem(&conns, &key);
 	/* Another connection is there when this one was closed and something was sent on it yet. */
 	if (!conn || !conn->calls)
 		return false;

@@ -59,16 +59,14 @@ static __always_inline void fill_socket(struct ts_hello *h, const struct sock_co
 
 static __always_inline void fill_process(struct ts_hello *h)
 {
-	struct task_struct *task = (void *)bpf_get_current_task(), *parent;
-	__u64 user = bpf_get_current_uid_gid();
+	__u64 user = current_user();
 
 	h->tid = bpf_get_current_pid_tgid();
 	h->uid = user;
 	h->gid = user >> 32;
-	h->cgroup = bpf_get_current_cgroup_id();
-	if (!bpf_core_read(&parent, sizeof(parent), &task->real_parent))
-		bpf_core_read(&h->ppid, sizeof(h->ppid), &parent->tgid);
-	bpf_get_current_comm(h->comm, sizeof(h->comm));
+	h->cgroup = current_cgroup_id();
+	h->ppid = current_parent();
+	current_comm(h->comm);
 }
 
 /* Who asks for certain processes gets none that is not known. */

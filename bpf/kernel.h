@@ -44,6 +44,7 @@ enum bpf_func_id___local {
 	BPF_FUNC_get_attach_cookie___local = 174,
 	BPF_FUNC_task_pt_regs___local = 175,
 	BPF_FUNC_get_current_task_btf___local = 158,
+	BPF_FUNC_cgrp_storage_get___local = 210,
 };
 
 enum { AF_UNIX = 1, AF_INET = 2, AF_INET6 = 10 };
@@ -211,13 +212,25 @@ struct css_set {
 	struct cgroup_subsys_state *subsys[1];
 	struct cgroup *dfl_cgrp;
 };
+typedef struct {
+	__u32 val;
+} kuid_t;
+typedef struct {
+	__u32 val;
+} kgid_t;
+struct cred {
+	kuid_t uid;
+	kgid_t gid;
+};
 struct task_struct {
+	const struct cred *cred;
 	struct css_set *cgroups;
 	int pid, tgid;
 	struct task_struct *real_parent;
 	struct mm_struct *mm;
 	struct files_struct *files;
 	struct signal_struct *signal;
+	char comm[16];
 };
 
 #pragma clang attribute pop

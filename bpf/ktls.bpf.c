@@ -112,7 +112,6 @@ static __always_inline void name_conn(struct kcall *k)
 {
 	struct above *above = bpf_map_lookup_elem(&socks, &k->sk);
 	__u64 thread = bpf_get_current_pid_tgid();
-	struct conn_key key;
 	struct flow *flow;
 	struct conn *c;
 
@@ -125,9 +124,9 @@ static __always_inline void name_conn(struct kcall *k)
 		}
 		return;
 	}
-	if (!above || above->pid != owner() || !get_conn_key(above->conn, &key))
+	if (!above || above->pid != owner())
 		return;
-	c = bpf_map_lookup_elem(&conns, &key);
+	c = find_conn(above->conn);
 	if (c && c->opened == above->opened)
 		k->call.conn = above->conn;
 }

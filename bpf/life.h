@@ -25,7 +25,7 @@ static __noinline void send_life(struct ts_control *ctl, __u32 pid, enum ts_life
 	l->nsecs = bpf_ktime_get_ns();
 	l->pid = pid;
 	l->what = what;
-	bpf_get_current_comm(l->comm, sizeof(l->comm));
+	current_comm(l->comm);
 	bpf_ringbuf_submit(l, wake_flags(ctl));
 }
 

@@ -266,6 +266,25 @@ static __always_inline void count(const enum ts_counter counter, __u64 n)
 		__sync_fetch_and_add(&c->n[counter], n);
 }
 
+static __always_inline void count_sent(__u64 events, __u64 bytes)
+{
+	__u32 cpu = bpf_get_smp_processor_id();
+	struct ts_counts *c = bpf_map_lookup_elem(&counters, &cpu);
+
+	if (!c)
+		return;
+	__sync_fetch_and_add(&c->n[TS_CNT_EVENTS], events);
+	__sync_fetch_and_add(&c->n[TS_CNT_BYTES], bytes);
+}
+
+/* The current thread's; NULL: it has none. */
+static __always_inline struct flow *find_flow(void)
+{
+	__u64 thread = bpf_get_current_pid_tgid();
+
+	return bpf_map_lookup_elem(&flows, &thread);
+}
+
 static __always_inline struct ts_control *get_control(void)
 {
 	__u32 zero = 0;

@@ -93,10 +93,7 @@ static __always_inline enum sent send_piece(struct sending *s, __u64 off, __u32 
 		d->flags |= TS_DATA_MORE;
 	d->captured = n;
 	d->record.size = sizeof(*d) + n;
-	if (!off)
-		count(TS_CNT_EVENTS, 1);
-	if (n)
-		count(TS_CNT_BYTES, n);
+	count_sent(!off, n);
 	bpf_ringbuf_submit(d, off ? BPF_RB_NO_WAKEUP : wake_flags(get_control()));
 	return left <= n ? SENT_LAST : SENT;
 }
@@ -118,18 +115,16 @@ static __always_inline enum sent send_piece(struct sending *s, __u64 off, __u32 
 
 static __always_inline void fill_task(struct ts_data *d)
 {
-	struct task_struct *task = (void *)bpf_get_current_task(), *parent;
-	__u64 id = bpf_get_current_pid_tgid(), user = bpf_get_current_uid_gid();
+	__u64 id = bpf_get_current_pid_tgid(), user = current_user();
 
 	d->pid = owner();
 	d->tid = id;
 	d->uid = user;
 	d->gid = user >> 32;
 	d->cpu = bpf_get_smp_processor_id();
-	d->cgroup = bpf_get_current_cgroup_id();
-	if (!bpf_core_read(&parent, sizeof(parent), &task->real_parent))
-		bpf_core_read(&d->ppid, sizeof(d->ppid), &parent->tgid);
-	bpf_get_current_comm(d->comm, sizeof(d->comm));
+	d->cgroup = current_cgroup_id();
+	d->ppid = current_parent();
+	current_comm(d->comm);
 }
 
 /* The goroutine's number, where the word before it says that it runs, as it must. */
@@ -296,8 +291,7 @@ static __always_inline void send_close(struct ts_control *ctl, const struct ts_r
 	struct conn_key key;
 	struct conn *c;
 
-	if (!get_conn_key(conn, &key))
-		return;
+	get_conn_key(conn, &key);
 	c = bpf_map_lookup_elem(&conns, &key);
 	if (!c)
 		return;

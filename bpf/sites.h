@@ -67,8 +67,7 @@ static __always_inline void keep_shown(void *ctx, struct ts_control *ctl,
 static __always_inline void compare(void *ctx, struct ts_control *ctl, const struct ts_rule *rule,
 				    __u32 site, struct ts_tested *test)
 {
-	__u64 thread = bpf_get_current_pid_tgid();
-	struct flow *flow = bpf_map_lookup_elem(&flows, &thread);
+	struct flow *flow = find_flow();
 
 	if (!flow || flow->shown.rule != (site & TS_SITE_RULE) ||
 	    !shows(ctx, &rule->sp, rule->sp_back, flow->shown.sp))

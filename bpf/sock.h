@@ -22,8 +22,7 @@ static __always_inline __u64 inode_of(const struct sock *sk)
 /* The thread's calls, if a socket may be looked for in them. */
 static __always_inline struct flow *searching_flow(void)
 {
-	__u64 thread = bpf_get_current_pid_tgid();
-	struct flow *flow = bpf_map_lookup_elem(&flows, &thread);
+	struct flow *flow = find_flow();
 
 	return flow && !flow->plain ? flow : 0;
 }
@@ -57,12 +56,8 @@ static __always_inline void in_call(struct call *c, const struct ts_socket *s)
  */
 static __always_inline bool tell_marked(const struct mark *m, const struct ts_socket *s)
 {
-	struct conn_key key;
-	struct conn *c;
+	struct conn *c = find_conn(m->conn);
 
-	if (!get_conn_key(m->conn, &key))
-		return false;
-	c = bpf_map_lookup_elem(&conns, &key);
 	if (!c || c->closed || c->opened > m->nsecs)
 		return false;
 	tell_found(m->conn, c, s);

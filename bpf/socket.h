@@ -14,9 +14,8 @@ static __always_inline struct file *get_file(__s32 fd, __u64 *inode)
 	__u32 max = 0;
 
 	/* Its pointers are followed without a helper. */
-	if (bpf_core_enum_value_exists(enum bpf_func_id___local,
-				       BPF_FUNC_get_current_task_btf___local)) {
-		task = (void *)bpf_get_current_task_btf();
+	if (TASK_IS_TYPED) {
+		task = typed_task();
 		table = task->files->fdt;
 		max = table->max_fds;
 		files = table->fd;
@@ -169,7 +168,7 @@ __noinline int tell_socket(__u64 conn, __u64 sk, __u64 inode)
 	if (send_conn(conn, c, sk, false)) {
 		c->socket.sk = sk;
 		c->socket.inode = inode;
-		c->doubt = 0;
+		c->doubt = c->sought = 0;
 	}
 	return 0;
 }
@@ -196,9 +195,9 @@ static __always_inline void tell_found(__u64 conn, struct conn *c, const struct 
 	struct socket_owner mine = {.opened = c->opened, .inode = s->inode}, *o;
 	struct conn *other;
 
-	if ((c->socket.inode == s->inode && c->socket.sk == s->sk) || c->doubt ||
-	    !get_conn_key(conn, &mine.key))
+	if ((c->socket.inode == s->inode && c->socket.sk == s->sk) || c->doubt)
 		return;
+	get_conn_key(conn, &mine.key);
 	o = bpf_map_lookup_elem(&owners, &s->sk);
 	if (o && o->inode == s->inode && o->key.mm == mine.key.mm && o->opened != c->opened) {
 		other = bpf_map_lookup_elem(&conns, &o->key);
@@ -216,6 +215,7 @@ static __always_inline void tell_found(__u64 conn, struct conn *c, const struct 
 }
 
 #define MOST_SOUGHT 250 /* calls, until a connection is taken for one that has no socket */
+#define LATER_SOUGHT 16 /* of those that follow, one in so many looks at its descriptor */
 
 /* What the call itself shows; else what is needed to find the connection's socket. */
 static __always_inline void tell_nested(struct ts_control *ctl, const struct call *call,
@@ -227,7 +227,8 @@ static __always_inline void tell_nested(struct ts_control *ctl, const struct cal
 		ctl->search |= TS_SEARCH_CALLS;
 		if (!ctl->watched || call->nsecs <= ctl->watched || call->socket.sk)
 			return;
-		c->sought++;
+		if (++c->sought == MOST_SOUGHT)
+			ctl->search |= TS_SEARCH_OVER;
 		if (call->dir == TS_OUT)
 			ctl->search |= TS_SEARCH_MARKS;
 	}
@@ -236,8 +237,7 @@ static __always_inline void tell_nested(struct ts_control *ctl, const struct cal
 /* Whether this thread's calls use connections without a descriptor. */
 static __always_inline void set_nested(bool nested)
 {
-	__u64 thread = bpf_get_current_pid_tgid();
-	struct flow *flow = bpf_map_lookup_elem(&flows, &thread);
+	struct flow *flow = find_flow();
 
 	if (flow)
 		flow->plain = !nested;
@@ -260,6 +260,9 @@ static __noinline __attribute__((unused)) void tell_addresses(struct ts_control 
 
 	/* A TLS connection stays with its peer; what is written to proves it again. */
 	if (c->socket.sk && (call->dir == TS_IN || !rule->bio.number))
+		return;
+	/* Where none was found for long, one may come yet: now and then that is looked for. */
+	if (c->sought >= MOST_SOUGHT && c->nth[call->dir & 1] % LATER_SOUGHT)
 		return;
 	if (rule->bio.number)
 		c->fd = get_bio_fd(&rule->bio, call->conn, &c->bio, c->fd);

@@ -98,33 +98,24 @@ static __always_inline bool get_call(void *ctx, const struct ts_rule *rule, __u3
 static __noinline void keep_mark(void *ctx, const struct ts_rule *rule, __u32 site)
 {
 	__u64 thread = bpf_get_current_pid_tgid(), at = 0, len = 0, sp = 0;
-	struct flow *flow = bpf_map_lookup_elem(&flows, &thread);
+	struct flow *flow = find_flow();
 	struct mark mark = {.nsecs = bpf_ktime_get_ns()};
-	struct call *found = 0, *c;
 	__u32 pid = thread >> 32, one = 1;
-	struct conn_key key;
 	struct mark_key m;
+	struct call *call;
 	struct conn *conn;
-	int i;
 
 	if (!flow || !get_value(ctx, &rule->buf, (__s64 *)&at) ||
 	    !get_value(ctx, &rule->len, (__s64 *)&len) || !get_value(ctx, &rule->sp, (__s64 *)&sp))
 		return;
 	if (site & TS_SITE_CHEAP)
 		sp += rule->sp_back;
-#pragma unroll
-	for (i = 0; i < TS_MAX_NEST; i++) {
-		c = &flow->calls[i];
-		if (c->rule && c->sp >= sp && (!found || c->sp < found->sp))
-			found = c;
-	}
-	if (!found || (__s64)len < 0 || !get_mark(&m, pid, at, len) ||
-	    !get_conn_key(found->conn, &key))
+	call = innermost(flow, sp);
+	conn = call ? find_conn(call->conn) : 0;
+	if (!call || (conn && (conn->socket.sk || conn->doubt || conn->sought >= MOST_SOUGHT)) ||
+	    (__s64)len < 0 || !get_mark(&m, pid, at, len))
 		return;
-	conn = bpf_map_lookup_elem(&conns, &key);
-	if (conn && (conn->socket.sk || conn->doubt))
-		return;
-	mark.conn = found->conn;
+	mark.conn = call->conn;
 	bpf_map_update_elem(&marks, &m, &mark, BPF_ANY);
 	bpf_map_update_elem(&marked, &pid, &one, BPF_ANY);
 }
@@ -236,18 +227,25 @@ static __always_inline bool get_result(void *ctx, struct ts_control *ctl,
 	return c->subs;
 }
 
-/* The call that returns; false: none that is known. */
+/* The call that returns; false: none that is known. *flow: where it is prepared, or NULL. */
 static __always_inline bool take_call(void *ctx, const struct ts_rule *rule, __u32 id,
-				      struct call *c, __u64 *g)
+				      struct call *c, __u64 *g, struct flow **flow)
 {
 	__s64 sp;
 
+	*flow = 0;
 	if (!get_value(ctx, &rule->sp_leave, &sp))
 		return false;
-	if (rule->flow_mode == TS_FLOW_THREAD)
-		take_of_thread(id, sp, c);
-	else if (!take_of_goroutine(ctx, rule, id, sp, c, g))
+	if (rule->flow_mode == TS_FLOW_THREAD) {
+		*flow = find_flow();
+		if (*flow)
+			take_of_thread(*flow, id, sp, c);
+		return c->rule;
+	}
+	if (!take_of_goroutine(ctx, rule, id, sp, c, g))
 		count(TS_CNT_UNREADABLE, 1);
+	else if (c->rule)
+		*flow = get_flow();
 	return c->rule;
 }
 
@@ -375,9 +373,8 @@ int leave(void *ctx)
 	__u64 g = 0;
 
 	keep_stack(ctx, rule, id);
-	if (!rule || !ctl || !take_call(ctx, rule, id, &c, &g))
+	if (!rule || !ctl || !take_call(ctx, rule, id, &c, &g, &flow))
 		return 0;
-	flow = get_flow();
 	if (flow && prepare(ctx, ctl, rule, &c, g, flow))
 		bpf_loop(1 << 18, send_next, &flow, 0);
 	return end_call(ctl, rule, &c);
@@ -412,9 +409,8 @@ int leave_no_loop(void *ctx)
 	struct call c = {};
 	struct flow *flow;
 
-	if (!rule || !ctl || !take_call(ctx, rule, id, &c, &g))
+	if (!rule || !ctl || !take_call(ctx, rule, id, &c, &g, &flow))
 		return 0;
-	flow = get_flow();
 	if (flow && prepare(ctx, ctl, rule, &c, g, flow) && !send_steps(thread))
 		count(TS_CNT_LOST_BYTES, flow->sending.want - MOST_STEPS * TS_CHUNK);
 	return end_call(ctl, rule, &c);

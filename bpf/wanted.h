@@ -5,14 +5,19 @@
 
 #include "cgroup.h"
 
+/* Whether any of subs asks for this key. */
+static __always_inline bool asks(const struct ts_control *c, __u64 subs, const __u32 key)
+{
+	return subs & (c->wants[key] | c->rejects[key]);
+}
+
 /* Takes from subs those that this key of the current process does not let pass. */
-static __always_inline __u64 filter_key(struct ts_control *c, struct ts_filter_id *id, __u64 subs)
+static __always_inline __u64 filter_key(struct ts_control *c, struct ts_filter_id *id,
+					const __u32 key, __u64 subs)
 {
 	struct ts_filter_subs *f;
-	__u32 key = id->key;
 
-	if (key >= TS_KEY_COUNT || !(subs & (c->wants[key] | c->rejects[key])))
-		return subs;
+	id->key = key;
 	f = bpf_map_lookup_elem(&filters, id);
 	if (!f)
 		return subs & ~c->wants[key];
@@ -25,15 +30,18 @@ static __always_inline __u64 wanted_of(struct ts_control *c, __u64 subs, __u32 p
 	struct ts_filter_id id = {};
 
 	subs &= c->enabled;
-	id.key = TS_KEY_PID;
-	*(__u64 *)id.value = pid;
-	subs = filter_key(c, &id, subs);
-	id.key = TS_KEY_UID;
-	*(__u64 *)id.value = (__u32)bpf_get_current_uid_gid();
-	subs = filter_key(c, &id, subs);
-	id.key = TS_KEY_COMM;
-	bpf_get_current_comm(id.value, sizeof(id.value));
-	subs = filter_key(c, &id, subs);
+	if (asks(c, subs, TS_KEY_PID)) {
+		*(__u64 *)id.value = pid;
+		subs = filter_key(c, &id, TS_KEY_PID, subs);
+	}
+	if (asks(c, subs, TS_KEY_UID)) {
+		*(__u64 *)id.value = (__u32)current_user();
+		subs = filter_key(c, &id, TS_KEY_UID, subs);
+	}
+	if (asks(c, subs, TS_KEY_COMM)) {
+		current_comm((char *)id.value);
+		subs = filter_key(c, &id, TS_KEY_COMM, subs);
+	}
 	return filter_cgroup(c, subs);
 }
 
@@ -48,9 +56,8 @@ static __always_inline __u64 filter_port(struct ts_control *c, const __u32 key, 
 {
 	struct ts_filter_id id = {};
 
-	id.key = key;
 	*(__u64 *)id.value = port;
-	return filter_key(c, &id, subs);
+	return asks(c, subs, key) ? filter_key(c, &id, key, subs) : subs;
 }
 
 static __always_inline __u64 filter_net(struct ts_control *c, const __u32 key,
@@ -59,7 +66,7 @@ static __always_inline __u64 filter_net(struct ts_control *c, const __u32 key,
 	struct ts_net_id id = {.bits = TS_NET_KEY_BITS + TS_NET_BITS, .key = key};
 	struct ts_filter_subs *f;
 
-	if (!(subs & (c->wants[key] | c->rejects[key])))
+	if (!asks(c, subs, key))
 		return subs;
 	__builtin_memcpy(id.address, address, sizeof(id.address));
 	f = bpf_map_lookup_elem(&nets, &id);
