@@ -306,6 +306,7 @@ struct ts_control {
 enum ts_search {
 	TS_SEARCH_CALLS = 1 << 0, /* the socket that is used in a library's call */
 	TS_SEARCH_MARKS = 1 << 1, /* the socket that gets what was written to a memory BIO */
+	TS_SEARCH_OVER = 1 << 2,  /* one was looked for long enough */
 };
 
 /*

@@ -167,6 +167,31 @@ int tracer_add_link(struct tracer *t, struct probe_link link)
 	return 0;
 }
 
+size_t tracer_count_links(const struct tracer *t, size_t set)
+{
+	size_t count = 0, i;
+
+	for (i = 0; i < t->links_count; i++)
+		count += t->links[i].set == set;
+	return count;
+}
+
+struct probe_links *tracer_take_links(struct tracer *t, size_t set, size_t count)
+{
+	struct probe_links *taken = calloc(1, sizeof(*taken) + count * sizeof(taken->links[0]));
+	size_t i, kept = 0;
+
+	for (i = 0; taken && i < t->links_count; i++) {
+		if (t->links[i].set == set && taken->count < count)
+			taken->links[taken->count++] = t->links[i];
+		else
+			t->links[kept++] = t->links[i];
+	}
+	if (taken)
+		t->links_count = kept;
+	return taken;
+}
+
 struct site_list {
 	__u64 *offsets, *cookies;
 	__u32 count;
@@ -195,7 +220,8 @@ static int list_sites(const struct tracer *t, const struct traced_file *f,
 		s = &f->sites[i];
 		func = &f->funcs[s->func];
 		if (s->role != pick->role || s->where != pick->where || !func->rule ||
-		    func->rule < pick->first || (pick->test_of && !func->testing))
+		    func->rule < pick->first || (pick->tests && !func->testing) ||
+		    pick->bios != (func->func.rule.role == TS_ROLE_BIO))
 			continue;
 		out->offsets[out->count] = s->offset;
 		out->cookies[out->count++] = cookie_of(t, s->where, func->rule);
@@ -223,7 +249,7 @@ static int attach_multi(struct tracer *t, const char *path, const struct site_pi
 		return -errno;
 	if (tracer_add_link(t, (struct probe_link){.fd = fd,
 						   .begins = role == RESOLVE_ENTER,
-						   .test_of = pick->test_of})) {
+						   .set = pick->set})) {
 		close(fd);
 		return -ENOMEM;
 	}
@@ -286,7 +312,7 @@ static int attach_perf(struct tracer *t, const char *path, const struct site_pic
 		return -errno;
 	if (tracer_add_link(t, (struct probe_link){.link = link,
 						   .begins = role == RESOLVE_ENTER,
-						   .test_of = pick->test_of})) {
+						   .set = pick->set})) {
 		bpf_link__destroy(link);
 		return -ENOMEM;
 	}
@@ -341,11 +367,10 @@ static int hook_kernel(struct tracer *t, struct traced_file *f, uint32_t first, 
 	return ts_fail(err, -ret, "cannot hook the kernel's TLS: %s", strerror(-ret));
 }
 
-/* Of the functions whose rules are `first` or above. */
-static int attach_file(struct tracer *t, struct traced_file *f, uint32_t first)
+/* Of the functions that are picked. */
+static int attach_funcs(struct tracer *t, struct traced_file *f, struct site_pick pick)
 {
 	static const enum resolve_role order[] = {RESOLVE_RETURN, RESOLVE_LEAVE, RESOLVE_ENTER};
-	struct site_pick pick = {.first = first};
 	size_t i;
 	int ret = 0;
 
@@ -357,7 +382,21 @@ static int attach_file(struct tracer *t, struct traced_file *f, uint32_t first)
 		if (!ret)
 			ret = tracer_attach_sites(t, f, &pick);
 	}
-	return ret || t->at_symbols ? ret : tracer_begin_tests(t, f, first);
+	return ret || t->at_symbols ? ret : tracer_begin_tests(t, f, &pick);
+}
+
+/* The functions whose rules are `first` or above; and those that write to BIOs, when watched. */
+static int attach_file(struct tracer *t, struct traced_file *f, uint32_t first)
+{
+	int ret = 0;
+
+	if (t->last_rule >= first)
+		ret = attach_funcs(t, f, (struct site_pick){.first = first});
+	if (!ret && t->marks && !f->bios) {
+		ret = attach_funcs(t, f, (struct site_pick){.bios = true, .set = TRACER_SET_BIOS});
+		f->bios = !ret;
+	}
+	return ret;
 }
 
 int tracer_sync_file(struct tracer *t, struct traced_file *f, struct ts_err *err)
@@ -385,7 +424,7 @@ int tracer_sync_file(struct tracer *t, struct traced_file *f, struct ts_err *err
 	}
 	if (f->fd < 0)
 		return hook_kernel(t, f, first, err);
-	ret = t->last_rule >= first ? attach_file(t, f, first) : 0;
+	ret = attach_file(t, f, first);
 	return ret ? ts_fail(err, -ret, "%s: cannot attach probes: %s", f->path, strerror(-ret))
 		   : 0;
 }

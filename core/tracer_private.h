@@ -32,15 +32,19 @@ struct traced_file {
 	size_t funcs_count;
 	struct resolve_site *sites;
 	size_t sites_count;
+	bool bios; /* what it writes to BIOs is watched */
 };
 
 /* An attached probe, or many: link, or else fd. */
 struct probe_link {
 	struct bpf_link *link;
 	int fd;
-	bool begins;	/* calls; else it ends them */
-	size_t test_of; /* a file's index and 1: at symbols whose functions have a cheaper site */
+	bool begins; /* calls; else it ends them */
+	size_t set;  /* of those that go together, before the run ends; 0: of none */
 };
+
+/* Probes of what writes to BIOs; those that test a file's sites have its index behind this. */
+#define TRACER_SET_BIOS 1
 
 /* Links that are let go of by a thread of their own, which tracer_detach waits for. */
 struct probe_links {
@@ -56,7 +60,9 @@ struct site_pick {
 	enum resolve_role role;
 	enum resolve_where where;
 	uint32_t first; /* rules from this one on */
-	size_t test_of; /* as in struct probe_link; then only of functions that are being tested */
+	bool bios;	/* of functions that write to BIOs; else of all others */
+	bool tests;	/* only of functions that are being tested */
+	size_t set;	/* of the links */
 };
 
 struct tracer {
@@ -87,6 +93,7 @@ struct tracer {
 	bool detached; /* for good */
 	struct bpf_link *sockets_links[2];
 	uint64_t sockets_asked; /* when it was looked at last whether they are still needed */
+	uint64_t search_pause;	/* ns until that is asked again */
 	bool marks;		/* what is written to BIOs is watched */
 	struct probe_link *links;
 	size_t links_count;
@@ -141,8 +148,11 @@ void tracer_close_aside(struct tracer *t, struct probe_links *links); /* takes t
 /* Attaches a file's sites of one kind. */
 int tracer_attach_sites(struct tracer *t, const struct traced_file *f,
 			const struct site_pick *pick);
-/* tracer_test.c: begins the tests of a file's functions whose rules are `first` or above. */
-int tracer_begin_tests(struct tracer *t, struct traced_file *f, uint32_t first);
+/* Takes `count` links of a set, the first ones, out of the list. NULL: no memory. */
+struct probe_links *tracer_take_links(struct tracer *t, size_t set, size_t count);
+size_t tracer_count_links(const struct tracer *t, size_t set);
+/* tracer_test.c: begins the tests of those of a file's functions that are picked. */
+int tracer_begin_tests(struct tracer *t, struct traced_file *f, const struct site_pick *pick);
 void tracer_end_tests(struct tracer *t); /* those that are over: their symbols' probes go */
 /* Hooks a function of the kernel that has a rule. Says how in func.how. 0 or -errno. */
 int tracer_hook(struct tracer *t, struct traced_func *func);

@@ -92,16 +92,52 @@ const char *tracer_sockets_name(struct tracer *t)
 	return t->sockets_name;
 }
 
-static void watch_bios(struct tracer *t)
+static void sync_files(struct tracer *t)
 {
 	struct ts_err err = {""};
 	size_t i;
 
-	t->marks = true;
-	ts_verbose("tracer", "memory BIOs: their records are looked for at sockets");
 	for (i = 0; i < t->files_count; i++)
 		if (tracer_sync_file(t, &t->files[i], &err))
 			ts_warn("%s", err.text);
+}
+
+static void watch_bios(struct tracer *t)
+{
+	ts_verbose("tracer", "memory BIOs: their records are looked for at sockets");
+	t->marks = true;
+	sync_files(t);
+}
+
+/* Their symbols' probes are among others' while they are tested. */
+static bool tests_bios(const struct tracer *t)
+{
+	const struct traced_file *f;
+	size_t i;
+
+	for (f = t->files; f < t->files + t->files_count; f++)
+		for (i = 0; i < f->funcs_count; i++)
+			if (f->funcs[i].testing && f->funcs[i].func.rule.role == TS_ROLE_BIO)
+				return true;
+	return false;
+}
+
+static void leave_bios(struct tracer *t)
+{
+	struct probe_links *links;
+	size_t i;
+
+	links = tests_bios(t) ? NULL
+			      : tracer_take_links(t, TRACER_SET_BIOS,
+						  tracer_count_links(t, TRACER_SET_BIOS));
+	if (!links)
+		return;
+	ts_verbose("tracer", "memory BIOs: no records are looked for");
+	t->marks = false;
+	for (i = 0; i < t->files_count; i++)
+		t->files[i].bios = false;
+	sync_files(t);
+	tracer_close_aside(t, links);
 }
 
 /* Where any process may be traced, such a connection may be short: its first call is to be seen. */
@@ -116,20 +152,38 @@ static bool may_come(const struct tracer *t)
 }
 
 /*
- * Where only some processes are traced, the others' sockets cost nobody anything for long: the
- * programs ask again when there is a connection of which the socket is not known.
+ * What is watched costs something: it goes when the programs have not asked for it for a while, and
+ * comes back when there is another connection of which the socket is not known. Soon, where one
+ * seems to have none; the later, the more often it came back.
  */
-#define SEARCH_PAUSE 30000000000u /* ns */
+#define SEARCH_PAUSE_LEAST 100000000u  /* ns */
+#define SEARCH_PAUSE_MOST 30000000000u /* ns */
 static void end_search(struct tracer *t)
 {
-	const __u64 now = ts_now();
+	const __u64 now = ts_now(), over = t->control->search & TS_SEARCH_OVER;
+	__u64 asked;
 
-	if (!t->control->watched || !t->pids[0] || t->control->ends ||
-	    now - t->sockets_asked < SEARCH_PAUSE)
+	if ((!t->control->watched && !t->marks) || t->control->ends ||
+	    now - t->sockets_asked < (over ? t->search_pause : SEARCH_PAUSE_MOST))
 		return;
 	t->sockets_asked = now;
-	if (!__atomic_exchange_n(&t->control->search, 0, __ATOMIC_SEQ_CST))
+	asked = __atomic_exchange_n(&t->control->search, 0, __ATOMIC_SEQ_CST) & ~over;
+	if (asked)
+		__atomic_fetch_or(&t->control->search, over, __ATOMIC_SEQ_CST);
+	if (!(asked & TS_SEARCH_MARKS) && t->marks)
+		leave_bios(t);
+	/* Where any process may be traced, they are always watched. */
+	if (!asked && t->control->watched && t->pids[0])
 		tracer_detach_sockets(t);
+}
+
+/* From now on what is watched stays so for a while. */
+static void begin_pause(struct tracer *t)
+{
+	t->sockets_asked = ts_now();
+	t->search_pause = t->search_pause ? 2 * t->search_pause : SEARCH_PAUSE_LEAST;
+	if (t->search_pause > SEARCH_PAUSE_MOST)
+		t->search_pause = SEARCH_PAUSE_MOST;
 }
 
 void tracer_search(struct tracer *t)
@@ -141,9 +195,13 @@ void tracer_search(struct tracer *t)
 	if (t->detached)
 		return;
 	tracer_end_tests(t);
-	if (!t->control->watched && !refused && (search & TS_SEARCH_CALLS || may_come(t)))
+	if (!t->control->watched && !refused && (search & TS_SEARCH_CALLS || may_come(t))) {
 		watch_sockets(t);
-	if (search & TS_SEARCH_MARKS && t->sockets_name && !t->marks)
+		begin_pause(t);
+	}
+	if (search & TS_SEARCH_MARKS && t->sockets_name && !t->marks) {
 		watch_bios(t);
+		begin_pause(t);
+	}
 	end_search(t);
 }

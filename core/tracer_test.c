@@ -10,13 +10,20 @@
 
 #include "tracer_private.h"
 
-static int attach_tests(struct tracer *t, struct traced_file *f, uint32_t first)
+static size_t test_set(const struct tracer *t, const struct traced_file *f)
+{
+	return TRACER_SET_BIOS + 1 + (size_t)(f - t->files);
+}
+
+static int attach_tests(struct tracer *t, struct traced_file *f, uint32_t first, bool bios)
 {
 	struct site_pick pick = {
 		.role = RESOLVE_RETURN,
 		.where = RESOLVE_SYMBOL,
 		.first = first,
-		.test_of = (size_t)(f - t->files) + 1,
+		.bios = bios,
+		.tests = true,
+		.set = test_set(t, f),
 	};
 	int ret = tracer_attach_sites(t, f, &pick);
 
@@ -24,37 +31,23 @@ static int attach_tests(struct tracer *t, struct traced_file *f, uint32_t first)
 	return ret ? ret : tracer_attach_sites(t, f, &pick);
 }
 
-int tracer_begin_tests(struct tracer *t, struct traced_file *f, uint32_t first)
+int tracer_begin_tests(struct tracer *t, struct traced_file *f, const struct site_pick *pick)
 {
 	struct traced_func *func;
 	size_t i;
 
 	for (i = 0; i < f->sites_count; i++) {
 		func = &f->funcs[f->sites[i].func];
-		if (f->sites[i].where == RESOLVE_SYMBOL && func->rule && func->rule >= first)
+		if (f->sites[i].where == RESOLVE_SYMBOL && func->rule &&
+		    func->rule >= pick->first &&
+		    pick->bios == (func->func.rule.role == TS_ROLE_BIO) &&
+		    !t->tested[func->rule].cheap)
 			func->testing = true;
 	}
-	return attach_tests(t, f, first);
+	return attach_tests(t, f, pick->first, pick->bios);
 }
 
 /* --- tests that are over */
-
-/* Takes the first `count` of the links that test a file out of the list. */
-static struct probe_links *take_links(struct tracer *t, size_t test_of, size_t count)
-{
-	struct probe_links *c = calloc(1, sizeof(*c) + count * sizeof(c->links[0]));
-	size_t i, kept = 0;
-
-	for (i = 0; c && i < t->links_count; i++) {
-		if (t->links[i].test_of == test_of && c->count < count)
-			c->links[c->count++] = t->links[i];
-		else
-			t->links[kept++] = t->links[i];
-	}
-	if (c)
-		t->links_count = kept;
-	return c;
-}
 
 static void tell(const struct traced_file *f, const struct traced_func *func, bool passed)
 {
@@ -89,22 +82,22 @@ static bool end_test(struct tracer *t, const struct traced_file *f, struct trace
 /* Probes of the symbols that are still needed come before the ones of all go. */
 static void renew_tests(struct tracer *t, struct traced_file *f)
 {
-	size_t test_of = (size_t)(f - t->files) + 1, old = 0, i;
-	struct probe_links *c;
+	size_t set = test_set(t, f), old = tracer_count_links(t, set);
+	struct probe_links *links;
 	int ret;
 
-	for (i = 0; i < t->links_count; i++)
-		old += t->links[i].test_of == test_of;
-	ret = attach_tests(t, f, 0);
+	ret = attach_tests(t, f, 0, false);
+	if (!ret)
+		ret = attach_tests(t, f, 0, true);
 	if (ret) {
 		ts_warn("%s: cannot renew probes: %s: some cost more than they need to", f->path,
 			strerror(-ret));
 		return;
 	}
 	/* The kernel takes its time, and records wait meanwhile. */
-	c = take_links(t, test_of, old);
-	if (c)
-		tracer_close_aside(t, c);
+	links = tracer_take_links(t, set, old);
+	if (links)
+		tracer_close_aside(t, links);
 }
 
 void tracer_end_tests(struct tracer *t)
