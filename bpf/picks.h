@@ -8,14 +8,16 @@
 /* Bytes that cannot be read may be any: that they are missing is counted where they are sent. */
 static __always_inline bool has_prefix(const struct ts_pick *p, const struct sending *s)
 {
-	bool found = s->head.len && !s->begin_len;
+	const bool unread = !s->begin_len;
+	bool found = false;
 	int i;
 
 #pragma unroll
 	for (i = 0; i < TS_PREFIXES; i++)
-		found |= (__u32)i < p->prefixes && s->begin_len >= p->prefix[i].len &&
-			 (s->begin[0] & p->prefix[i].mask[0]) == p->prefix[i].value[0] &&
-			 (s->begin[1] & p->prefix[i].mask[1]) == p->prefix[i].value[1];
+		found |=
+			(__u32)i < p->prefixes && s->head.len >= p->prefix[i].len &&
+			(unread || ((s->begin[0] & p->prefix[i].mask[0]) == p->prefix[i].value[0] &&
+				    (s->begin[1] & p->prefix[i].mask[1]) == p->prefix[i].value[1]));
 	return found;
 }
 
