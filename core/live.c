@@ -14,8 +14,8 @@
 
 #define SECOND 1000000000ull
 #define POLL_BUDGET 1024   /* records between two looks at everything else */
-#define IDLE_ROUNDS 3	   /* looks at an empty ring before asking to be woken */
-#define IDLE_SLEEP_MS 1	   /* between them */
+#define FEW 4		   /* records at a time: then it is cheap to be woken by each */
+#define WAKE_PAUSE_MS 1	   /* but not more often than this */
 #define ARMED_SLEEP_MS 100 /* a wake-up that raced with going to sleep costs no more than this */
 
 static size_t count_enters(const struct resolve_plan *plan)
@@ -199,32 +199,31 @@ static int sleep_ms(const struct run *r, int most)
 }
 
 /*
- * Waits for something to happen: a moment while records come, until woken when the ring has been
- * empty for some rounds.
+ * Waits for something to happen, after `got` records: until woken where they are few, as being
+ * woken costs the traced program microseconds; else for a moment.
  */
-static void wait_events(struct run *r, unsigned int *idle)
+static void wait_events(struct run *r, int got)
 {
-	int timeout = IDLE_SLEEP_MS;
+	bool armed = got <= FEW && ts_now() - r->woken >= WAKE_PAUSE_MS * 1000000ull;
 
 	run_flush_outputs(r);
 	if (!r->tracer) {
 		poll(r->fds, r->fds_count, sleep_ms(r, ARMED_SLEEP_MS));
 		return;
 	}
-	if (++*idle > IDLE_ROUNDS) {
+	if (armed) {
 		tracer_arm(r->tracer, true);
 		/* What came before that wakes nobody. */
-		if (tracer_poll(r->tracer, POLL_BUDGET)) {
-			*idle = 0;
+		if (tracer_poll(r->tracer, POLL_BUDGET))
 			return;
-		}
-		timeout = ARMED_SLEEP_MS;
 	}
 	/* The ring's own readiness is of no use while it is polled anyway. */
 	r->fds[FD_WATCH].fd = targets_fd(r->targets);
-	r->fds[FD_TRACER].fd = *idle > IDLE_ROUNDS ? tracer_fd(r->tracer) : -1;
-	poll(r->fds, r->fds_count, sleep_ms(r, timeout));
+	r->fds[FD_TRACER].fd = armed ? tracer_fd(r->tracer) : -1;
+	poll(r->fds, r->fds_count, sleep_ms(r, armed ? ARMED_SLEEP_MS : WAKE_PAUSE_MS));
 	tracer_arm(r->tracer, false);
+	if (armed && r->fds[FD_TRACER].revents)
+		r->woken = ts_now();
 }
 
 static void on_usr1(struct run *r)
@@ -248,7 +247,6 @@ static void make_room(struct run *r)
 /* The event loop. */
 static void loop(struct run *r)
 {
-	unsigned int idle = 0;
 	bool last = false;
 	int n = 0;
 
@@ -274,8 +272,7 @@ static void loop(struct run *r)
 			continue;
 		if (last)
 			return;
-		idle = n > 0 ? 0 : idle;
-		wait_events(r, &idle);
+		wait_events(r, n);
 		if (r->fds[FD_SIGNALS].revents)
 			signals_clear();
 		if (r->repl)

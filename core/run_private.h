@@ -41,6 +41,7 @@ struct run {
 	uint64_t last_tick, last_nsecs;
 	struct pollfd *fds; /* signals, tracer, watch, prompt, then one for each process of -p */
 	size_t fds_count;
+	uint64_t woken;	      /* when the last record woke it */
 	int signals;	      /* readable after a signal */
 	bool wants_processes; /* the script asks for e.proc */
 	bool started;	      /* TS_REC_START was handed on */
