@@ -391,13 +391,28 @@ static enum field find_field(lua_State *L, struct script *s)
 	return (enum field)lua_tointeger(L, -1);
 }
 
-/* Upvalues: names to numbers, which keeps the names; e.copy. */
+/* Making a string costs more than looking whether it is the same as before, as mostly it is. */
+static void push_comm(lua_State *L, struct script *s, const struct ts_data *d)
+{
+	if (memcmp(s->comm, d->comm, sizeof(s->comm)) != 0) {
+		memcpy(s->comm, d->comm, sizeof(s->comm));
+		lua_pushlstring(L, d->comm, strnlen(d->comm, sizeof(d->comm)));
+		lua_replace(L, lua_upvalueindex(3));
+	}
+	lua_pushvalue(L, lua_upvalueindex(3));
+}
+
+/* Upvalues: names to numbers, which keeps the names; e.copy; what script.comm is in Lua. */
 static int event_index(lua_State *L)
 {
 	struct script *s = host_of(L);
 	const struct stream_message *m = message_of(L, s);
 	enum field field = find_field(L, s);
 
+	if (field == F_COMM && !m->hello) {
+		push_comm(L, s, m->head);
+		return 1;
+	}
 	if (field != F_NONE) {
 		push_field(L, s, m, field);
 		return 1;
@@ -487,7 +502,8 @@ void host_open_events(lua_State *L)
 		lua_rawset(L, -3);
 	}
 	lua_pushcfunction(L, event_copy);
-	lua_pushcclosure(L, event_index, 2);
+	lua_pushliteral(L, "");
+	lua_pushcclosure(L, event_index, 3);
 	lua_setfield(L, meta, "__index");
 	lua_pushliteral(L, "event");
 	lua_setfield(L, meta, "__name");

@@ -123,7 +123,8 @@ struct script {
 	void *event; /* its userdata */
 	unsigned int event_slot;
 	size_t event_size;
-	bool event_has_data; /* its user value holds the data */
+	bool event_has_data;	/* its user value holds the data */
+	char comm[TS_COMM_LEN]; /* what was pushed last: as in struct ts_data */
 	struct host_name names[HOST_NAMES];
 
 	struct {

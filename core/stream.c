@@ -315,7 +315,7 @@ static bool same_call(const struct ts_data *a, const struct ts_data *b)
 
 static int feed_data(struct stream *s, const struct ts_data *d)
 {
-	struct call *call = ts_map_get(&s->calls, d->pid, d->tid);
+	struct call *call = s->calls.count ? ts_map_get(&s->calls, d->pid, d->tid) : NULL;
 	struct name name = {d->pid, d->conn, d->conn_opened};
 	struct conn *c;
 

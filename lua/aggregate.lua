@@ -48,6 +48,8 @@ local none = setmetatable({}, {
 local methods = {none = none}
 local meta = {__name = "aggregation"}
 
+local huge = math.huge
+
 -- Before anything is looked at or taken out.
 local function sync(self)
 	if self.kernel then
@@ -144,87 +146,71 @@ local function merge(self, keys, ...)
 	node[last] = self.behaviour.merge(node[last], ...)
 end
 
--- A function (value, key...) that adds. It runs for every event: what is usual, a key that is there
--- already, does not leave it.
+-- The method add, once it is known how many keys there are. It runs for every event: what is usual,
+-- one or two keys that are there already, does not leave it.
 local function make_add(self)
-	local cells, step, arity = self.cells, self.behaviour.step, self.arity
-	if arity > 2 then
-		return function(value, ...)
-			add_any(self, value, {...})
+	local cells, step, arity, plain = self.cells, self.behaviour.step, self.arity, self.behaviour.plain
+	local function slowly(called, n, value, ...)
+		if called ~= self then
+			fail(self, "call it with a colon: a:add(...)")
+		elseif n > arity then
+			fail(self, ("add got %d keys; it has %d"):format(n, arity))
 		end
-	elseif arity == 2 then
-		return function(value, k1, k2)
-			local inner = cells[k1]
-			local old = inner and inner[k2]
-			if old and value and value - value == 0 then
-				inner[k2] = step(old, value)
+		add_any(self, value, {...})
+	end
+	if arity == 1 and plain then
+		return function(called, k, extra)
+			local old = cells[k]
+			if old and called == self and extra == nil then
+				cells[k] = step(old, 1)
 				return
 			end
-			add_any(self, value, {k1, k2})
+			slowly(called, extra == nil and 1 or 2, 1, k)
 		end
-	elseif self.kind == "sum" then
-		return function(value, k)
+	elseif arity == 1 and self.kind == "sum" then
+		return function(called, value, k, extra)
 			local old = cells[k]
-			if old and value then
+			if old and value and called == self and extra == nil then
 				local new = old + value
-				if value >= 0 and new >= old and new < math.huge then
+				if value >= 0 and new >= old and new < huge then
 					cells[k] = new
 					return
 				end
 			end
-			add_any(self, value, {k})
-		end
-	end
-	return function(value, k)
-		local old = cells[k]
-		if old and value and value - value == 0 then
-			cells[k] = step(old, value)
-			return
-		end
-		add_any(self, value, {k})
-	end
-end
-
--- The method add, once it is known how many keys there are.
-local function make_method(self)
-	local add, arity, plain = make_add(self), self.arity, self.behaviour.plain
-	local function wrong(called, n)
-		if called ~= self then
-			fail(self, "call it with a colon: a:add(...)")
-		end
-		fail(self, ("add got %d keys; it has %d"):format(n, arity))
-	end
-	if arity == 1 and plain then
-		return function(called, k, extra)
-			if called ~= self or extra ~= nil then
-				wrong(called, 2)
-			end
-			add(1, k)
+			slowly(called, extra == nil and 1 or 2, value, k)
 		end
 	elseif arity == 1 then
 		return function(called, value, k, extra)
-			if called ~= self or extra ~= nil then
-				wrong(called, 2)
+			local old = cells[k]
+			if old and value and value - value == 0 and called == self and extra == nil then
+				cells[k] = step(old, value)
+				return
 			end
-			add(value, k)
+			slowly(called, extra == nil and 1 or 2, value, k)
+		end
+	elseif arity == 2 and not plain then
+		return function(called, value, k1, k2, extra)
+			local inner = cells[k1]
+			local old = inner and inner[k2]
+			if old and value and value - value == 0 and called == self and extra == nil then
+				inner[k2] = step(old, value)
+				return
+			end
+			slowly(called, extra == nil and 2 or 3, value, k1, k2)
+		end
+	elseif plain then
+		return function(called, ...)
+			slowly(called, select("#", ...), 1, ...)
 		end
 	end
 	return function(called, ...)
-		local n = select("#", ...) - (plain and 0 or 1)
-		if called ~= self or n > arity then
-			wrong(called, n)
-		end
-		if plain then
-			add(1, ...)
-		else
-			add(...)
-		end
+		slowly(called, select("#", ...) - 1, ...)
 	end
 end
 
 local function set_arity(self, arity)
 	self.arity = arity
-	self.add = make_method(self)
+	self.add = make_add(self)
 end
 
 -- The first add says how many keys there are.
@@ -382,7 +368,7 @@ local function construct(host, kind, name, opts)
 		set_arity(self, #by)
 		feed.prepare(host, tostring(self), own.from, {value, table.unpack(by)}, rest)
 		self.handle, self.kernel = host.on(own.from, rest,
-			feed.handler(make_add(self), by, value, self.behaviour.plain),
+			feed.handler(self, by, value),
 			kernel.plan(self, own, by, value, rest))
 		if self.kernel then
 			kernel.fed[self.kernel] = self

@@ -71,12 +71,8 @@ local function plain_field(what)
 	return what == nil or (type(what) == "string" and not what:find(".", 1, true))
 end
 
-local function one()
-	return 1
-end
-
 -- For any number of keys, by whatever functions.
-local function general(add, by, value)
+local function general(self, by, value)
 	local get, keys = reader(value), {}
 	for i, field in ipairs(by) do
 		keys[i] = reader(field)
@@ -86,33 +82,37 @@ local function general(add, by, value)
 		for i, key in ipairs(keys) do
 			parts[i] = key(e)
 		end
-		add(get(e), table.unpack(parts, 1, #keys))
+		if self.behaviour.plain then
+			self:add(table.unpack(parts, 1, #keys))
+		else
+			self:add(get(e), table.unpack(parts, 1, #keys))
+		end
 	end
 end
 
--- The handler that calls add(value, key...). counts: the value is 1. What is usual, plain fields and
--- at most two keys, has functions of its own: that halves the time an event takes.
-function M.handler(add, by, value, counts)
-	local k1, k2 = by[1], by[2]
+-- The handler that calls self:add(value, key...). What is usual, plain fields and at most two keys,
+-- has functions of its own: that halves the time an event takes.
+function M.handler(self, by, value)
+	local k1, k2, add, counts = by[1], by[2], self.add, self.behaviour.plain
 	if #by > 2 or not (plain_field(k1) and plain_field(k2) and plain_field(value)) then
-		return general(add, by, counts and one or value)
+		return general(self, by, value)
 	elseif k2 then
 		return counts and function(e)
-			add(1, e[k1], e[k2])
+			add(self, e[k1], e[k2])
 		end or function(e)
-			add(e[value], e[k1], e[k2])
+			add(self, e[value], e[k1], e[k2])
 		end
 	elseif k1 then
 		return counts and function(e)
-			add(1, e[k1])
+			add(self, e[k1])
 		end or function(e)
-			add(e[value], e[k1])
+			add(self, e[value], e[k1])
 		end
 	end
 	return counts and function()
-		add(1)
+		add(self)
 	end or function(e)
-		add(e[value])
+		add(self, e[value])
 	end
 end
 
