@@ -273,6 +273,8 @@ static __always_inline void count_sent(__u64 events, __u64 bytes)
 
 	if (!c)
 		return;
+	/* As above: no constants. */
+	asm volatile("" : "+r"(events), "+r"(bytes));
 	__sync_fetch_and_add(&c->n[TS_CNT_EVENTS], events);
 	__sync_fetch_and_add(&c->n[TS_CNT_BYTES], bytes);
 }
