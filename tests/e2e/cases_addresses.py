@@ -11,7 +11,7 @@ import subprocess
 import golang
 import suites
 from cases_go import ENV, go_case
-from harness import PYTHON, TLSSCOPE, case, check
+from harness import PYTHON, TLSSCOPE, case, check, wait_for
 
 
 def shown(text):
@@ -186,6 +186,70 @@ def addresses_of_a_command(lab):
     check(live == f"inet\t127.0.0.1:{port}\t127.0.0.1\n", f"{live!r}")
     replay = lab.run([TLSSCOPE, "-r", record, "-e", script]).out().decode()
     check(replay == live, f"{replay!r}")
+
+
+NO_SOCKET_THEN_ONE = """
+import socket, ssl, sys
+server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+server.load_cert_chain(sys.argv[2])
+client = ssl._create_unverified_context()
+
+def side(context, is_server):
+    i, o = ssl.MemoryBIO(), ssl.MemoryBIO()
+    return context.wrap_bio(i, o, server_side=is_server), i, o
+
+def step(s, *args):
+    try:
+        return s(*args)
+    except ssl.SSLWantReadError:
+        return None
+
+a, a_in, a_out = side(client, False)
+b, b_in, b_out = side(server, True)
+for _ in range(4):
+    step(a.do_handshake); b_in.write(a_out.read()); step(b.do_handshake); a_in.write(b_out.read())
+print("ready", flush=True)
+sys.stdin.readline()
+for _ in range(600):
+    a.write(b"ping"); b_in.write(a_out.read()); b.read(); b.write(b"pong"); a_in.write(b_out.read()); a.read()
+print("alone", flush=True)
+sys.stdin.readline()
+c, c_in, c_out = side(client, False)
+with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as s:
+    def talk(call, *args):
+        while True:
+            got = step(call, *args)
+            s.sendall(c_out.read())
+            if got is not None or call == c.do_handshake and c.version():
+                return
+            c_in.write(s.recv(65536))
+    talk(c.do_handshake)
+    for n in range(60):
+        talk(c.write, b"line %d\\n" % n)
+        talk(c.read, 100)
+"""
+
+
+@case(needs=["openssl"])
+def addresses_after_none(lab):
+    """Connections of memory alone: nobody looks for their sockets any more; and for the next one's again."""
+    port = lab.port()
+    lab.spawn(["openssl", "s_server", "-accept", str(port), "-cert", lab.cert, "-key", lab.key,
+               "-rev", "-quiet"], port=port)
+    program = lab.spawn([PYTHON, "-u", "-c", NO_SOCKET_THEN_ONE, str(port), lab.both],
+                        ready=b"ready", stdin=subprocess.PIPE)
+    tracer = lab.tracer("-v", "-p", str(program.pid))
+    program.say()
+    wait_for("end of the first part", lambda: b"alone" in program.out())
+    wait_for("that nobody looks for sockets",
+             lambda: "memory BIOs: no records are looked for" in tracer.process.err())
+    program.say()
+    program.finish()
+    seen = tracer.stop()
+    peers = {(c.get("raddr"), c.get("rport")) for c in seen.calls if c["data"] == b"line 59\n"}
+    check(peers == {("127.0.0.1", port)}, f"the last line went to {peers}, not to port {port}")
+    check(not any(c.get("raddr") for c in seen.calls if c["data"] in (b"ping", b"pong")),
+          "addresses of what has none")
 
 
 # --- of handshakes, on which nothing is read or written
