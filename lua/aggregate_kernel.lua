@@ -32,6 +32,8 @@ local function make_plan(self, own, by, value, rest)
 		return nil, self.kind
 	elseif rest.where then
 		return nil, "where"
+	elseif rest.rate then
+		return nil, "rate, which the kernel may exceed" -- on several processors; events are counted again
 	elseif #by > MOST_KEYS then
 		return nil, ("more than %d keys"):format(MOST_KEYS)
 	elseif not self.behaviour.plain and not VALUES[value] then

@@ -198,6 +198,7 @@ on.start(function() emit{type = "ready"} end)
 local pids = {%s}
 for name, options in pairs{
     first = {first = 20, min_len = 100}, prefix = {prefix = "POST", dir = "out"}, sample = {sample = 3},
+    rate = {rate = 5},
 } do
     local seen, own = {["in"] = 0, out = 0}, {from = "tls_data", by = "dir"}
     options.pid = pids
@@ -215,7 +216,7 @@ end
 
 @case(timeout=120)
 def filter_picks_of_aggregations(lab):
-    """What is added up in the kernel is what a handler with the same options sees."""
+    """What is added up, in the kernel or of events, is what a handler with the same options sees."""
     port = lab.port()
     server = lab.spawn([PYTHON, "-c", SERVE, str(port), lab.both], port=port)
     client = lab.spawn([PYTHON, "-c", CLIENT, str(port)], stdin=subprocess.PIPE)
@@ -223,7 +224,7 @@ def filter_picks_of_aggregations(lab):
     client.say()
     client.finish()
     sums = {(r["name"], r["dir"]): r for r in tracer.stop().records if r["type"] == "sum"}
-    check(len(sums) == 6 and sums["prefix", "in"]["seen"] == 0, f"{sums}")
+    check(len(sums) == 8 and sums["prefix", "in"]["seen"] == 0, f"{sums}")
     for r in sums.values():
         check(r["seen"] == r["added"] and (r["seen"] or r["name"] == "prefix"), f"{r}")
 

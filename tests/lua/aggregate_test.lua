@@ -528,6 +528,7 @@ tests[#tests + 1] = {"which aggregations the kernel gets", function()
 		{"sum", {value = "nsecs"}, "value = nsecs"},
 		{"sum", {value = function() return 1 end}, "value = function"},
 		{"sum", {where = function() return true end}, "where"},
+		{"count", {rate = 10}, "rate"},
 		{"lhist", {min = 0, max = 1, step = 0.5}, "steps that are not whole"},
 		{"tseries", {}, "tseries"},
 	}

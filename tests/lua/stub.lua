@@ -78,7 +78,7 @@ text.json = setmetatable({
 })
 
 -- Those of a handler.
-local OPTIONS = {pid = true, comm = true, where = true, capture = true, peek = true}
+local OPTIONS = {pid = true, comm = true, where = true, capture = true, peek = true, rate = true}
 
 local Stub = {}
 Stub.__index = Stub
