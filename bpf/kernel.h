@@ -64,7 +64,6 @@ struct bpf_raw_tracepoint_args {
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
-struct mm_struct;
 typedef struct {
 	int counter;
 } atomic_t;
@@ -161,9 +160,34 @@ struct inode {
 	__u16 i_mode;
 	__u64 i_ino;
 };
+struct qstr {
+	__u32 len;
+	const unsigned char *name;
+};
+struct dentry {
+	struct dentry *d_parent;
+	struct qstr d_name;
+};
+struct vfsmount {
+	struct dentry *mnt_root;
+};
+/* The kernel's own part of a vfsmount (fs/mount.h): which one it lies on, and where there. */
+struct mount {
+	struct mount *mnt_parent;
+	struct dentry *mnt_mountpoint;
+	struct vfsmount mnt;
+};
+struct path {
+	struct vfsmount *mnt;
+	struct dentry *dentry;
+};
 struct file {
+	struct path f_path;
 	struct inode *f_inode;
 	void *private_data;
+};
+struct mm_struct {
+	struct file *exe_file;
 };
 struct fdtable {
 	__u32 max_fds;
@@ -226,7 +250,8 @@ struct task_struct {
 	const struct cred *cred;
 	struct css_set *cgroups;
 	int pid, tgid;
-	struct task_struct *real_parent;
+	struct task_struct *real_parent, *group_leader;
+	__u64 start_boottime, self_exec_id;
 	struct mm_struct *mm;
 	struct files_struct *files;
 	struct signal_struct *signal;

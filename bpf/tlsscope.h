@@ -203,6 +203,7 @@ enum ts_filter_key {
 	TS_KEY_PID,
 	TS_KEY_COMM,
 	TS_KEY_UID,
+	TS_KEY_EXE,	  /* a struct ts_exe: a program's path, or its last name alone */
 	TS_KEY_CGROUP,	  /* a struct ts_cgroup, and what is below it */
 	TS_KEY_CONTAINER, /* the same: a container's cgroup */
 	TS_PROCESS_KEYS,
@@ -221,6 +222,31 @@ struct ts_cgroup {
 	__u32 subsys; /* of v1: the controller's number in this kernel; else TS_CGROUP_V2 */
 	__u32 zero;
 };
+
+/*
+ * A program as a filter's value: hashes of its path and of the path's last name. Names are hashed
+ * by words of 8 bytes, the last one padded with NUL; paths by their names' hashes, from the last to
+ * the first, which is how the kernel has them.
+ */
+#define TS_EXE_NAMES 32 /* in a path that can be named, at most */
+#define TS_EXE_NAME 255 /* bytes in one of them, at most */
+#define TS_EXE_SEED 0xcbf29ce484222325ull
+struct ts_exe {
+	__u64 path; /* 0: any */
+	__u64 name;
+};
+
+static inline __attribute__((always_inline)) __u64 ts_exe_mix(__u64 hash, __u64 word)
+{
+	hash = (hash ^ word) * 0x9e3779b97f4a7c15ull;
+	return hash ^ hash >> 29;
+}
+
+/* Of what was mixed for all names: never 0. */
+static inline __attribute__((always_inline)) __u64 ts_exe_path(__u64 hash)
+{
+	return hash | 1;
+}
 
 struct ts_filter_id {
 	__u32 key;  /* enum ts_filter_key */
@@ -290,7 +316,7 @@ struct ts_control {
 	__u64 aggs_ends;  /* those of them whose keys have addresses or ports */
 	__u32 aggs_count; /* of that map's entries */
 	__u32 aggs_full;  /* set by the programs: the table had no room */
-	__u64 generation; /* of the filters by cgroup: another when they changed */
+	__u64 generation; /* of the filters by cgroup and program: another when they changed */
 	__u32 hierarchies[TS_HIERARCHIES]; /* ts_cgroup.subsys of those that filters name */
 	__u32 hierarchies_count;
 	__u32 zero;
@@ -586,6 +612,7 @@ _Static_assert(sizeof(struct ts_agg) == 56, "layout");
 _Static_assert(sizeof(struct ts_agg_key) == 80, "layout");
 _Static_assert(sizeof(struct ts_agg_cell) == 48, "layout");
 _Static_assert(sizeof(struct ts_cgroup) == TS_FILTER_VALUE, "layout");
+_Static_assert(sizeof(struct ts_exe) == TS_FILTER_VALUE, "layout");
 _Static_assert(sizeof(struct ts_net_id) == 24, "layout");
 _Static_assert(sizeof(struct ts_record) == 8, "layout");
 _Static_assert(sizeof(struct ts_data) == 168, "layout");

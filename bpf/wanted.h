@@ -4,6 +4,7 @@
 #define TLSSCOPE_WANTED_H
 
 #include "cgroup.h"
+#include "exe.h"
 
 /* Whether any of subs asks for this key. */
 static __always_inline bool asks(const struct ts_control *c, __u64 subs, const __u32 key)
@@ -42,7 +43,8 @@ static __always_inline __u64 wanted_of(struct ts_control *c, __u64 subs, __u32 p
 		current_comm((char *)id.value);
 		subs = filter_key(c, &id, TS_KEY_COMM, subs);
 	}
-	return filter_cgroup(c, subs);
+	subs = filter_cgroup(c, subs);
+	return asks(c, subs, TS_KEY_EXE) ? filter_exe(subs) : subs;
 }
 
 /* The subscriptions that want what the current thread, of process pid, says through this rule. */

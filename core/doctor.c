@@ -103,7 +103,7 @@ static bool wanted(const struct doctor *d, uint32_t pid)
 {
 	struct proc_info *info = malloc(sizeof(*info));
 	bool passes = pid != (uint32_t)getpid() && info && !proc_read(pid, info) &&
-		      ts_filter_passes(&d->o->filter, pid, info->comm, info->uid) &&
+		      ts_filter_passes(&d->o->filter, pid, info->comm, info->uid, info->exe) &&
 		      in_groups(&d->cgroups, pid) && in_groups(&d->containers, pid);
 
 	free(info);
@@ -244,7 +244,8 @@ static int look_around(struct doctor *d, struct ts_err *err)
 
 	for (i = 0; i < TS_KEY_COUNT; i++)
 		keys += f->keys[i].count;
-	d->each = (f->keys[TS_KEY_PID].count || f->keys[TS_KEY_COMM].count) &&
+	d->each = (f->keys[TS_KEY_PID].count || f->keys[TS_KEY_COMM].count ||
+		   f->keys[TS_KEY_EXE].count) &&
 		  !f->names[TS_NAMES_LIB].count;
 	d->named = keys || f->names[TS_NAMES_LIB].count;
 	ret = check_pids(d, err);

@@ -14,8 +14,11 @@ void ts_filter_free(struct ts_filter *f)
 {
 	size_t i, j;
 
-	for (i = 0; i < TS_KEY_COUNT; i++)
+	for (i = 0; i < TS_KEY_COUNT; i++) {
+		for (j = 0; j < f->keys[i].count; j++)
+			free(f->keys[i].items[j].exe);
 		free(f->keys[i].items);
+	}
 	for (i = 0; i < TS_NAMES_COUNT; i++) {
 		for (j = 0; j < f->names[i].count; j++)
 			free(f->names[i].items[j].text);
@@ -26,13 +29,18 @@ void ts_filter_free(struct ts_filter *f)
 
 static int add_item(struct ts_filter_list *list, const struct ts_filter_item *item)
 {
-	struct ts_filter_item *items;
+	char *exe = item->exe ? strdup(item->exe) : NULL;
+	struct ts_filter_item *items = NULL;
 
-	items = realloc(list->items, (list->count + 1) * sizeof(*items));
-	if (!items)
+	if (!item->exe || exe)
+		items = realloc(list->items, (list->count + 1) * sizeof(*items));
+	if (!items) {
+		free(exe);
 		return -ENOMEM;
+	}
 	list->items = items;
-	items[list->count++] = *item;
+	items[list->count] = *item;
+	items[list->count++].exe = exe;
 	return 0;
 }
 
@@ -52,8 +60,8 @@ static int add_name(struct ts_filter_names *n, const char *text, bool exclude, u
 
 static const char *const key_names[TS_KEY_COUNT] = {
 	[TS_KEY_PID] = "pid",	  [TS_KEY_COMM] = "comm",   [TS_KEY_UID] = "uid",
-	[TS_KEY_LPORT] = "lport", [TS_KEY_RPORT] = "rport", [TS_KEY_LADDR] = "laddr",
-	[TS_KEY_RADDR] = "raddr",
+	[TS_KEY_EXE] = "exe",	  [TS_KEY_LPORT] = "lport", [TS_KEY_RPORT] = "rport",
+	[TS_KEY_LADDR] = "laddr", [TS_KEY_RADDR] = "raddr",
 };
 
 const char *ts_filter_key(enum ts_filter_key key)
@@ -71,6 +79,8 @@ const char *ts_filter_text(const struct ts_filter_item *item, char text[TS_FILTE
 	unsigned int prefix = (unsigned int)(bits - (TS_NET_BITS - item->number));
 	char address[INET6_ADDRSTRLEN];
 
+	if (item->exe)
+		return item->exe;
 	if (item->net) {
 		inet_ntop(is_v4 ? AF_INET : AF_INET6, item->text + (is_v4 ? sizeof(v4) : 0),
 			  address, sizeof(address));
@@ -151,6 +161,18 @@ static int parse_net(const char *key, const char *value, struct ts_filter_item *
 	return 0;
 }
 
+static int parse_program(const char *value, struct ts_filter_item *item, struct ts_err *err)
+{
+	struct ts_exe exe;
+
+	if (ts_exe_parse(value, &exe, err))
+		return -EINVAL;
+	memcpy(item->text, &exe, sizeof(exe));
+	item->program = true;
+	item->exe = (char *)value;
+	return 0;
+}
+
 static enum ts_filter_key find_key(const char *name)
 {
 	unsigned int key;
@@ -175,6 +197,8 @@ static int parse_item(enum ts_filter_key key, const char *value, struct ts_filte
 		return 0;
 	case TS_KEY_UID:
 		return parse_uid(value, &item->number, err);
+	case TS_KEY_EXE:
+		return parse_program(value, item, err);
 	case TS_KEY_LPORT:
 	case TS_KEY_RPORT:
 		if (!parse_number(value, 1, UINT16_MAX, &item->number))
@@ -230,10 +254,21 @@ static bool accepts_any(const struct ts_filter_list *list)
 	return !list->nothing;
 }
 
+static bool holds_program(const struct ts_filter_item *a, const struct ts_filter_item *b)
+{
+	struct ts_exe wide, narrow;
+
+	memcpy(&wide, a->text, sizeof(wide));
+	memcpy(&narrow, b->text, sizeof(narrow));
+	return wide.name == narrow.name && (!wide.path || wide.path == narrow.path);
+}
+
 bool ts_filter_holds(const struct ts_filter_item *a, const struct ts_filter_item *b)
 {
 	struct ts_filter_item cut = *b;
 
+	if (a->program)
+		return holds_program(a, b);
 	if (a->net && a->number < b->number) {
 		cut.number = a->number;
 		cut_address(&cut);
@@ -260,11 +295,11 @@ static int add_narrower(struct ts_filter_list *a, size_t n, const struct ts_filt
 	size_t i;
 
 	for (i = 0; i < b->count; i++) {
-		if (b->items[i].exclude || !b->items[i].net)
+		if (b->items[i].exclude)
 			continue;
 		first = (struct ts_filter_list){.items = a->items, .count = n};
 		wider = find_accepted(&first, &b->items[i]);
-		if (wider && wider->number < b->items[i].number && add_item(a, &b->items[i]))
+		if (wider && !ts_filter_holds(&b->items[i], wider) && add_item(a, &b->items[i]))
 			return -ENOMEM;
 	}
 	return 0;
@@ -280,8 +315,10 @@ static int keep_common(struct ts_filter_list *a, const struct ts_filter_list *b)
 		return -ENOMEM;
 	for (i = 0; i < a->count; i++) {
 		other = a->items[i].exclude ? NULL : find_accepted(b, &a->items[i]);
-		if (!a->items[i].exclude && !other)
+		if (!a->items[i].exclude && !other) {
+			free(a->items[i].exe);
 			continue;
+		}
 		a->items[kept] = a->items[i];
 		a->items[kept].follow |= other && other->follow;
 		kept++;
@@ -362,14 +399,28 @@ static bool list_passes(const struct ts_filter_list *list, const struct ts_filte
 	return found || !named;
 }
 
-bool ts_filter_passes(const struct ts_filter *f, uint32_t pid, const char *comm, uint32_t uid)
+static bool program_passes(const struct ts_filter_list *list, const char *path)
+{
+	struct ts_filter_item item = {.program = true};
+	struct ts_exe exe;
+
+	if (!list->count)
+		return !list->nothing;
+	exe = ts_exe_of(path);
+	memcpy(item.text, &exe, sizeof(exe));
+	return list_passes(list, *path ? &item : NULL);
+}
+
+bool ts_filter_passes(const struct ts_filter *f, uint32_t pid, const char *comm, uint32_t uid,
+		      const char *exe)
 {
 	struct ts_filter_item name = {.number = 0};
 
 	ts_copy(name.text, TS_COMM_LEN, comm);
 	return list_passes(&f->keys[TS_KEY_PID], &(struct ts_filter_item){.number = pid}) &&
 	       list_passes(&f->keys[TS_KEY_COMM], &name) &&
-	       list_passes(&f->keys[TS_KEY_UID], &(struct ts_filter_item){.number = uid});
+	       list_passes(&f->keys[TS_KEY_UID], &(struct ts_filter_item){.number = uid}) &&
+	       program_passes(&f->keys[TS_KEY_EXE], exe);
 }
 
 static struct ts_filter_item address_item(const struct ts_conn_info *info, const __u8 *address)

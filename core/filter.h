@@ -13,10 +13,13 @@
  */
 struct ts_filter_list {
 	struct ts_filter_item {
-		/* comm, cut to 15 bytes as the kernel does; an address. The rest is 0. */
+		/* comm, cut to 15 bytes as the kernel does; an address; a struct ts_exe. The rest
+		 * is 0. */
 		char text[TS_FILTER_VALUE];
 		uint64_t number; /* pid, uid, port; of a network: bits of text that count */
+		char *exe;	 /* a program as it was named, owned; else NULL */
 		bool net;	 /* a network: it holds others */
+		bool program;	 /* text is a struct ts_exe: a name alone holds paths */
 		bool exclude;
 		bool follow; /* pid: with its children */
 	} * items;
@@ -46,10 +49,10 @@ struct ts_filter {
 void ts_filter_free(struct ts_filter *f); /* and empties it */
 
 /*
- * Adds one value to a key: "pid", "comm", "uid", "lport", "rport", "laddr", "raddr", "lib",
- * "cgroup", "container". A uid may be a user's name, a pid and a port are above 0, an address is
- * IPv4 or IPv6, alone or with the length of a prefix: "10.0.0.0/8". Returns 0, -EINVAL with err set
- * for a bad value or key, -ENOMEM.
+ * Adds one value to a key: "pid", "comm", "uid", "exe", "lport", "rport", "laddr", "raddr", "lib",
+ * "cgroup", "container". A uid may be a user's name, a pid and a port are above 0, an exe is a path
+ * from the root or the last name of one, an address is IPv4 or IPv6, alone or with the length of a
+ * prefix: "10.0.0.0/8". Returns 0, -EINVAL with err set for a bad value or key, -ENOMEM.
  */
 int ts_filter_add(struct ts_filter *f, const char *key, const char *value, bool exclude,
 		  struct ts_err *err);
@@ -62,7 +65,14 @@ const char *ts_filter_key(enum ts_filter_key key);
 #define TS_FILTER_TEXT 64
 const char *ts_filter_text(const struct ts_filter_item *item, char text[TS_FILTER_TEXT]);
 
-/* Whether value b of a key is a: of networks, lies within it. */
+/*
+ * A program as BPF sees it: by its path as /proc/PID/exe shows it, also of one that was deleted; or
+ * by the path's last name. ts_exe_parse: of what a user says; -EINVAL with err set.
+ */
+struct ts_exe ts_exe_of(const char *path);
+int ts_exe_parse(const char *value, struct ts_exe *out, struct ts_err *err);
+
+/* Whether value b of a key is a; of networks, lies within it; of programs, has that last name. */
 bool ts_filter_holds(const struct ts_filter_item *a, const struct ts_filter_item *b);
 
 /* Adds a process whose children are traced too (-c). */
@@ -71,8 +81,10 @@ int ts_filter_follow(struct ts_filter *f, uint32_t pid);
 /* Narrows f to what passes f and other. 0 or -ENOMEM. */
 int ts_filter_intersect(struct ts_filter *f, const struct ts_filter *other);
 
-/* Whether a process and thread pass these keys: what BPF decides, for replays. */
-bool ts_filter_passes(const struct ts_filter *f, uint32_t pid, const char *comm, uint32_t uid);
+/* Whether a process and thread pass these keys: what BPF decides, for replays. exe "": not known.
+ */
+bool ts_filter_passes(const struct ts_filter *f, uint32_t pid, const char *comm, uint32_t uid,
+		      const char *exe);
 
 /*
  * Whether a connection passes its keys. A port or an address that is not known passes unless some

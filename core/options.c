@@ -18,6 +18,7 @@
 enum { /* long options without a letter */
        OPT_COMM = 256,
        OPT_UID,
+       OPT_EXE,
        OPT_LIB,
        OPT_CGROUP,
        OPT_CONTAINER,
@@ -42,6 +43,7 @@ static const struct option long_options[] = {
 	{"command", required_argument, NULL, 'c'},
 	{"comm", required_argument, NULL, OPT_COMM},
 	{"uid", required_argument, NULL, OPT_UID},
+	{"exe", required_argument, NULL, OPT_EXE},
 	{"lib", required_argument, NULL, OPT_LIB},
 	{"cgroup", required_argument, NULL, OPT_CGROUP},
 	{"container", required_argument, NULL, OPT_CONTAINER},
@@ -222,6 +224,8 @@ static int set_option(struct options *o, int code, char *const *argv, struct ts_
 		return ts_filter_add(&o->filter, "comm", optarg, false, err);
 	case OPT_UID:
 		return ts_filter_add(&o->filter, "uid", optarg, false, err);
+	case OPT_EXE:
+		return ts_filter_add(&o->filter, "exe", optarg, false, err);
 	case OPT_LIB:
 		return ts_filter_add(&o->filter, "lib", optarg, false, err);
 	case OPT_CGROUP:

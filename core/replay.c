@@ -52,11 +52,19 @@ static bool place_passes(const struct run *r, const struct ts_filter *f, const s
 	return groups_passes(f, &p);
 }
 
+/* "": not known. */
+static const char *exe_of(const struct run *r, uint32_t pid)
+{
+	const struct ts_record *told = ts_map_get(&r->processes, pid, 0);
+
+	return told ? record_string(told, sizeof(struct rec_process), 1) : "";
+}
+
 static bool passes(const struct run *r, const struct ts_sub *sub, const struct stream_message *m)
 {
 	const struct ts_data *d = m->head;
 
-	return ts_filter_passes(&sub->filter, d->pid, d->comm, d->uid) &&
+	return ts_filter_passes(&sub->filter, d->pid, d->comm, d->uid, exe_of(r, d->pid)) &&
 	       ts_filter_ends_pass(&sub->filter, &m->conn->info) &&
 	       ts_filter_lib_passes(&sub->filter, m->source->path) &&
 	       place_passes(r, &sub->filter, d);

@@ -95,6 +95,7 @@ struct tracer {
 	uint64_t sockets_asked; /* when it was looked at last whether they are still needed */
 	uint64_t search_pause;	/* ns until that is asked again */
 	bool marks;		/* what is written to BIOs is watched */
+	bool has_mounts;	/* tracer_check_exe found that they can */
 	struct probe_link *links;
 	size_t links_count;
 	struct probe_links *asides;
@@ -127,6 +128,8 @@ struct tracer {
  * none.
  */
 int tracer_subsys(const char *controller, __u32 *subsys);
+/* Fails where the kernel's programs cannot tell the path of a process' program. */
+int tracer_check_exe(struct tracer *t, struct ts_err *err);
 /* Of the programs that watch sockets those of this way are to be loaded; of no way: none. */
 #define TRACER_SOCKET_WAYS 2
 void tracer_choose_sockets(struct bpf_object *o, size_t way);

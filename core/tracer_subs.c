@@ -26,8 +26,9 @@ static struct ts_filter_id filter_id(enum ts_filter_key key, const struct ts_fil
 {
 	struct ts_filter_id id = {.key = key};
 
-	/* As the kernel compares: a comm padded with NULs, a number in the first 8 bytes. */
-	if (key == TS_KEY_COMM)
+	/* As the kernel compares: a comm padded with NULs, hashes, a number in the first 8 bytes.
+	 */
+	if (key == TS_KEY_COMM || key == TS_KEY_EXE)
 		memcpy(id.value, item->text, sizeof(id.value));
 	else
 		memcpy(id.value, &item->number, sizeof(item->number));
@@ -159,6 +160,8 @@ static int add_sub(struct tracer *t, struct desired *d, const struct ts_sub *sub
 
 	if (sub->removed)
 		return 0;
+	if (sub->filter.keys[TS_KEY_EXE].count && tracer_check_exe(t, err))
+		return -ENOTSUP;
 	if (sub->enabled)
 		d->control.enabled |= bit;
 	if (sub->errors)
@@ -350,7 +353,7 @@ int tracer_set_subs(struct tracer *t, const struct ts_sub *subs, size_t count, s
 	tracer_relax(&haste);
 	memcpy(t->control->hierarchies, d.control.hierarchies, sizeof(d.control.hierarchies));
 	t->control->hierarchies_count = d.control.hierarchies_count;
-	/* What the kernel remembers of cgroups is looked up anew. */
+	/* What the kernel remembers of cgroups and programs is looked up anew. */
 	__atomic_add_fetch(&t->control->generation, 1, __ATOMIC_SEQ_CST);
 	memcpy(t->control->rejects, d.control.rejects, sizeof(d.control.rejects));
 	t->control->ends = d.control.ends;

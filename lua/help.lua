@@ -28,7 +28,7 @@ doctor: 0 when everything asked about can be captured at least in part, else 1.
 Example:
   tlsscope --check httplog && echo fine]],
 	filters = [[
-Who is traced is said on the command line (-p, --comm, --uid, --lib, --cgroup, --container), for a
+Who is traced is said on the command line (-p, --comm, --uid, --exe, --lib, --cgroup, --container), for a
 script by target{}, for a handler by its options: the same keys everywhere. A list means or, different
 keys mean and, exclude = {} negates. All of it runs in the kernel; where = function(e) runs in Lua.
 

@@ -4,8 +4,9 @@
 
 -- What may stand after an option's name.
 local VALUES = {
-	pid = "4711", comm = '"curl"', uid = '"www-data"', lib = '"libssl*"', cgroup = '"nginx.service"',
-	container = '"web"', exclude = '{comm = "curl"}', capture = '"64K"', where = "function(e) return e.len > 0 end",
+	pid = "4711", comm = '"curl"', uid = '"www-data"', exe = '"/usr/bin/curl"', lib = '"libssl*"',
+	cgroup = '"nginx.service"', container = '"web"', exclude = '{comm = "curl"}',
+	capture = '"64K"', where = "function(e) return e.len > 0 end",
 	time = '"utc"', attach = '"auto"', sites = '"symbol"', buffer = '"16M"', memory = '"512M"',
 	dir = '"in"', min_len = "100", max_len = '"1K"', prefix = '"GET "', first = "3", sample = "100", rate = "50",
 	raddr = '"192.0.2.0/24"', laddr = '"127.0.0.1"', rport = "443", lport = "443",
@@ -80,6 +81,7 @@ local own = {
 local commands = {
 	pid = "tlsscope -p 4711 sniff", command = "tlsscope -c 'curl -s https://localhost/' sniff",
 	comm = "tlsscope --comm nginx httplog", uid = "tlsscope --uid www-data httplog",
+	exe = "tlsscope --exe /usr/bin/curl httplog",
 	lib = "tlsscope --lib libssl.so.3 sniff", cgroup = "tlsscope --cgroup nginx.service httplog",
 	container = "tlsscope --container web httplog",
 	rport = "tlsscope --rport 443 httplog", lport = "tlsscope --lport 443 httplog",

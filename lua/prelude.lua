@@ -16,7 +16,7 @@ local picks = part("picks", check)
 local options = part("options", core.write)
 
 local FILTER_KEYS = {
-	"pid", "comm", "uid", "lib", "cgroup", "container", "rport", "lport", "raddr", "laddr",
+	"pid", "comm", "uid", "exe", "lib", "cgroup", "container", "rport", "lport", "raddr", "laddr",
 }
 local probes = core.probes()
 -- What becomes of all plaintext, by enum http_event.

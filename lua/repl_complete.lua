@@ -312,7 +312,7 @@ return function(_, parts, repl, pending)
 			return values_of("uid")
 		elseif BOOLEAN[key] then
 			return add({}, {"true", "false"})
-		elseif VALUES[key] or EVENT_NAME[key] or key == "comm" or key == "lib" or key == "container" then
+		elseif VALUES[key] or EVENT_NAME[key] or key == "comm" or key == "exe" or key == "lib" or key == "container" then
 			-- These are strings: the quote comes first.
 			return {{'"'}}
 		end

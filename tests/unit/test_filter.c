@@ -397,10 +397,14 @@ static void every_allocation_may_fail(void **state)
 		add(&b, "comm", "x");
 		add(&b, "lib", "libssl");
 		add(&b, "raddr", "10.1.0.0/16");
+		add(&b, "exe", "/bin/curl");
+		add(&b, "exe", "!nginx");
 		alloc_left = at;
 		ret = ts_filter_add(&a, "lib", "node", false, NULL);
 		ret = ret ? ret : ts_filter_add(&a, "raddr", "10.0.0.0/8", false, NULL);
 		ret = ret ? ret : ts_filter_add(&a, "pid", "1", false, NULL);
+		ret = ret ? ret : ts_filter_add(&a, "exe", "wget", false, NULL);
+		ret = ret ? ret : ts_filter_add(&a, "exe", "curl", false, NULL);
 		ret = ret ? ret : ts_filter_follow(&a, 2);
 		ret = ret ? ret : ts_filter_intersect(&a, &b);
 		assert_true(ret == 0 || ret == -ENOMEM);
