@@ -139,7 +139,7 @@ def without_privileges(lab):
 def listings(lab):
     check(re.match(rb"tlsscope \d+\.\d+", tlsscope(lab, "-V").out()), "-V")
     help_text = tlsscope(lab, "-h").out().decode()
-    for option in ("-p", "-c", "--comm", "--uid", "--lib", "-e", "-l", "-L", "-f", "-o", "-w", "-r",
+    for option in ("-p", "-c", "--comm", "--uid", "--exe", "--lib", "-e", "-l", "-L", "-f", "-o", "-w", "-r",
                    "--check", "--dry-run", "--info", "-I", "-q", "-v", "-V", "-h", "--unsafe",
                    "--strict"):
         check(option in help_text, f"-h does not tell of {option}")

@@ -214,6 +214,30 @@ def ktls_filters_by_ends(lab):
 
 
 @ktls_case()
+def ktls_filters_by_exe(lab):
+    """By the program that does the system call."""
+    both = talk(lab, "send/recv:100*2", "<send/recv:100")
+    everybody = {both.pid, children(both.pid)[0]}
+    exe = os.readlink(f"/proc/{both.pid}/exe")
+    wanted = {
+        "path": (f'{{exe = "{exe}"}}', everybody),
+        "name": (f'{{exe = {{"nobody", "{os.path.basename(exe)}"}}}}', everybody),
+        "other": ('{exe = "/nobody"}', set()),
+        "all_but": (f'{{exclude = {{exe = "{exe}"}}}}', set()),
+        "all_but_other": ('{exclude = {exe = "nobody"}}', everybody),
+    }
+    script = FILTERS % ", ".join(f"{k} = {v[0]}" for k, v in wanted.items())
+    tracer = lab.tracer(script=script, ready=False)
+    wait_for("marker that the tracer is attached", tracer.attached, 60)
+    both.say()
+    both.finish()
+    records = tracer.stop().records
+    for name, (options, expected) in wanted.items():
+        got = pids(records, name) & everybody
+        check(got == expected, f"{options}: saw {got}, not {expected}")
+
+
+@ktls_case()
 def ktls_send_only(lab):
     """A script that asks for nothing else; nothing of it stays in the kernel."""
     p = talk(lab, "send/recv:20000", "<writev/recv:5000", "alert")
