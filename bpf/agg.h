@@ -38,15 +38,20 @@ static const struct ts_agg_cell no_agg_cell = {.min = 0x7fffffffffffffffll,
 /* How many bits a number has; of those below 2^64. */
 static __always_inline __s32 bits_of(__u64 v)
 {
-	__s32 n = 0, i;
+	__u64 n = 0, above, minus;
+	int i;
 
 #pragma unroll
-	for (i = 32; i; i /= 2)
-		if (v >> i) {
-			n += i;
-			v >>= i;
-		}
-	return n + (__s32)v;
+	for (i = 5; i >= 0; i--) {
+		above = v >> (1 << i);
+		minus = -above;
+		/* No branch: the verifier would go on from both of its ends. */
+		asm volatile("" : "+r"(minus));
+		above = (above | minus) >> 63 << i;
+		n += above;
+		v >>= above;
+	}
+	return n + v;
 }
 
 /* The same bucket as power_bucket and lhist in lua/aggregate_kinds.lua. */
@@ -150,20 +155,8 @@ static __always_inline int add_to_agg(struct sending *s, __u32 i)
 	return 0;
 }
 
-/*
- * add_to_agg of what this thread is about to send, by each and by all of them: each object says
- * where that is. Both are functions that the verifier looks at once.
- */
-int agg_step(__u64 thread, __u32 i);
+/* add_to_agg of what this thread is about to send, by each: bpf/rows.h. */
 int agg_steps(__u64 thread);
-#define AGG_STEPS(thread)                                                                          \
-	({                                                                                         \
-		struct ts_control *ctl_ = get_control();                                           \
-		__u32 i_;                                                                          \
-		for (i_ = 0; ctl_ && i_ < TS_MAX_SUBS && i_ < ctl_->aggs_count; i_++)              \
-			agg_step(thread, i_);                                                      \
-		0;                                                                                 \
-	})
 
 /* Takes from its subs the aggregations, to which the call is added. s is in a map. */
 static __always_inline void aggregate(const struct ts_control *ctl, struct sending *s)

@@ -12,7 +12,7 @@
 /* The members of a struct that no other architecture has. */
 #define IS_X86 bpf_core_field_exists(((struct task_struct___x86 *)0)->thread.fsbase)
 
-static __always_inline __u64 thread_pointer(void)
+__noinline __u64 thread_pointer(void)
 {
 	struct task_struct___x86 *task = (void *)bpf_get_current_task();
 	__u64 base = 0;
@@ -22,11 +22,15 @@ static __always_inline __u64 thread_pointer(void)
 	return base;
 }
 
+/* By this name 5.10 knows what a probe's program is given. */
+struct bpf_user_pt_regs_t {
+};
+
 /*
  * A register, by its offset in the saved ones. The verifier wants to see a constant; not a helper's
  * call for each, which costs ten times as much.
  */
-static __noinline __u64 get_register(void *ctx, __u32 at)
+__noinline __u64 get_register(struct bpf_user_pt_regs_t *ctx, __u32 at)
 {
 	__u64 value = 0;
 
@@ -58,27 +62,25 @@ static __noinline __u64 get_register(void *ctx, __u32 at)
 	return 0;
 }
 
-/* Reads a value of a probe hit; false when the process' memory cannot be read. */
+/*
+ * Reads a value of a probe hit; false when the process' memory cannot be read. What differs with
+ * its size is no branch: the verifier would go on from both ends of each.
+ */
 static __always_inline bool get_value(void *ctx, const struct ts_value *v, __s64 *out)
 {
-	__s32 low = 0;
-	__u64 reg;
+	const __u8 half = v->size & 4;
+	__u64 at;
 
 	*out = 0;
 	if (v->kind == TS_VAL_NONE)
 		return true;
-	reg = (v->kind == TS_VAL_TLS ? thread_pointer() : get_register(ctx, v->reg)) + v->disp;
-	if (v->kind == TS_VAL_REG) {
-		*out = v->size == 4 ? (__s32)reg : (__s64)reg;
-		return true;
-	}
-	if (v->size == 4) {
-		if (bpf_probe_read_user(&low, sizeof(low), (void *)reg))
-			return false;
-		*out = low;
-		return true;
-	}
-	return !bpf_probe_read_user(out, sizeof(*out), (void *)reg);
+	at = (v->kind == TS_VAL_TLS ? thread_pointer() : get_register(ctx, v->reg)) + v->disp;
+	if (v->kind == TS_VAL_REG)
+		*out = at;
+	else if (bpf_probe_read_user(out, sizeof(*out) - half, (void *)at))
+		return false;
+	*out = *out << half * 8 >> half * 8;
+	return true;
 }
 
 static struct flow *get_flow(void)
@@ -157,18 +159,18 @@ static __always_inline void take_of_thread(struct flow *flow, __u32 rule, __u64 
 }
 
 /* Whether this thread is in a call on the connection. */
-static __always_inline bool is_calling(__u64 conn)
+__noinline int is_calling(__u64 conn)
 {
 	struct flow *flow = find_flow();
-	bool found = false;
 	int i;
 
 	if (!flow)
-		return false;
+		return 0;
 #pragma unroll
 	for (i = 0; i < TS_MAX_NEST; i++)
-		found |= flow->calls[i].rule && flow->calls[i].conn == conn;
-	return found;
+		if (flow->calls[i].rule && flow->calls[i].conn == conn)
+			return 1;
+	return 0;
 }
 
 /* The bounds of a goroutine's stack, with which its g begins. */
@@ -211,7 +213,7 @@ static __always_inline bool keep_of_goroutine(void *ctx, const struct ts_rule *r
 	if (old && !n->joined)
 		leave_conn(old);
 	if (joins && !n->joined)
-		join_conn(rule, n);
+		join_conn(n);
 	if (bpf_map_update_elem(&goroutines, &key, n, BPF_ANY)) {
 		count(TS_CNT_FLOWS_FULL, 1);
 		leave_conn(n);
@@ -219,25 +221,33 @@ static __always_inline bool keep_of_goroutine(void *ctx, const struct ts_rule *r
 	return true;
 }
 
-/* As take_of_thread; false when the goroutine cannot be read. */
-static __always_inline bool take_of_goroutine(void *ctx, const struct ts_rule *rule, __u32 id,
-					      __u64 sp, struct call *c, __u64 *g)
+/*
+ * As take_of_thread. Returns where the call is prepared, or NULL. Not inlined: the stack has no
+ * room for all that it needs.
+ */
+static __noinline __attribute__((unused)) struct flow *
+take_of_goroutine(void *ctx, const struct ts_rule *rule, __u32 id, __u64 sp, struct call *c)
 {
 	struct goroutine_key key = {};
 	struct stack stack;
+	struct flow *flow;
 	struct call *kept;
 
-	if (!get_goroutine(ctx, rule, id, sp, &key, &stack))
-		return false;
+	if (!get_goroutine(ctx, rule, id, sp, &key, &stack)) {
+		count(TS_CNT_UNREADABLE, 1);
+		return 0;
+	}
 	kept = bpf_map_lookup_elem(&goroutines, &key);
 	if (!kept)
-		return true;
+		return 0;
 	*c = *kept;
 	bpf_map_delete_elem(&goroutines, &key);
 	if (c->on_stack)
 		c->buf += stack.hi;
-	*g = key.g;
-	return true;
+	flow = c->rule ? get_flow() : 0;
+	if (flow)
+		flow->g = key.g;
+	return flow;
 }
 
 #endif

@@ -38,56 +38,74 @@ static __always_inline struct cgroup *current_cgroup(__u32 subsys)
 	return BPF_CORE_READ(css, cgroup);
 }
 
-static __always_inline void add_filter(struct cgroup_filter *f, const struct ts_cgroup *cgroup,
-				       const __u32 key)
-{
-	struct ts_filter_subs *subs;
-	struct ts_filter_id id = {};
+/* What is asked of a cgroup: one of the masks in struct cgroup_filter. */
+enum { ASK_ACCEPT, ASK_REJECT, ASK_CONTAINER = 2 };
 
-	id.key = key;
-	__builtin_memcpy(id.value, cgroup, sizeof(*cgroup));
+/* What the filters say of one cgroup. Not static, as the next ones: the verifier looks at it once.
+ */
+__noinline __u64 ask_cgroup(__u64 at, __u32 subsys, __u32 what)
+{
+	struct ts_filter_id id = {.key = what & ASK_CONTAINER ? TS_KEY_CONTAINER : TS_KEY_CGROUP};
+	struct ts_cgroup cgroup = {.subsys = subsys};
+	struct ts_filter_subs *subs;
+
+	cgroup.id = BPF_CORE_READ((struct cgroup *)at, kn, id);
+	__builtin_memcpy(id.value, &cgroup, sizeof(cgroup));
 	subs = bpf_map_lookup_elem(&filters, &id);
 	if (!subs)
-		return;
-	f->keys[key - TS_KEY_CGROUP].accept |= subs->accept;
-	f->keys[key - TS_KEY_CGROUP].reject |= subs->reject;
+		return 0;
+	return what & ASK_REJECT ? subs->reject : subs->accept;
 }
 
-/*
- * Finds what the filters say of the current task's cgroup in a hierarchy, from there up to the
- * root. Not static: the verifier looks at it once.
- */
+__noinline __u64 parent_of(__u64 at)
+{
+	return (__u64)BPF_CORE_READ((struct cgroup *)at, self.parent, cgroup);
+}
+
+/* What they say of it and of those above it, up to the root. */
+__noinline __u64 ask_cgroups(__u64 at, __u32 subsys, __u32 what)
+{
+	__u64 subs = 0;
+	int i;
+
+	for (i = 0; i < CGROUP_LEVELS && at; i++) {
+		subs |= ask_cgroup(at, subsys, what);
+		at = parent_of(at);
+	}
+	return subs;
+}
+
+/* Finds what the filters say of the current task's cgroup in a hierarchy. */
 __noinline int find_cgroup(__u32 subsys)
 {
-	struct cgroup *at = current_cgroup(subsys);
+	__u64 at = (__u64)current_cgroup(subsys);
 	struct ts_control *ctl = get_control();
 	struct cgroup_filter f = {};
-	struct ts_cgroup id = {}, own = {};
-	int i;
+	struct ts_cgroup own = {.subsys = subsys};
 
 	if (!ctl)
 		return 0;
 	f.generation = ctl->generation;
-	id.subsys = own.subsys = subsys;
-	own.id = BPF_CORE_READ(at, kn, id);
-	for (i = 0; i < CGROUP_LEVELS && at; i++) {
-		id.id = BPF_CORE_READ(at, kn, id);
-		add_filter(&f, &id, TS_KEY_CGROUP);
-		add_filter(&f, &id, TS_KEY_CONTAINER);
-		at = BPF_CORE_READ(at, self.parent, cgroup);
-	}
-	bpf_map_update_elem(&cgroups, &own, &f, BPF_ANY);
-	return 0;
+	own.id = BPF_CORE_READ((struct cgroup *)at, kn, id);
+	f.keys[0].accept = ask_cgroups(at, subsys, ASK_ACCEPT);
+	f.keys[0].reject = ask_cgroups(at, subsys, ASK_REJECT);
+	f.keys[1].accept = ask_cgroups(at, subsys, ASK_CONTAINER | ASK_ACCEPT);
+	f.keys[1].reject = ask_cgroups(at, subsys, ASK_CONTAINER | ASK_REJECT);
+	return bpf_map_update_elem(&cgroups, &own, &f, BPF_ANY);
+}
+
+/* The number of the current task's cgroup in a hierarchy. */
+__noinline __u64 cgroup_id(__u32 subsys)
+{
+	return subsys == TS_CGROUP_V2 ? current_cgroup_id()
+				      : BPF_CORE_READ(current_cgroup(subsys), kn, id);
 }
 
 static __always_inline struct cgroup_filter *get_cgroup(struct ts_control *c, __u32 subsys)
 {
 	struct cgroup_filter *f;
-	struct ts_cgroup id = {};
+	struct ts_cgroup id = {.id = cgroup_id(subsys), .subsys = subsys};
 
-	id.subsys = subsys;
-	id.id = subsys == TS_CGROUP_V2 ? current_cgroup_id()
-				       : BPF_CORE_READ(current_cgroup(subsys), kn, id);
 	f = bpf_map_lookup_elem(&cgroups, &id);
 	if (f && f->generation == c->generation)
 		return f;

@@ -6,39 +6,59 @@
 #include "maps.h"
 #include "task.h"
 
-/* Follows a walk from *addr on; the last load is of `size` bytes. False: memory that is not there.
+/*
+ * Functions that are not static are looked at once by the verifier, not at each of their calls, and
+ * what they return is any number for it: so they are what keeps its work small. In 5.10 they can
+ * only be given numbers (or the context): a rule's, where in it something is, an address.
  */
-static __always_inline bool walk(const struct ts_walk *w, __u64 *addr, const __u32 size)
+#define IN_RULE(member) __builtin_offsetof(struct ts_rule, member)
+#define UNKNOWN (~0ull) /* or memory that is not there */
+
+/* Where a rule's walk leads from an address; the last load is of `size` bytes. */
+__noinline __u64 follow(__u32 id, __u64 in_rule, __u64 at, __u64 size)
 {
-	__u64 at = *addr;
+	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
+	const struct ts_walk *w;
+	__u64 value = 0;
 	__u32 i;
 
-#pragma unroll
+	if (!rule || !size)
+		return UNKNOWN;
+	/* Always true; the verifier wants to see it of the very register that is used. */
+	asm volatile("if %0 <= %1 goto +1\n\t%0 = 0"
+		     : "+r"(in_rule)
+		     : "i"(sizeof(*rule) - sizeof(*w)));
+	w = (void *)rule + in_rule;
+	/* Likewise; two comparisons that the compiler does not make one of. */
+	asm volatile("" : "+r"(size));
+	if (size > sizeof(value))
+		return UNKNOWN;
 	for (i = 0; i < TS_WALK_STEPS; i++) {
-		if (i >= w->steps)
-			break;
 		at += w->offsets[i];
-		*addr = 0;
-		if (bpf_probe_read_user(addr, i + 1 == w->steps && size == 4 ? 4 : 8, (void *)at))
-			return false;
-		at = *addr;
+		if (i + 1 >= w->steps)
+			return bpf_probe_read_user(&value, size, (void *)at) ? UNKNOWN : value;
+		if (bpf_probe_read_user(&at, sizeof(at), (void *)at) || !at)
+			return UNKNOWN;
 	}
-	return true;
+	return UNKNOWN;
 }
 
 /* FD_UNREAD: may be there when asked again. */
-static __always_inline __s32 get_fd(const struct ts_fd *fd, __u64 conn, __u64 base)
+__noinline int read_fd(__u32 id, __u64 conn, __u64 base)
 {
-	__u64 type = conn, number = conn;
+	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
+	__u64 type, number;
 
-	if (!fd->number.steps)
+	if (!rule || !rule->fd.number.steps)
 		return FD_NONE;
-	if (!walk(&fd->type, &type, 8))
+	type = follow(id, IN_RULE(fd.type), conn, sizeof(type));
+	if (type == UNKNOWN)
 		return FD_UNREAD;
 	type -= base;
-	if (type != fd->types[0] && type != fd->types[1])
+	if (type != rule->fd.types[0] && type != rule->fd.types[1])
 		return FD_NONE;
-	if (!walk(&fd->number, &number, 4))
+	number = follow(id, IN_RULE(fd.number), conn, 4);
+	if (number == UNKNOWN)
 		return FD_UNREAD;
 	return (__s32)number < 0 ? FD_NONE : (__s32)number;
 }
@@ -53,38 +73,50 @@ enum {
 };
 #define BIO_STEPS 3 /* BIOs that are looked at, one behind the other */
 
-/* bio, fd: what was found last, in a BIO that then was of such a type. */
-static __always_inline __s32 get_bio_fd(const struct ts_bio *b, __u64 conn, __u64 *bio, __s32 fd)
+static __always_inline bool has_descriptor(__u64 type)
 {
-	__u64 at = conn, type, number = 0;
+	return type == BIO_TYPE_SOCKET || type == BIO_TYPE_CONNECT || type == BIO_TYPE_FD ||
+	       type == BIO_TYPE_DGRAM;
+}
+
+/* A connection's BIO that has a descriptor, from the one `at` on; 0: none. */
+__noinline __u64 find_bio(__u32 id, __u64 conn, __u64 at)
+{
+	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
+	__u64 type;
 	int i;
 
-	if (!walk(&b->read, &at, 8))
-		return FD_NONE;
-	if (fd >= 0 && at == *bio && !bpf_probe_read_user(&number, 4, (void *)(at + b->number)) &&
-	    (__s32)number == fd)
-		return fd;
-	*bio = 0;
-	type = conn;
-	if (b->zero.steps && (!walk(&b->zero, &type, 4) || type))
-		return FD_NONE;
-#pragma unroll
-	for (i = 0; i < BIO_STEPS; i++) {
-		type = at;
-		if (!at || !walk(&b->type, &type, 4))
-			return FD_NONE;
-		if (type == BIO_TYPE_SOCKET || type == BIO_TYPE_CONNECT || type == BIO_TYPE_FD ||
-		    type == BIO_TYPE_DGRAM) {
-			if (bpf_probe_read_user(&number, 4, (void *)(at + b->number)))
-				return FD_NONE;
-			*bio = at;
-			return (__s32)number < 0 ? FD_NONE : (__s32)number;
-		}
-		if (!(type & BIO_TYPE_FILTER) ||
-		    bpf_probe_read_user(&at, sizeof(at), (void *)(at + b->next)))
-			return FD_NONE;
+	if (!rule || (rule->bio.zero.steps && follow(id, IN_RULE(bio.zero), conn, 4)))
+		return 0;
+	for (i = 0; i < BIO_STEPS && at; i++) {
+		type = follow(id, IN_RULE(bio.type), at, 4);
+		if (has_descriptor(type))
+			return at;
+		if (type == UNKNOWN || !(type & BIO_TYPE_FILTER) ||
+		    bpf_probe_read_user(&at, sizeof(at), (void *)(at + rule->bio.next)))
+			return 0;
 	}
-	return FD_NONE;
+	return 0;
+}
+
+/* bio, fd: what was found last, in a BIO that then was of such a type. */
+static __always_inline __s32 get_bio_fd(const struct ts_rule *rule, __u32 id, __u64 conn,
+					__u64 *bio, __s32 fd)
+{
+	__u64 at = follow(id, IN_RULE(bio.read), conn, sizeof(at));
+	__s32 number = 0;
+
+	if (at == UNKNOWN)
+		return FD_NONE;
+	if (fd >= 0 && at == *bio &&
+	    !bpf_probe_read_user(&number, sizeof(number), (void *)(at + rule->bio.number)) &&
+	    number == fd)
+		return fd;
+	*bio = find_bio(id, conn, at);
+	if (!*bio ||
+	    bpf_probe_read_user(&number, sizeof(number), (void *)(*bio + rule->bio.number)))
+		return FD_NONE;
+	return number < 0 ? FD_NONE : number;
 }
 
 static __always_inline void get_conn_key(__u64 conn, struct conn_key *key)
@@ -95,14 +127,13 @@ static __always_inline void get_conn_key(__u64 conn, struct conn_key *key)
 	key->pid = key->mm ? bpf_get_current_pid_tgid() >> 32 : 0;
 }
 
-/* Not inlined: the stack of a program has no room for it beside its own. */
-static __noinline __attribute__((unused)) struct conn *new_conn(const struct conn_key *key,
-								__u64 opened, bool anew)
+__noinline int new_conn(__u64 conn, __u64 opened, __u32 anew)
 {
 	struct conn fresh = {.opened = opened, .fd = FD_UNREAD};
+	struct conn_key key;
 
-	bpf_map_update_elem(&conns, key, &fresh, anew ? BPF_EXIST : BPF_NOEXIST);
-	return bpf_map_lookup_elem(&conns, key);
+	get_conn_key(conn, &key);
+	return bpf_map_update_elem(&conns, &key, &fresh, anew ? BPF_EXIST : BPF_NOEXIST);
 }
 
 static __always_inline struct conn *find_conn(__u64 conn)
@@ -117,20 +148,21 @@ static __always_inline struct conn *find_conn(__u64 conn)
  * A call's connection; 0: no room. When it transferred something, but began after the connection
  * there was closed, the address serves another one.
  */
-static __always_inline struct conn *get_conn(const struct ts_rule *rule, const struct call *call,
-					     const bool transferred)
+static __always_inline struct conn *get_conn(const struct call *call, const bool transferred)
 {
 	struct conn_key key;
 	struct conn *c;
 
 	get_conn_key(call->conn, &key);
 	c = bpf_map_lookup_elem(&conns, &key);
-	if (!c || (transferred && c->closed && c->closed < call->nsecs))
-		c = new_conn(&key, call->nsecs, c != 0);
+	if (!c || (transferred && c->closed && c->closed < call->nsecs)) {
+		new_conn(call->conn, call->nsecs, c != 0);
+		c = bpf_map_lookup_elem(&conns, &key);
+	}
 	if (!c)
 		count(TS_CNT_CONNS_FULL, 1);
 	else if (c->fd == FD_UNREAD)
-		c->fd = get_fd(&rule->fd, call->conn, call->base);
+		c->fd = read_fd(call->rule, call->conn, call->base);
 	return c;
 }
 
@@ -138,9 +170,9 @@ static __always_inline struct conn *get_conn(const struct ts_rule *rule, const s
  * A goroutine may close a connection while others are in calls on it, which can transfer bytes yet:
  * it ends when the last of them does.
  */
-static __always_inline void join_conn(const struct ts_rule *rule, struct call *n)
+static __always_inline void join_conn(struct call *n)
 {
-	struct conn *c = get_conn(rule, n, false);
+	struct conn *c = get_conn(n, false);
 
 	if (!c || c->closed)
 		return;

@@ -13,40 +13,14 @@
 /* openssl/ssl.h: SSL_get_error's values */
 enum { RESULT_SSL = 1, RESULT_SYSCALL = 5, RESULT_CLOSED = 6 };
 
-/* Places in struct ts_shake, which is an array of members but for its end. */
-#define MEMBER(name) (__builtin_offsetof(struct ts_shake, name) / sizeof(struct ts_member))
-#define MEMBERS (__builtin_offsetof(struct ts_shake, flags) / sizeof(struct ts_member))
-#define UNKNOWN (~0ull) /* or memory that is not there */
-
-/*
- * What a connection's member says, of the rule with this number. Not static: the verifier looks at
- * it once, not once a call of it.
- */
-__noinline __u64 read_member(__u32 id, __u64 member, __u64 conn)
+/* What a connection's member says: `in_rule` is where the rule with this number has it. */
+#define MEMBER(name) IN_RULE(shake.name)
+static __always_inline __u64 read_member(const struct ts_rule *rule, __u32 id, const __u32 in_rule,
+					 __u64 conn)
 {
-	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
-	const struct ts_member *m;
-	__u64 at = conn, value = 0, size;
-	__u32 i;
+	const struct ts_member *m = (void *)rule + in_rule;
 
-	if (!rule)
-		return UNKNOWN;
-	/* Always true; the verifier wants to see it of the very register that is used. */
-	asm volatile("if %0 < %1 goto +1\n\t%0 = 0" : "+r"(member) : "i"(MEMBERS));
-	m = (const struct ts_member *)&rule->shake + member;
-	size = m->size;
-	/* Not read twice: what was compared is what is used. */
-	asm volatile("" : "+r"(size));
-	if (!size || size > 8)
-		return UNKNOWN;
-	for (i = 0; i < TS_WALK_STEPS; i++) {
-		at += m->walk.offsets[i];
-		if (i + 1 >= m->walk.steps)
-			return bpf_probe_read_user(&value, size, (void *)at) ? UNKNOWN : value;
-		if (bpf_probe_read_user(&at, sizeof(at), (void *)at) || !at)
-			return UNKNOWN;
-	}
-	return UNKNOWN;
+	return follow(id, in_rule + __builtin_offsetof(struct ts_member, walk), conn, m->size);
 }
 
 static __always_inline bool in_handshake(const struct ts_rule *rule, __u32 id, __u64 conn)
@@ -54,9 +28,9 @@ static __always_inline bool in_handshake(const struct ts_rule *rule, __u32 id, _
 	const struct ts_shake *s = &rule->shake;
 	__u64 busy;
 
-	if (s->type.size && read_member(id, MEMBER(type), conn))
+	if (s->type.size && read_member(rule, id, MEMBER(type), conn))
 		return false;
-	busy = read_member(id, MEMBER(busy), conn);
+	busy = read_member(rule, id, MEMBER(busy), conn);
 	return busy != UNKNOWN && !busy == !!(s->flags & TS_SHAKE_DONE);
 }
 
@@ -69,7 +43,7 @@ static __always_inline void begin_handshake(struct ts_control *ctl, const struct
 	n->shakes = in_handshake(rule, n->rule, n->conn);
 	if (!n->shakes && !(n->subs & ctl->fails))
 		return;
-	c = get_conn(rule, n, false);
+	c = get_conn(n, false);
 	if (!c)
 		return;
 	c->failed = 0;
@@ -80,14 +54,15 @@ static __always_inline void begin_handshake(struct ts_control *ctl, const struct
 		return;
 	/* One after the first bytes is no beginning. */
 	c->shake = c->pos[TS_IN] | c->pos[TS_OUT] ? SHAKE_TOLD : SHAKE_RUNS;
-	if (!rule->shake.before.size || !read_member(n->rule, MEMBER(before), n->conn))
+	if (!rule->shake.before.size || !read_member(rule, n->rule, MEMBER(before), n->conn))
 		c->began = n->nsecs;
 }
 
-static __always_inline void read_text(__u32 id, __u32 at, __u32 length, bool has_length, __u64 conn,
-				      char *out, const __u32 room)
+static __always_inline void read_text(const struct ts_rule *rule, __u32 id, const __u32 at,
+				      const __u32 length, bool has_length, __u64 conn, char *out,
+				      const __u32 room)
 {
-	__u64 text = read_member(id, at, conn), n;
+	__u64 text = read_member(rule, id, at, conn), n;
 
 	if (!text || text == UNKNOWN)
 		return;
@@ -95,90 +70,97 @@ static __always_inline void read_text(__u32 id, __u32 at, __u32 length, bool has
 		bpf_probe_read_user_str(out, room, (void *)text);
 		return;
 	}
-	n = read_member(id, length, conn);
+	n = read_member(rule, id, length, conn);
 	if (!n || n >= room)
 		return;
 	asm volatile("if %0 <= %1 goto +1\n\t%0 = %1" : "+r"(n) : "i"(room - 1));
 	bpf_probe_read_user(out, n, (void *)text);
 }
 
-static __always_inline void read_shake(struct ts_open *o, const struct ts_shake *s, __u32 id,
+static __always_inline void read_shake(struct ts_open *o, const struct ts_rule *rule, __u32 id,
 				       __u64 conn)
 {
+	const struct ts_shake *s = &rule->shake;
 	__u64 v;
 
-	v = read_member(id, MEMBER(version), conn);
+	v = read_member(rule, id, MEMBER(version), conn);
 	if (v != UNKNOWN)
 		o->version = v;
-	v = read_member(id, MEMBER(cipher), conn);
+	v = read_member(rule, id, MEMBER(cipher), conn);
 	if (v != UNKNOWN)
 		o->cipher = v;
-	v = read_member(id, MEMBER(server), conn);
+	v = read_member(rule, id, MEMBER(server), conn);
 	if (v != UNKNOWN)
 		o->role = !v == !(s->flags & TS_SHAKE_CLIENT) ? TS_CLIENT : TS_SERVER;
-	v = o->what & TS_OPEN_DONE ? read_member(id, MEMBER(resumed), conn) : UNKNOWN;
+	v = o->what & TS_OPEN_DONE ? read_member(rule, id, MEMBER(resumed), conn) : UNKNOWN;
 	if (v != UNKNOWN)
 		o->resumed = v ? TS_YES : TS_NO;
-	v = read_member(id, MEMBER(verify), conn);
+	v = read_member(rule, id, MEMBER(verify), conn);
 	if (v != UNKNOWN)
 		o->verify = v;
 	if (o->what & TS_OPEN_DONE)
-		read_text(id, MEMBER(alpn), MEMBER(alpn_len), s->alpn_len.size, conn, o->alpn,
+		read_text(rule, id, MEMBER(alpn), MEMBER(alpn_len), s->alpn_len.size, conn, o->alpn,
 			  sizeof(o->alpn));
-	read_text(id, MEMBER(sni), MEMBER(sni_len), s->sni_len.size, conn, o->sni, sizeof(o->sni));
+	read_text(rule, id, MEMBER(sni), MEMBER(sni_len), s->sni_len.size, conn, o->sni,
+		  sizeof(o->sni));
 	if (!o->sni[0] && o->resumed == TS_YES)
-		read_text(id, MEMBER(kept_sni), MEMBER(sni_len), s->sni_len.size, conn, o->sni,
-			  sizeof(o->sni));
+		read_text(rule, id, MEMBER(kept_sni), MEMBER(sni_len), s->sni_len.size, conn,
+			  o->sni, sizeof(o->sni));
 }
 
-/* What a call found out, for those of subs that want it. */
-struct outcome {
-	__u64 subs;
-	__u32 what;   /* enum ts_open_what */
-	__u32 result; /* what SSL_get_error said; 0: not asked */
-	__u32 reason; /* of the library's error; 0: none */
+/* What a call found out. */
+union outcome {
+	struct {
+		__u32 reason; /* of the library's error; 0: none */
+		__u16 rule;
+		__u8 what;   /* enum ts_open_what */
+		__u8 result; /* what SSL_get_error said; 0: not asked */
+	};
+	__u64 number;
 };
 
-static __always_inline void send_open(struct ts_control *ctl, const struct ts_rule *rule,
-				      const struct call *call, struct conn *c, __s64 ret,
-				      const struct outcome *out)
+/* For those of subs that want it, of a call that began at nsecs. */
+__noinline int send_open(__u64 conn, __u64 outcome, __s64 ret, __u64 nsecs, __u64 subs)
 {
-	__u64 subs = out->subs & ctl->ends ? filter_conn(out->subs, call->conn) : out->subs;
+	const union outcome out = {.number = outcome};
+	struct call call = {.conn = conn, .nsecs = nsecs};
+	__u32 id = out.rule;
+	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
+	struct ts_control *ctl = get_control();
+	struct conn *c = find_conn(conn);
 	struct ts_data *d;
 	struct ts_open *o;
 
-	if (out->what & (TS_OPEN_FAILED | TS_OPEN_ERROR))
-		c->failed = 1;
-	if (!subs) {
-		count(TS_CNT_FILTERED, 1);
-		return;
-	}
+	if (!rule || !ctl || !c)
+		return 0;
 	d = bpf_ringbuf_reserve(&ring, sizeof(*d) + sizeof(*o), 0);
 	if (!d) {
 		count(TS_CNT_LOST_EVENTS, 1);
-		return;
+		return 0;
 	}
+	call.dir = rule->dir;
 	o = (void *)(d + 1);
 	__builtin_memset(d, 0, sizeof(*d));
 	__builtin_memset(o, 0, sizeof(*o));
-	fill_call(d, rule, call, ret, 0);
+	fill_call(d, rule, &call, ret, 0);
 	d->record.type = TS_REC_OPEN;
 	d->record.size = sizeof(*d) + sizeof(*o);
 	d->captured = sizeof(*o);
 	d->subs = subs;
 	d->fd = c->fd;
 	d->conn_opened = c->opened;
-	o->what = out->what;
-	o->result = out->result;
-	o->reason = out->reason;
-	if (out->what & (TS_OPEN_DONE | TS_OPEN_FAILED)) {
+	o->what = out.what;
+	o->result = out.result;
+	o->reason = out.reason;
+	if (out.what & (TS_OPEN_DONE | TS_OPEN_FAILED)) {
 		/* A read that brought bytes may have waited for them after the handshake. */
 		o->timed = c->began && !(ret > 0 && rule->role == TS_ROLE_CALL && !rule->dir);
 		d->duration = o->timed ? d->nsecs - c->began : 0;
 	}
-	read_shake(o, &rule->shake, call->rule, call->conn);
+	read_shake(o, rule, id, conn);
 	count(TS_CNT_EVENTS, 1);
 	bpf_ringbuf_submit(d, wake_flags(ctl));
+	return 0;
 }
 
 /* The first error of the library since this thread's last call began. */
@@ -190,81 +172,125 @@ static __always_inline __u32 noted_reason(void)
 	return flow ? flow->reason : 0;
 }
 
-/* A call returns: its handshake may be done, or may have failed, and so may the call. */
-static __always_inline void end_handshake(struct ts_control *ctl, const struct ts_rule *rule,
-					  const struct call *call, __s64 ret, __u64 len)
+/* As send_open, where anybody wants it whom the connection's ends let. */
+static __always_inline void tell_open(struct ts_control *ctl, struct conn *c, __u64 conn,
+				      const union outcome *out, __s64 ret, __u64 nsecs, __u64 subs)
 {
-	struct outcome out = {};
-	struct conn *c;
+	if (!subs)
+		return;
+	if (out->what & (TS_OPEN_FAILED | TS_OPEN_ERROR))
+		c->failed = 1;
+	if (subs & ctl->ends)
+		subs = filter_conn(subs, conn);
+	if (subs)
+		send_open(conn, out->number, ret, nsecs, subs);
+	else
+		count(TS_CNT_FILTERED, 1);
+}
 
-	if (len && !call->shakes)
-		return;
-	c = find_conn(call->conn);
-	if (!c)
-		return;
-	/* Where it fails or ends later, nobody may be there who could be asked. */
-	if (!c->ends.family)
-		tell_addresses(ctl, rule, call, c);
-	if (!in_handshake(rule, call->rule, call->conn)) {
-		if (call->shakes && c->shake == SHAKE_RUNS)
-			out.what = TS_OPEN_DONE;
-	} else if (!len) {
-		out.reason = rule->flow_mode == TS_FLOW_THREAD ? noted_reason() : 0;
-		if (out.reason || (rule->ret_mode == TS_RET_FAILS && ret))
-			out.what = c->shake == SHAKE_RUNS ? TS_OPEN_FAILED | TS_OPEN_ERROR
-							  : TS_OPEN_ERROR;
+/* What tell_end is told of a call, with its rule's number. */
+#define END_SHAKES (1u << 16)	/* it began in a handshake */
+#define END_BYTES (1u << 17)	/* it transferred some */
+#define END_NEGATIVE (1u << 18) /* TS_ROLE_RESULT: the value that was asked about */
+
+/* A call returns: its handshake may be done, or may have failed, and so may the call. */
+static __always_inline void end_handshake(const struct ts_rule *rule, __u64 conn, struct conn *c,
+					  __u32 end, __s64 ret, union outcome *out)
+{
+	if (!in_handshake(rule, out->rule, conn)) {
+		if (end & END_SHAKES && c->shake == SHAKE_RUNS)
+			out->what = TS_OPEN_DONE;
+	} else if (!(end & END_BYTES)) {
+		out->reason = rule->flow_mode == TS_FLOW_THREAD ? noted_reason() : 0;
+		if (out->reason || (rule->ret_mode == TS_RET_FAILS && ret))
+			out->what = c->shake == SHAKE_RUNS ? TS_OPEN_FAILED | TS_OPEN_ERROR
+							   : TS_OPEN_ERROR;
 	}
-	if (out.what & (TS_OPEN_DONE | TS_OPEN_FAILED)) {
-		c->shake = SHAKE_TOLD;
-		out.subs = call->subs & ctl->opens;
-	}
-	if (out.what & TS_OPEN_ERROR) {
+	if (out->what & TS_OPEN_ERROR)
 		c->how = TS_HOW_ERROR;
-		out.subs |= call->subs & ctl->fails;
-	}
-	if (out.subs)
-		send_open(ctl, rule, call, c, ret, &out);
 }
 
 /* SSL_get_error returns: what it says of the call before is certain. */
-static __always_inline void end_result(struct ts_control *ctl, const struct ts_rule *rule,
-				       const struct call *call, __s64 ret)
+static __always_inline void end_result(struct conn *c, __u32 end, __s64 ret, union outcome *out)
 {
-	struct outcome out = {.what = TS_OPEN_ERROR, .result = ret};
-	struct conn *c = find_conn(call->conn);
-
-	if (!c || c->failed)
+	if (c->failed)
 		return;
 	if (ret == RESULT_CLOSED)
 		c->how = TS_HOW_NOTIFIED;
 	/* Of 0 it may mean nothing: that nothing was to be written. */
-	if (ret != RESULT_SSL && (ret != RESULT_SYSCALL || (__s64)call->len >= 0))
+	if (ret != RESULT_SSL && (ret != RESULT_SYSCALL || !(end & END_NEGATIVE)))
 		return;
 	c->how = TS_HOW_ERROR;
-	out.subs = call->subs & ctl->fails;
-	out.reason = ret == RESULT_SSL ? noted_reason() : 0;
-	if (c->shake == SHAKE_RUNS) {
-		c->shake = SHAKE_TOLD;
-		out.what |= TS_OPEN_FAILED;
-		out.subs |= call->subs & ctl->opens;
+	out->what = TS_OPEN_ERROR;
+	out->result = ret;
+	out->reason = ret == RESULT_SSL ? noted_reason() : 0;
+	if (c->shake == SHAKE_RUNS)
+		out->what |= TS_OPEN_FAILED;
+}
+
+/* Tells, if anybody wants to know, how a call ended that began at nsecs. */
+__noinline int tell_end(__u64 conn, __u32 end, __s64 ret, __u64 nsecs, __u64 subs)
+{
+	union outcome out = {.rule = end & TS_SITE_RULE};
+	__u32 id = out.rule;
+	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
+	struct ts_control *ctl = get_control();
+	struct conn *c = find_conn(conn);
+	__u64 wanting = 0;
+
+	if (!rule || !ctl || !c)
+		return 0;
+	if (rule->role == TS_ROLE_RESULT) {
+		end_result(c, end, ret, &out);
+		ret = 0;
+	} else {
+		end_handshake(rule, conn, c, end, ret, &out);
 	}
-	if (out.subs)
-		send_open(ctl, rule, call, c, 0, &out);
+	if (out.what & (TS_OPEN_DONE | TS_OPEN_FAILED)) {
+		c->shake = SHAKE_TOLD;
+		wanting = subs & ctl->opens;
+	}
+	if (out.what & TS_OPEN_ERROR)
+		wanting |= subs & ctl->fails;
+	tell_open(ctl, c, conn, &out, ret, nsecs, wanting);
+	return 0;
+}
+
+/* Of a call that returned: whether anything is to be told. */
+static __always_inline void look_at_end(struct ts_control *ctl, const struct ts_rule *rule,
+					const struct call *call, __s64 ret, __u64 len)
+{
+	const bool result = rule->role == TS_ROLE_RESULT;
+	__u32 end = call->rule;
+	struct conn *c;
+
+	if (!result && (!(call->subs & (ctl->opens | ctl->fails)) || (len && !call->shakes)))
+		return;
+	if (!result) {
+		c = find_conn(call->conn);
+		/* Where it fails or ends later, nobody may be there who could be asked. */
+		if (c && !c->ends.family)
+			tell_addresses(rule, call, c);
+	}
+	end |= call->shakes ? END_SHAKES : 0;
+	end |= len ? END_BYTES : 0;
+	end |= (__s64)call->len < 0 ? END_NEGATIVE : 0;
+	tell_end(call->conn, end, ret, call->nsecs, call->subs);
 }
 
 /* A connection ends before its handshake did. */
-static __always_inline void give_up_handshake(struct ts_control *ctl, const struct ts_rule *rule,
-					      __u32 id, __u64 conn)
+__noinline int give_up_handshake(__u32 id, __u64 conn)
 {
-	struct call call = {.conn = conn, .rule = id};
+	union outcome out = {.rule = id, .what = TS_OPEN_FAILED | TS_OPEN_ERROR | TS_OPEN_GIVEN_UP};
+	struct ts_control *ctl = get_control();
 	struct conn *c = find_conn(conn);
-	struct outcome out = {.what = TS_OPEN_FAILED | TS_OPEN_ERROR | TS_OPEN_GIVEN_UP};
+	__u64 subs;
 
-	if (!c || c->shake != SHAKE_RUNS || c->calls)
-		return;
-	out.subs = c->subs & ctl->enabled & (ctl->opens | ctl->fails);
-	if (out.subs)
-		send_open(ctl, rule, &call, c, 0, &out);
+	if (!ctl || !c || c->shake != SHAKE_RUNS || c->calls)
+		return 0;
+	subs = c->subs & ctl->enabled & (ctl->opens | ctl->fails);
+	tell_open(ctl, c, conn, &out, 0, 0, subs);
+	return 0;
 }
 
 /* The library notes an error in its thread's queue: the first one is the cause. */

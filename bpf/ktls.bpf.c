@@ -6,6 +6,7 @@
  */
 #include "calls.h"
 #include "pieces.h"
+#include "rows.h"
 #include "socket.h"
 #include "wanted.h"
 
@@ -290,13 +291,8 @@ static __always_inline int enter_reader(__u64 sk)
 
 static __always_inline int enter_close(__u64 sk)
 {
-	__u32 id = hook.rule;
-	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
-	struct ts_control *ctl = get_control();
-
 	bpf_map_delete_elem(&socks, &sk);
-	if (rule && ctl)
-		send_close(ctl, rule, sk);
+	send_close(hook.rule, sk);
 	return 0;
 }
 
@@ -359,7 +355,8 @@ __noinline int pick_call(__u64 thread)
 		k->ahead = k->pieces;
 		REPEAT(!begin_step, thread);
 	}
-	return PICK_STEPS(thread);
+	pick_all(thread);
+	return 0;
 }
 
 static __always_inline void add_up(struct kcall *k, struct ts_control *ctl)
@@ -405,7 +402,7 @@ static __always_inline bool prepare(struct kcall *k, struct ts_control *ctl, __s
 	}
 	name_conn(k);
 	/* What nobody wants makes no connection known but the library's above. */
-	c = k->call.subs || k->slot ? get_conn(rule, &k->call, true) : 0;
+	c = k->call.subs || k->slot ? get_conn(&k->call, true) : 0;
 	if (c) {
 		remember_above(k, c);
 		if (!c->told) {
@@ -437,11 +434,6 @@ __noinline int agg_step(__u64 thread, __u32 i)
 	struct kcall *k = bpf_map_lookup_elem(&kcalls, &thread);
 
 	return k ? add_to_agg(&k->sending, i) : 0;
-}
-
-__noinline int agg_steps(__u64 thread)
-{
-	return AGG_STEPS(thread);
 }
 
 static __always_inline struct kcall *find_kcall(__u64 *thread)

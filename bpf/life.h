@@ -10,14 +10,15 @@ static __always_inline bool is_watched(__u32 pid)
 	return bpf_map_lookup_elem(&watched, &pid);
 }
 
-/* Not inlined: `enter` has no room on its stack. */
-static __noinline void send_life(struct ts_control *ctl, __u32 pid, enum ts_life_what what)
+__noinline int send_life(__u32 pid, __u32 what)
 {
+	struct ts_control *ctl = get_control();
 	struct ts_life *l = bpf_ringbuf_reserve(&ring, sizeof(*l), 0);
 
 	if (!l) {
-		ctl->lives_lost = 1;
-		return;
+		if (ctl)
+			ctl->lives_lost = 1;
+		return 0;
 	}
 	__builtin_memset(l, 0, sizeof(*l));
 	l->record.type = TS_REC_LIFE;
@@ -27,6 +28,7 @@ static __noinline void send_life(struct ts_control *ctl, __u32 pid, enum ts_life
 	l->what = what;
 	current_comm(l->comm);
 	bpf_ringbuf_submit(l, wake_flags(ctl));
+	return 0;
 }
 
 /* What a thread was sending when it ended may have gone out; what it was to receive, nobody got. */
@@ -67,7 +69,7 @@ int thread_exit(struct bpf_raw_tracepoint_args *ctx)
 	if (live)
 		return 0;
 	if (is_watched(pid))
-		send_life(ctl, pid, TS_LIFE_EXIT);
+		send_life(pid, TS_LIFE_EXIT);
 	*(__u64 *)filter.value = pid;
 	f = bpf_map_lookup_elem(&filters, &filter);
 	if (f && f->follow)
@@ -110,7 +112,7 @@ int process_exec(void *ctx)
 
 	(void)ctx;
 	if (ctl && is_watched(pid))
-		send_life(ctl, pid, TS_LIFE_EXEC);
+		send_life(pid, TS_LIFE_EXEC);
 	return 0;
 }
 

@@ -62,6 +62,7 @@ struct flow {
 	/* What a call that is over sends: there is no room for it on the stack. */
 	__u64 off;    /* bytes sent so far */
 	__u64 waited; /* and one more: those behind were waited for */
+	__u64 g;      /* the goroutine that called; 0: the thread did */
 	struct sending sending;
 };
 

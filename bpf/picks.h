@@ -5,20 +5,29 @@
 
 #include "maps.h"
 
-/* Bytes that cannot be read may be any: that they are missing is counted where they are sent. */
-static __always_inline bool has_prefix(const struct ts_pick *p, const struct sending *s)
+/*
+ * Whether `len` bytes begin as pick i asks; unread: the first ones may be any. Not static: the
+ * verifier looks at it once.
+ */
+__noinline int begins_as(__u32 i, __u64 first, __u64 second, __u64 len, __u32 unread)
 {
-	const bool unread = !s->begin_len;
-	bool found = false;
-	int i;
+	const struct ts_pick *p = bpf_map_lookup_elem(&picks, &i);
+	__u32 n;
 
-#pragma unroll
-	for (i = 0; i < TS_PREFIXES; i++)
-		found |=
-			(__u32)i < p->prefixes && s->head.len >= p->prefix[i].len &&
-			(unread || ((s->begin[0] & p->prefix[i].mask[0]) == p->prefix[i].value[0] &&
-				    (s->begin[1] & p->prefix[i].mask[1]) == p->prefix[i].value[1]));
-	return found;
+	if (!p)
+		return 0;
+	for (n = 0; n < TS_PREFIXES && n < p->prefixes; n++)
+		if (len >= p->prefix[n].len &&
+		    (unread || ((first & p->prefix[n].mask[0]) == p->prefix[n].value[0] &&
+				(second & p->prefix[n].mask[1]) == p->prefix[n].value[1])))
+			return 1;
+	return 0;
+}
+
+/* Bytes that cannot be read may be any: that they are missing is counted where they are sent. */
+static __always_inline bool has_prefix(__u32 i, const struct sending *s)
+{
+	return begins_as(i, s->begin[0], s->begin[1], s->head.len, !s->begin_len);
 }
 
 /* Two processors may both be the last one that passes: user space counts again. */
@@ -34,7 +43,7 @@ static __always_inline bool in_rate(struct ts_pick *p, __u64 second)
 	return true;
 }
 
-static __always_inline bool is_picked(struct ts_pick *p, const struct sending *s)
+static __always_inline bool is_picked(struct ts_pick *p, __u32 i, const struct sending *s)
 {
 	const struct ts_data *d = &s->head;
 
@@ -42,7 +51,7 @@ static __always_inline bool is_picked(struct ts_pick *p, const struct sending *s
 		return false;
 	if (p->first && d->nth > p->first)
 		return false;
-	if (p->prefixes && !has_prefix(p, s))
+	if (p->prefixes && !has_prefix(i, s))
 		return false;
 	if (p->sample && (__u64)ts_sample_of(d->call) * p->sample >> 32)
 		return false;
@@ -63,27 +72,15 @@ static __always_inline int pick_sub(struct sending *s, __u32 i)
 	p = d->subs >> i & 1 ? bpf_map_lookup_elem(&picks, &i) : 0;
 	if (!p)
 		return 1;
-	if (!is_picked(p, s))
+	if (!is_picked(p, i, s))
 		d->subs &= ~(1ull << i);
 	else if (p->capture > s->capture)
 		s->capture = p->capture;
 	return 1;
 }
 
-/*
- * pick_sub of what this thread is about to send: by one, and by all once the first bytes are read,
- * if they are asked for. Each object says where these are. Both are functions that the verifier
- * looks at once, and whose ways out are one for it.
- */
-int pick_step(__u64 thread, __u32 i);
+/* pick_sub of what this thread is about to send, by all: bpf/rows.h. */
 int pick_call(__u64 thread);
-#define PICK_STEPS(thread)                                                                         \
-	({                                                                                         \
-		__u32 i_;                                                                          \
-		for (i_ = 0; i_ < TS_MAX_SUBS && pick_step(thread, i_); i_++)                      \
-			;                                                                          \
-		0;                                                                                 \
-	})
 
 /*
  * Leaves in its subs those that want the call, whose record is filled in. They may want less of its

@@ -13,10 +13,10 @@ enum space { SPACE_USER, SPACE_KERNEL, SPACE_NONE /* nowhere that can be read */
 
 /*
  * A record with room for `room` bytes, a constant, and the first n of those at `from` in it. *fault
- * tells whether they could not be read.
+ * is not 0 where they could not be read.
  */
 static __always_inline struct ts_data *take_record(const __u32 room, __u64 n, const void *from,
-						   enum space space, bool *fault)
+						   enum space space, long *fault)
 {
 	struct ts_data *d = bpf_ringbuf_reserve(&ring, sizeof(*d) + room, 0);
 
@@ -25,15 +25,15 @@ static __always_inline struct ts_data *take_record(const __u32 room, __u64 n, co
 	/* Always true; the verifier wants to see it of the very register that is used. */
 	asm volatile("if %0 <= %1 goto +1\n\t%0 = %1" : "+r"(n) : "i"(room));
 	if (space == SPACE_USER)
-		*fault = bpf_probe_read_user(d->payload, n, from) != 0;
+		*fault = bpf_probe_read_user(d->payload, n, from);
 	else
-		*fault = bpf_probe_read_kernel(d->payload, n, from) != 0;
+		*fault = bpf_probe_read_kernel(d->payload, n, from);
 	return d;
 }
 
 /* The sizes of reservations must be constant: the smallest class that n <= TS_CHUNK fits in. */
-static __always_inline struct ts_data *new_record(__u32 n, const void *from, enum space space,
-						  bool *fault)
+static __always_inline struct ts_data *new_record(__u64 n, const void *from, enum space space,
+						  long *fault)
 {
 	if (n == 0)
 		return take_record(0, 0, from, space, fault);
@@ -63,13 +63,14 @@ enum sent { SENT, SENT_LAST /* no more should follow */, SENT_NOT /* could not b
 
 /*
  * Sends a record with n bytes at `from`, which are the call's from off on; n <= TS_CHUNK. What
- * could not be read is counted and told of; with `again`, nothing is done then.
+ * could not be read is counted and told of; with `again`, nothing is done then. For the verifier a
+ * record of each size is another: what is done with it has few branches.
  */
-static __always_inline enum sent send_piece(struct sending *s, __u64 off, __u32 n, const void *from,
+static __always_inline enum sent send_piece(struct sending *s, __u64 off, __u64 n, const void *from,
 					    enum space space, bool again)
 {
 	__u64 left = s->want - off;
-	bool fault = false;
+	long fault = 0;
 	struct ts_data *d = new_record(n, from, space, &fault);
 
 	if (!d) {
@@ -78,24 +79,27 @@ static __always_inline enum sent send_piece(struct sending *s, __u64 off, __u32 
 		count(TS_CNT_LOST_BYTES, off ? left : s->head.len);
 		return SENT_LAST;
 	}
-	if (fault && again) {
-		bpf_ringbuf_discard(d, BPF_RB_NO_WAKEUP);
-		return SENT_NOT;
-	}
 	*d = s->head;
 	d->off = off;
-	if (fault || space == SPACE_NONE) {
-		count(TS_CNT_FAULTS, left);
+	if (space == SPACE_NONE)
+		fault = 1;
+	if (fault) {
+		if (again) {
+			bpf_ringbuf_discard(d, BPF_RB_NO_WAKEUP);
+			return SENT_NOT;
+		}
 		d->flags |= TS_DATA_FAULT;
-		left = n = 0;
-	}
-	if (left > n)
+		n = 0;
+	} else if (left > n) {
 		d->flags |= TS_DATA_MORE;
+	}
 	d->captured = n;
 	d->record.size = sizeof(*d) + n;
-	count_sent(!off, n);
 	bpf_ringbuf_submit(d, off ? BPF_RB_NO_WAKEUP : wake_flags(get_control()));
-	return left <= n ? SENT_LAST : SENT;
+	if (fault)
+		count(TS_CNT_FAULTS, left);
+	count_sent(!off, n);
+	return fault || left <= n ? SENT_LAST : SENT;
 }
 
 /*
@@ -210,10 +214,10 @@ static __always_inline __u64 to_capture(const struct sending *s)
 }
 
 /* Not inlined: the stack has no room for what it needs. */
-static __noinline __attribute__((unused)) struct conn *
-get_calls_conn(const struct ts_rule *rule, const struct call *c, const bool transferred)
+static __noinline __attribute__((unused)) struct conn *get_calls_conn(const struct call *c,
+								      const bool transferred)
 {
-	return get_conn(rule, c, transferred);
+	return get_conn(c, transferred);
 }
 
 static __always_inline __u32 flags_of(const struct ts_rule *rule, const struct call *c)
@@ -260,9 +264,9 @@ static __always_inline bool prepare_call(struct sending *s, struct ts_control *c
 		if (!d->subs)
 			return false;
 	}
-	conn = get_calls_conn(rule, c, true);
+	conn = get_calls_conn(c, true);
 	if (conn && len)
-		tell_addresses(ctl, rule, c, conn);
+		tell_addresses(rule, c, conn);
 	if (d->subs & ctl->ends)
 		d->subs = filter_conn(d->subs, c->conn);
 	s->buf = rule->flags & TS_RULE_NODATA ? 0 : c->buf;
@@ -284,20 +288,20 @@ static __always_inline bool prepare_call(struct sending *s, struct ts_control *c
 }
 
 /* The connection ends: tell it, when anything was ever seen of it. */
-static __always_inline void send_close(struct ts_control *ctl, const struct ts_rule *rule,
-				       __u64 conn)
+__noinline int send_close(__u32 id, __u64 conn)
 {
+	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
 	struct ts_data *d;
 	struct conn_key key;
 	struct conn *c;
 
 	get_conn_key(conn, &key);
 	c = bpf_map_lookup_elem(&conns, &key);
-	if (!c)
-		return;
+	if (!c || !rule)
+		return 0;
 	if (c->calls) {
 		c->closed = bpf_ktime_get_ns();
-		return;
+		return 0;
 	}
 	d = bpf_ringbuf_reserve(&ring, sizeof(*d), 0);
 	if (d) {
@@ -311,10 +315,10 @@ static __always_inline void send_close(struct ts_control *ctl, const struct ts_r
 		d->source = rule->source;
 		d->how = c->how ? c->how : rule->how;
 		fill_task(d);
-		bpf_ringbuf_submit(d, wake_flags(ctl));
+		bpf_ringbuf_submit(d, wake_flags(get_control()));
 	}
 	/* Not told: the connection's next record has another conn_opened, which tells the same. */
-	bpf_map_delete_elem(&conns, &key);
+	return bpf_map_delete_elem(&conns, &key);
 }
 
 #endif

@@ -52,16 +52,18 @@ static __always_inline void in_call(struct call *c, const struct ts_socket *s)
 		c->socket.sk = MIXED;
 }
 
-/* False: the connection is not known by now, or the mark is of one that its address served before.
+/*
+ * Of a mark's connection. 0: it is not known by now, or the mark is of one that its address served
+ * before. Not static: the verifier looks at it once.
  */
-static __always_inline bool tell_marked(const struct mark *m, const struct ts_socket *s)
+__noinline int tell_marked(__u64 conn, __u64 nsecs, __u64 sk, __u64 inode)
 {
-	struct conn *c = find_conn(m->conn);
+	struct conn *c = find_conn(conn);
 
-	if (!c || c->closed || c->opened > m->nsecs)
-		return false;
-	tell_found(m->conn, c, s);
-	return true;
+	if (!c || c->closed || c->opened > nsecs)
+		return 0;
+	tell_found(conn, sk, inode);
+	return 1;
 }
 
 #define MOST_RECORDS 4 /* of one message that are looked at */
@@ -79,7 +81,7 @@ static __always_inline void match(__u32 pid, __u64 at, __u64 len, const struct t
 		if (!get_mark(&key, pid, at, len))
 			return;
 		m = bpf_map_lookup_elem(&marks, &key);
-		if (m && tell_marked(m, s))
+		if (m && tell_marked(m->conn, m->nsecs, s->sk, s->inode))
 			return;
 		/* The handshake's last records may stand before. */
 		size = 5 + ((__u64)key.bytes[3] << 8 | key.bytes[4]);

@@ -5,8 +5,8 @@
 
 #include "conns.h"
 
-/* The file of a descriptor of the current process, and its inode's number; 0: none. */
-static __always_inline struct file *get_file(__s32 fd, __u64 *inode)
+/* The file of a descriptor of the current process: a struct file; 0: none. */
+__noinline __u64 file_of(__s32 fd)
 {
 	struct file **files = 0, *file = 0;
 	struct task_struct *task;
@@ -25,10 +25,9 @@ static __always_inline struct file *get_file(__s32 fd, __u64 *inode)
 		max = BPF_CORE_READ(table, max_fds);
 		files = BPF_CORE_READ(table, fd);
 	}
-	if ((__u32)fd >= max || bpf_probe_read_kernel(&file, sizeof(file), files + fd) || !file)
+	if ((__u32)fd >= max || bpf_probe_read_kernel(&file, sizeof(file), files + fd))
 		return 0;
-	*inode = BPF_CORE_READ(file, f_inode, i_ino);
-	return file;
+	return (__u64)file;
 }
 
 /* Only a socket's file has a struct socket that points back to it. */
@@ -190,47 +189,62 @@ __noinline int doubt_socket(__u64 conn)
  * The connection whose socket is found by what passes there, not by a descriptor. One that serves
  * another connection of the process too is neither's for certain.
  */
-static __always_inline void tell_found(__u64 conn, struct conn *c, const struct ts_socket *s)
+__noinline int tell_found(__u64 conn, __u64 sk, __u64 inode)
 {
-	struct socket_owner mine = {.opened = c->opened, .inode = s->inode}, *o;
-	struct conn *other;
+	struct socket_owner mine = {.inode = inode}, *o;
+	struct conn *c, *other;
 
-	if ((c->socket.inode == s->inode && c->socket.sk == s->sk) || c->doubt)
-		return;
 	get_conn_key(conn, &mine.key);
-	o = bpf_map_lookup_elem(&owners, &s->sk);
-	if (o && o->inode == s->inode && o->key.mm == mine.key.mm && o->opened != c->opened) {
+	c = bpf_map_lookup_elem(&conns, &mine.key);
+	if (!c || (c->socket.inode == inode && c->socket.sk == sk) || c->doubt)
+		return 0;
+	mine.opened = c->opened;
+	o = bpf_map_lookup_elem(&owners, &sk);
+	if (o && o->inode == inode && o->key.mm == mine.key.mm && o->opened != c->opened) {
 		other = bpf_map_lookup_elem(&conns, &o->key);
 		if (other && other->opened == o->opened) {
 			doubt_socket(o->key.conn);
-			doubt_socket(conn);
-			return;
+			return doubt_socket(conn);
 		}
 	}
-	bpf_map_update_elem(&owners, &s->sk, &mine, BPF_ANY);
-	if (c->socket.sk)
-		doubt_socket(conn);
-	else
-		tell_socket(conn, s->sk, s->inode);
+	bpf_map_update_elem(&owners, &sk, &mine, BPF_ANY);
+	return c->socket.sk ? doubt_socket(conn) : tell_socket(conn, sk, inode);
 }
 
 #define MOST_SOUGHT 250 /* calls, until a connection is taken for one that has no socket */
 #define LATER_SOUGHT 16 /* of those that follow, one in so many looks at its descriptor */
 
-/* What the call itself shows; else what is needed to find the connection's socket. */
-static __always_inline void tell_nested(struct ts_control *ctl, const struct call *call,
-					struct conn *c)
+/*
+ * A call that began at nsecs, while this was known of its socket, does not show it: what is needed
+ * to find it.
+ */
+__noinline int seek(__u64 conn, __u64 nsecs, __u64 sk, __u32 dir)
 {
-	if (call->socket.sk && call->socket.sk != MIXED) {
-		tell_found(call->conn, c, &call->socket);
+	struct ts_control *ctl = get_control();
+	struct conn *c = find_conn(conn);
+
+	if (!ctl || !c)
+		return 0;
+	ctl->search |= TS_SEARCH_CALLS;
+	if (!ctl->watched || nsecs <= ctl->watched || sk)
+		return 0;
+	if (++c->sought == MOST_SOUGHT)
+		ctl->search |= TS_SEARCH_OVER;
+	if (dir == TS_OUT)
+		ctl->search |= TS_SEARCH_MARKS;
+	return 0;
+}
+
+/* What the call itself shows; else what is needed to find the connection's socket. */
+static __always_inline void tell_nested(const struct call *call, const struct conn *c)
+{
+	const struct ts_socket *s = &call->socket;
+
+	if (s->sk && s->sk != MIXED) {
+		if (c->socket.inode != s->inode || c->socket.sk != s->sk)
+			tell_found(call->conn, s->sk, s->inode);
 	} else if (!c->socket.sk && !c->doubt && c->sought < MOST_SOUGHT) {
-		ctl->search |= TS_SEARCH_CALLS;
-		if (!ctl->watched || call->nsecs <= ctl->watched || call->socket.sk)
-			return;
-		if (++c->sought == MOST_SOUGHT)
-			ctl->search |= TS_SEARCH_OVER;
-		if (call->dir == TS_OUT)
-			ctl->search |= TS_SEARCH_MARKS;
+		seek(call->conn, call->nsecs, s->sk, call->dir);
 	}
 }
 
@@ -244,19 +258,30 @@ static __always_inline void set_nested(bool nested)
 }
 
 /*
- * Tells what the descriptor of a call that transferred something leads to, unless that is known. A
- * Go program's descriptor is its connection's for good, but may be closed by now, and another one:
- * the program says so itself, and where it has not after the socket was found, this is the one.
+ * A connection's descriptor leads to this file. A Go program's descriptor is its connection's for
+ * good, but may be closed by now, and another one: the program says so itself, and where it has not
+ * after the socket was found, this is the one.
+ */
+__noinline int tell_file(__u64 conn, __u64 file, __u64 inode, __u32 id)
+{
+	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
+	__u64 sk = socket_of((struct file *)file);
+
+	/* Closed, or not there. */
+	if (!rule || !sk ||
+	    (rule->fd.closed.steps && follow(id, IN_RULE(fd.closed), conn, sizeof(__u64)) & 1))
+		return 0;
+	return tell_socket(conn, sk, inode);
+}
+
+/*
+ * Tells what the descriptor of a call that transferred something leads to, unless that is known.
  * Not inlined: the stack has no room for all that it needs.
  */
-static __noinline __attribute__((unused)) void tell_addresses(struct ts_control *ctl,
-							      const struct ts_rule *rule,
-							      const struct call *call,
-							      struct conn *c)
+static __noinline __attribute__((unused)) void
+tell_addresses(const struct ts_rule *rule, const struct call *call, struct conn *c)
 {
-	__u64 state = call->conn;
-	struct file *file = 0;
-	struct ts_socket s;
+	__u64 file, inode;
 
 	/* A TLS connection stays with its peer; what is written to proves it again. */
 	if (c->socket.sk && (call->dir == TS_IN || !rule->bio.number))
@@ -265,21 +290,18 @@ static __noinline __attribute__((unused)) void tell_addresses(struct ts_control 
 	if (c->sought >= MOST_SOUGHT && c->nth[call->dir & 1] % LATER_SOUGHT)
 		return;
 	if (rule->bio.number)
-		c->fd = get_bio_fd(&rule->bio, call->conn, &c->bio, c->fd);
-	if (rule->flow_mode == TS_FLOW_THREAD)
+		c->fd = get_bio_fd(rule, call->rule, call->conn, &c->bio, c->fd);
+	if (rule->flow_mode == TS_FLOW_THREAD) {
 		set_nested(c->fd < 0);
-	if (c->fd < 0 && rule->flow_mode == TS_FLOW_THREAD)
-		tell_nested(ctl, call, c);
-	if (c->fd >= 0)
-		file = get_file(c->fd, &s.inode);
-	if (!file || c->socket.inode == s.inode)
+		if (c->fd < 0)
+			tell_nested(call, c);
+	}
+	file = c->fd < 0 ? 0 : file_of(c->fd);
+	if (!file)
 		return;
-	s.sk = socket_of(file);
-	if (!s.sk)
-		return;
-	if (rule->fd.closed.steps && (!walk(&rule->fd.closed, &state, 8) || state & 1))
-		return;
-	tell_socket(call->conn, s.sk, s.inode);
+	inode = BPF_CORE_READ((struct file *)file, f_inode, i_ino);
+	if (c->socket.inode != inode)
+		tell_file(call->conn, file, inode, call->rule);
 }
 
 #endif

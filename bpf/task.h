@@ -94,7 +94,7 @@ static __always_inline bool end_word(__u64 *word)
 	return true;
 }
 
-/* Padded with NUL, which the kernel's own need not be (5.10). */
+/* Padded with NUL, which the kernel's own need not be (5.10). At a multiple of 8. */
 static __always_inline void current_comm(char comm[TS_COMM_LEN])
 {
 	struct task_struct *task;
@@ -108,7 +108,8 @@ static __always_inline void current_comm(char comm[TS_COMM_LEN])
 			words[1] = 0;
 		else
 			end_word(&words[1]);
-		__builtin_memcpy(comm, words, sizeof(words));
+		((__u64 *)comm)[0] = words[0];
+		((__u64 *)comm)[1] = words[1];
 	} else {
 		bpf_get_current_comm(comm, TS_COMM_LEN);
 	}

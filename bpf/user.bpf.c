@@ -9,6 +9,7 @@
 #include "sock.h"
 #include "handshake.h"
 #include "life.h"
+#include "rows.h"
 #include "sites.h"
 #include "wanted.h"
 
@@ -95,8 +96,10 @@ static __always_inline bool get_call(void *ctx, const struct ts_rule *rule, __u3
  * BIO_write, while a call of the library is in flight in this thread: what it writes will be at a
  * socket sooner or later, unless that is known.
  */
-static __noinline void keep_mark(void *ctx, const struct ts_rule *rule, __u32 site)
+__noinline int keep_mark(struct bpf_user_pt_regs_t *ctx, __u32 site)
 {
+	__u32 id = site & TS_SITE_RULE;
+	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
 	__u64 thread = bpf_get_current_pid_tgid(), at = 0, len = 0, sp = 0;
 	struct flow *flow = find_flow();
 	struct mark mark = {.nsecs = bpf_ktime_get_ns()};
@@ -105,19 +108,20 @@ static __noinline void keep_mark(void *ctx, const struct ts_rule *rule, __u32 si
 	struct call *call;
 	struct conn *conn;
 
-	if (!flow || !get_value(ctx, &rule->buf, (__s64 *)&at) ||
+	if (!rule || !flow || !get_value(ctx, &rule->buf, (__s64 *)&at) ||
 	    !get_value(ctx, &rule->len, (__s64 *)&len) || !get_value(ctx, &rule->sp, (__s64 *)&sp))
-		return;
+		return 0;
 	if (site & TS_SITE_CHEAP)
 		sp += rule->sp_back;
 	call = innermost(flow, sp);
 	conn = call ? find_conn(call->conn) : 0;
 	if (!call || (conn && (conn->socket.sk || conn->doubt || conn->sought >= MOST_SOUGHT)) ||
 	    (__s64)len < 0 || !get_mark(&m, pid, at, len))
-		return;
+		return 0;
 	mark.conn = call->conn;
 	bpf_map_update_elem(&marks, &m, &mark, BPF_ANY);
 	bpf_map_update_elem(&marked, &pid, &one, BPF_ANY);
+	return 0;
 }
 
 static __always_inline void end_conn(struct ts_control *ctl, const struct ts_rule *rule, __u32 id,
@@ -127,8 +131,8 @@ static __always_inline void end_conn(struct ts_control *ctl, const struct ts_rul
 	if (rule->how == TS_HOW_CLEARED && is_calling(conn))
 		return;
 	if (ctl->opens | ctl->fails)
-		give_up_handshake(ctl, rule, id, conn);
-	send_close(ctl, rule, conn);
+		give_up_handshake(id, conn);
+	send_close(id, conn);
 }
 
 static __always_inline void keep_call(void *ctx, struct ts_control *ctl, const struct ts_rule *rule,
@@ -141,7 +145,7 @@ static __always_inline void keep_call(void *ctx, struct ts_control *ctl, const s
 		begin_handshake(ctl, rule, n);
 	/* Its socket may be found, and asked for, while this call is in flight. */
 	if (n->subs & ctl->ends && rule->flow_mode == TS_FLOW_THREAD)
-		get_calls_conn(rule, n, false);
+		get_calls_conn(n, false);
 	if (rule->flow_mode == TS_FLOW_THREAD) {
 		flow = keep_of_thread(n);
 		/* What comes now is of this call. */
@@ -161,7 +165,7 @@ static __always_inline void use_enter(void *ctx, struct ts_control *ctl, const s
 	__s64 refs, reason;
 
 	if (rule->role == TS_ROLE_LOADER) {
-		send_life(ctl, bpf_get_current_pid_tgid() >> 32, TS_LIFE_LOADED);
+		send_life(bpf_get_current_pid_tgid() >> 32, TS_LIFE_LOADED);
 		return;
 	}
 	if (!get_value(ctx, &rule->conn, (__s64 *)&n.conn))
@@ -174,7 +178,7 @@ static __always_inline void use_enter(void *ctx, struct ts_control *ctl, const s
 		if (get_value(ctx, &rule->len, &reason))
 			note_reason((__s32)n.conn, reason);
 	} else if (rule->role == TS_ROLE_BIO) {
-		keep_mark(ctx, rule, site);
+		keep_mark(ctx, site);
 	} else {
 		n.subs = wanted(ctl, rule, bpf_get_current_pid_tgid() >> 32);
 		if (!n.subs)
@@ -217,10 +221,7 @@ static __always_inline bool get_result(void *ctx, struct ts_control *ctl,
 		count(TS_CNT_UNREADABLE, 1);
 		return false;
 	}
-	if (rule->role == TS_ROLE_RESULT)
-		end_result(ctl, rule, c, r->ret);
-	else if (c->subs & (ctl->opens | ctl->fails))
-		end_handshake(ctl, rule, c, r->ret, r->len);
+	look_at_end(ctl, rule, c, r->ret, r->len);
 	c->subs &= rule->calls;
 	if (!r->len)
 		c->subs &= ctl->errors;
@@ -229,23 +230,22 @@ static __always_inline bool get_result(void *ctx, struct ts_control *ctl,
 
 /* The call that returns; false: none that is known. *flow: where it is prepared, or NULL. */
 static __always_inline bool take_call(void *ctx, const struct ts_rule *rule, __u32 id,
-				      struct call *c, __u64 *g, struct flow **flow)
+				      struct call *c, struct flow **flow)
 {
 	__s64 sp;
 
 	*flow = 0;
 	if (!get_value(ctx, &rule->sp_leave, &sp))
 		return false;
-	if (rule->flow_mode == TS_FLOW_THREAD) {
-		*flow = find_flow();
-		if (*flow)
-			take_of_thread(*flow, id, sp, c);
+	if (rule->flow_mode == TS_FLOW_GO) {
+		*flow = take_of_goroutine(ctx, rule, id, sp, c);
 		return c->rule;
 	}
-	if (!take_of_goroutine(ctx, rule, id, sp, c, g))
-		count(TS_CNT_UNREADABLE, 1);
-	else if (c->rule)
-		*flow = get_flow();
+	*flow = find_flow();
+	if (*flow) {
+		(*flow)->g = 0;
+		take_of_thread(*flow, id, sp, c);
+	}
 	return c->rule;
 }
 
@@ -282,7 +282,7 @@ static long try_pages(__u32 i, void *ctx)
 static __always_inline long send_record(struct flow *flow, bool again)
 {
 	__u64 off = flow->off, left = flow->sending.want - off;
-	__u32 n = left < TS_CHUNK ? left : TS_CHUNK;
+	__u64 n = left < TS_CHUNK ? left : TS_CHUNK;
 	enum sent sent = send_piece(&flow->sending, off, n, (void *)(flow->sending.buf + off),
 				    SPACE_USER, again && flow->waited <= off);
 
@@ -296,18 +296,25 @@ static __always_inline long send_record(struct flow *flow, bool again)
  * A page that the program has just used is not there while the kernel splits a huge one (that
  * another thread gave back a part of, as Go before 1.16 does) or moves it: for some microseconds.
  */
+/* By this, too, the verifier looks at it once: since 5.13 such a function can be given memory. */
+__noinline int send_once(struct flow *flow)
+{
+	return flow ? send_record(flow, true) : SENT_LAST;
+}
+
 static long send_next(__u32 i, void *ctx)
 {
 	struct flow *flow = *(struct flow **)ctx;
 	__u64 off = flow->off;
-	long last = send_record(flow, true);
+	long last = send_once(flow);
 
 	(void)i;
 	if (!last && flow->off == off) {
 		flow->waited = off + 1;
 		bpf_loop(MOST_TRIES, try_pages, ctx, 0);
 	}
-	return last;
+	/* One bit, for the verifier. */
+	return last & 1;
 }
 
 __noinline int pick_step(__u64 thread, __u32 i)
@@ -334,12 +341,13 @@ __noinline int pick_call(__u64 thread)
 
 	if (flow && ctl && flow->sending.head.subs & ctl->heads)
 		read_begin(&flow->sending);
-	return PICK_STEPS(thread);
+	pick_all(thread);
+	return 0;
 }
 
 /* What the call that returns has to send, in the thread's flow; false: nothing. */
 static __always_inline bool prepare(void *ctx, struct ts_control *ctl, const struct ts_rule *rule,
-				    struct call *c, __u64 g, struct flow *flow)
+				    struct call *c, struct flow *flow)
 {
 	struct result r = {};
 
@@ -347,7 +355,14 @@ static __always_inline bool prepare(void *ctx, struct ts_control *ctl, const str
 		return false;
 	__builtin_memset(&flow->sending, 0, sizeof(flow->sending));
 	flow->off = flow->waited = 0;
-	return prepare_call(&flow->sending, ctl, rule, c, g, r.ret, r.len);
+	return prepare_call(&flow->sending, ctl, rule, c, flow->g, r.ret, r.len);
+}
+
+/* As send_once: of all the ways to here the verifier makes one. */
+__noinline int prepare_once(struct bpf_user_pt_regs_t *ctx, struct ts_control *ctl,
+			    struct ts_rule *rule, struct call *c, struct flow *flow)
+{
+	return ctl && rule && c && flow && prepare(ctx, ctl, rule, c, flow);
 }
 
 __noinline int agg_step(__u64 thread, __u32 i)
@@ -355,11 +370,6 @@ __noinline int agg_step(__u64 thread, __u32 i)
 	struct flow *flow = bpf_map_lookup_elem(&flows, &thread);
 
 	return flow ? add_to_agg(&flow->sending, i) : 0;
-}
-
-__noinline int agg_steps(__u64 thread)
-{
-	return AGG_STEPS(thread);
 }
 
 SEC("uprobe")
@@ -370,12 +380,11 @@ int leave(void *ctx)
 	struct ts_control *ctl = get_control();
 	struct call c = {};
 	struct flow *flow;
-	__u64 g = 0;
 
 	keep_stack(ctx, rule, id);
-	if (!rule || !ctl || !take_call(ctx, rule, id, &c, &g, &flow))
+	if (!rule || !ctl || !take_call(ctx, rule, id, &c, &flow))
 		return 0;
-	if (flow && prepare(ctx, ctl, rule, &c, g, flow))
+	if (flow && prepare_once(ctx, ctl, rule, &c, flow))
 		bpf_loop(1 << 18, send_next, &flow, 0);
 	return end_call(ctl, rule, &c);
 }
@@ -404,14 +413,14 @@ int leave_no_loop(void *ctx)
 {
 	__u32 id = site_of(ctx) & TS_SITE_RULE;
 	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
-	__u64 thread = bpf_get_current_pid_tgid(), g = 0;
+	__u64 thread = bpf_get_current_pid_tgid();
 	struct ts_control *ctl = get_control();
 	struct call c = {};
 	struct flow *flow;
 
-	if (!rule || !ctl || !take_call(ctx, rule, id, &c, &g, &flow))
+	if (!rule || !ctl || !take_call(ctx, rule, id, &c, &flow))
 		return 0;
-	if (flow && prepare(ctx, ctl, rule, &c, g, flow) && !send_steps(thread))
+	if (flow && prepare(ctx, ctl, rule, &c, flow) && !send_steps(thread))
 		count(TS_CNT_LOST_BYTES, flow->sending.want - MOST_STEPS * TS_CHUNK);
 	return end_call(ctl, rule, &c);
 }
