@@ -12,7 +12,7 @@
 /* The members of a struct that no other architecture has. */
 #define IS_X86 bpf_core_field_exists(((struct task_struct___x86 *)0)->thread.fsbase)
 
-__noinline __u64 thread_pointer(void)
+static __always_inline __u64 thread_pointer(void)
 {
 	struct task_struct___x86 *task = (void *)bpf_get_current_task();
 	__u64 base = 0;
@@ -22,15 +22,11 @@ __noinline __u64 thread_pointer(void)
 	return base;
 }
 
-/* By this name 5.10 knows what a probe's program is given. */
-struct bpf_user_pt_regs_t {
-};
-
 /*
  * A register, by its offset in the saved ones. The verifier wants to see a constant; not a helper's
  * call for each, which costs ten times as much.
  */
-__noinline __u64 get_register(struct bpf_user_pt_regs_t *ctx, __u32 at)
+static __always_inline __u64 get_register(void *ctx, __u32 at)
 {
 	__u64 value = 0;
 
@@ -62,25 +58,49 @@ __noinline __u64 get_register(struct bpf_user_pt_regs_t *ctx, __u32 at)
 	return 0;
 }
 
+/* By this name 5.10 knows what a probe's program is given. */
+struct bpf_user_pt_regs_t {
+};
+
+/* A struct ts_value as a number. */
+union value {
+	struct ts_value is;
+	__u64 number;
+};
+
 /*
- * Reads a value of a probe hit; false when the process' memory cannot be read. What differs with
- * its size is no branch: the verifier would go on from both ends of each.
+ * A value of a probe hit; 0 when there is none, or the process' memory cannot be read. With
+ * `asked`: 1 when that can be read, else 0. Not static: of the ways that lead through here the
+ * verifier makes one.
  */
-static __always_inline bool get_value(void *ctx, const struct ts_value *v, __s64 *out)
+__noinline __u64 value_of(struct bpf_user_pt_regs_t *ctx, __u64 value, bool asked)
 {
-	const __u8 half = v->size & 4;
+	const union value v = {.number = value};
+	const __u8 half = v.is.size & 4;
+	__s64 out = 0;
 	__u64 at;
 
-	*out = 0;
-	if (v->kind == TS_VAL_NONE)
-		return true;
-	at = (v->kind == TS_VAL_TLS ? thread_pointer() : get_register(ctx, v->reg)) + v->disp;
-	if (v->kind == TS_VAL_REG)
-		*out = at;
-	else if (bpf_probe_read_user(out, sizeof(*out) - half, (void *)at))
-		return false;
-	*out = *out << half * 8 >> half * 8;
-	return true;
+	if (v.is.kind == TS_VAL_NONE)
+		return asked;
+	at = (v.is.kind == TS_VAL_TLS ? thread_pointer() : get_register(ctx, v.is.reg)) + v.is.disp;
+	if (v.is.kind == TS_VAL_REG)
+		out = at;
+	else if (bpf_probe_read_user(&out, sizeof(out) - half, (void *)at))
+		return 0;
+	return asked ? 1 : out << half * 8 >> half * 8;
+}
+
+/* Reads a value of a probe hit; false when the process' memory cannot be read. */
+static __always_inline bool get_value(void *ctx, const struct ts_value *v, __s64 *out)
+{
+	const __u64 value = *(const __u64 *)v;
+
+	__u64 some = value_of(ctx, value, false);
+
+	*out = some;
+	/* What is found out of it now the verifier is not to keep for *out: one way more. */
+	asm volatile("%0 |= 0" : "+r"(some));
+	return some || v->kind <= TS_VAL_REG || value_of(ctx, value, true);
 }
 
 static struct flow *get_flow(void)

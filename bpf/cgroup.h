@@ -114,16 +114,15 @@ static __always_inline struct cgroup_filter *get_cgroup(struct ts_control *c, __
 }
 
 /* Takes from subs those that the current task's cgroups do not let pass. */
-static __always_inline __u64 filter_cgroup(struct ts_control *c, __u64 subs)
+__noinline __u64 filter_cgroups(__u64 subs)
 {
-	const __u64 cgroup = c->wants[TS_KEY_CGROUP], container = c->wants[TS_KEY_CONTAINER];
 	__u64 found = 0, contained = 0, reject = 0;
+	struct ts_control *c = get_control();
 	struct cgroup_filter *f;
 	__u32 i;
 
-	if (!(subs &
-	      (cgroup | container | c->rejects[TS_KEY_CGROUP] | c->rejects[TS_KEY_CONTAINER])))
-		return subs;
+	if (!c)
+		return 0;
 #pragma unroll
 	for (i = 0; i < TS_HIERARCHIES; i++) {
 		f = i < c->hierarchies_count ? get_cgroup(c, c->hierarchies[i]) : 0;
@@ -133,7 +132,17 @@ static __always_inline __u64 filter_cgroup(struct ts_control *c, __u64 subs)
 		contained |= f->keys[1].accept;
 		reject |= f->keys[0].reject | f->keys[1].reject;
 	}
-	return subs & (~cgroup | found) & (~container | contained) & ~reject;
+	return subs & (~c->wants[TS_KEY_CGROUP] | found) &
+	       (~c->wants[TS_KEY_CONTAINER] | contained) & ~reject;
+}
+
+/* The same, where any of them asks for cgroups. */
+static __always_inline __u64 filter_cgroup(struct ts_control *c, __u64 subs)
+{
+	const __u64 asking = c->wants[TS_KEY_CGROUP] | c->wants[TS_KEY_CONTAINER] |
+			     c->rejects[TS_KEY_CGROUP] | c->rejects[TS_KEY_CONTAINER];
+
+	return subs & asking ? filter_cgroups(subs) : subs;
 }
 
 #endif

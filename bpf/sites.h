@@ -48,40 +48,44 @@ static __always_inline bool alike(void *ctx, const struct ts_rule *rule, const s
  * what is between runs on another thread (a goroutine), or where the symbol was attached a moment
  * before.
  */
-static __always_inline void keep_shown(void *ctx, struct ts_control *ctl,
-				       const struct ts_rule *rule, __u32 site)
+__noinline int keep_shown(struct bpf_user_pt_regs_t *ctx, __u32 site)
 {
 	__u32 id = site & TS_SITE_RULE;
 	struct ts_tested *test = bpf_map_lookup_elem(&tested, &id);
 	struct flow *flow = test && test->test == TS_TEST_RUNS ? get_flow() : 0;
+	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
+	struct ts_control *ctl = get_control();
 
-	if (!flow)
-		return;
-	if (flow->shown.rule == (site & TS_SITE_RULE) && ++test->missed >= TS_TEST_MISSES &&
-	    !test->same)
+	if (!flow || !rule || !ctl)
+		return 0;
+	if (flow->shown.rule == id && ++test->missed >= TS_TEST_MISSES && !test->same)
 		end_test(ctl, test, TS_TEST_FAILED);
-	flow->shown.rule = get_shown(ctx, rule, &flow->shown) ? site & TS_SITE_RULE : 0;
+	flow->shown.rule = get_shown(ctx, rule, &flow->shown) ? id : 0;
+	return 0;
 }
 
 /* At the cheap site. The symbol is attached last: a hit without one there is no miss. */
-static __always_inline void compare(void *ctx, struct ts_control *ctl, const struct ts_rule *rule,
-				    __u32 site, struct ts_tested *test)
+__noinline int compare(struct bpf_user_pt_regs_t *ctx, __u32 site)
 {
+	__u32 id = site & TS_SITE_RULE;
+	struct ts_tested *test = bpf_map_lookup_elem(&tested, &id);
+	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
+	struct ts_control *ctl = get_control();
 	struct flow *flow = find_flow();
 
-	if (!flow || flow->shown.rule != (site & TS_SITE_RULE) ||
+	if (!test || !rule || !ctl || !flow || flow->shown.rule != id ||
 	    !shows(ctx, &rule->sp, rule->sp_back, flow->shown.sp))
-		return;
+		return 0;
 	flow->shown.rule = 0;
 	if (!alike(ctx, rule, &flow->shown))
 		end_test(ctl, test, TS_TEST_FAILED);
 	else if (++test->same >= TS_TEST_HITS)
 		end_test(ctl, test, TS_TEST_PASSED);
+	return 0;
 }
 
 /* Whether what a hit shows is to be used. */
-static __always_inline bool counts(void *ctx, struct ts_control *ctl, const struct ts_rule *rule,
-				   __u32 site)
+static __always_inline bool counts(void *ctx, __u32 site)
 {
 	__u32 id = site & TS_SITE_RULE;
 	struct ts_tested *t;
@@ -92,7 +96,7 @@ static __always_inline bool counts(void *ctx, struct ts_control *ctl, const stru
 	if (!t || t->cheap)
 		return t;
 	if (t->test == TS_TEST_RUNS)
-		compare(ctx, ctl, rule, site, t);
+		compare(ctx, site);
 	return false;
 }
 

@@ -198,11 +198,11 @@ int enter(void *ctx)
 	struct ts_control *ctl = get_control();
 
 	keep_stack(ctx, rule, id);
-	if (!rule || !ctl || !counts(ctx, ctl, rule, site))
+	if (!rule || !ctl || !counts(ctx, site))
 		return 0;
 	use_enter(ctx, ctl, rule, site);
 	if (site & TS_SITE_SYMBOL)
-		keep_shown(ctx, ctl, rule, site);
+		keep_shown(ctx, site);
 	return 0;
 }
 
