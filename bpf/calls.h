@@ -10,11 +10,11 @@
 #include "conns.h"
 
 /* The members of a struct that no other architecture has. */
-#define IS_X86 bpf_core_field_exists(((struct task_struct___x86 *)0)->thread.fsbase)
+#define IS_X86 bpf_core_field_exists(((struct task_struct *)0)->thread.fsbase)
 
 static __always_inline __u64 thread_pointer(void)
 {
-	struct task_struct___x86 *task = (void *)bpf_get_current_task();
+	struct task_struct *task = (void *)bpf_get_current_task();
 	__u64 base = 0;
 
 	if (IS_X86)

@@ -257,8 +257,8 @@ __noinline int tell_end(__u64 conn, __u32 end, __s64 ret, __u64 nsecs, __u64 sub
 }
 
 /* Of a call that returned: whether anything is to be told. */
-static __always_inline void look_at_end(struct ts_control *ctl, const struct ts_rule *rule,
-					const struct call *call, __s64 ret, __u64 len)
+static __always_inline void look_at_end(struct ts_control *ctl, struct ts_rule *rule,
+					struct call *call, __s64 ret, __u64 len, const bool once)
 {
 	const bool result = rule->role == TS_ROLE_RESULT;
 	__u32 end = call->rule;
@@ -269,7 +269,9 @@ static __always_inline void look_at_end(struct ts_control *ctl, const struct ts_
 	if (!result) {
 		c = find_conn(call->conn);
 		/* Where it fails or ends later, nobody may be there who could be asked. */
-		if (c && !c->ends.family)
+		if (c && !c->ends.family && once)
+			tell_addresses_once(rule, call, c);
+		else if (c && !c->ends.family)
 			tell_addresses(rule, call, c);
 	}
 	end |= call->shakes ? END_SHAKES : 0;

@@ -71,11 +71,8 @@ struct signal_struct {
 	atomic_t live;
 };
 /* The thread pointer on x86_64 (arch/x86/include/asm/processor.h); resolves on no other. */
-struct thread_struct___x86 {
+struct thread_struct {
 	unsigned long fsbase;
-};
-struct task_struct___x86 {
-	struct thread_struct___x86 thread;
 };
 struct pt_regs;
 /* Only its size is asked for. */
@@ -256,6 +253,7 @@ struct task_struct {
 	struct files_struct *files;
 	struct signal_struct *signal;
 	char comm[16];
+	struct thread_struct thread;
 };
 
 #pragma clang attribute pop

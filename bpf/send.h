@@ -247,12 +247,12 @@ __noinline __u64 filter_conn(__u64 subs, __u64 conn)
 
 /*
  * Fills in what the records of a call to a library have in common. False: nobody wants it as an
- * event. Where only aggregations want it, its connection is not looked for; else its bytes are
- * counted there.
+ * event. once: as tell_addresses_once. Where only aggregations want it, its connection is not
+ * looked for; else its bytes are counted there.
  */
 static __always_inline bool prepare_call(struct sending *s, struct ts_control *ctl,
-					 const struct ts_rule *rule, struct call *c, __u64 g,
-					 __s64 ret, __u64 len)
+					 struct ts_rule *rule, struct call *c, __u64 g, __s64 ret,
+					 __u64 len, const bool once)
 {
 	struct ts_data *d = &s->head;
 	struct conn *conn;
@@ -265,7 +265,9 @@ static __always_inline bool prepare_call(struct sending *s, struct ts_control *c
 			return false;
 	}
 	conn = get_calls_conn(c, true);
-	if (conn && len)
+	if (conn && len && once)
+		tell_addresses_once(rule, c, conn);
+	else if (conn && len)
 		tell_addresses(rule, c, conn);
 	if (d->subs & ctl->ends)
 		d->subs = filter_conn(d->subs, c->conn);

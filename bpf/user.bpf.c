@@ -213,15 +213,15 @@ struct result {
 };
 
 /* Takes what a return tells; false: nothing of the call's bytes is to be sent. */
-static __always_inline bool get_result(void *ctx, struct ts_control *ctl,
-				       const struct ts_rule *rule, struct call *c, struct result *r)
+static __always_inline bool get_result(void *ctx, struct ts_control *ctl, struct ts_rule *rule,
+				       struct call *c, struct result *r, const bool once)
 {
 	c->subs &= ctl->enabled;
 	if (!get_value(ctx, &rule->ret, &r->ret) || !transferred(rule, c, r->ret, &r->len)) {
 		count(TS_CNT_UNREADABLE, 1);
 		return false;
 	}
-	look_at_end(ctl, rule, c, r->ret, r->len);
+	look_at_end(ctl, rule, c, r->ret, r->len, once);
 	c->subs &= rule->calls;
 	if (!r->len)
 		c->subs &= ctl->errors;
@@ -346,23 +346,23 @@ __noinline int pick_call(__u64 thread)
 }
 
 /* What the call that returns has to send, in the thread's flow; false: nothing. */
-static __always_inline bool prepare(void *ctx, struct ts_control *ctl, const struct ts_rule *rule,
-				    struct call *c, struct flow *flow)
+static __always_inline bool prepare(void *ctx, struct ts_control *ctl, struct ts_rule *rule,
+				    struct call *c, struct flow *flow, const bool once)
 {
 	struct result r = {};
 
-	if (!get_result(ctx, ctl, rule, c, &r))
+	if (!get_result(ctx, ctl, rule, c, &r, once))
 		return false;
 	__builtin_memset(&flow->sending, 0, sizeof(flow->sending));
 	flow->off = flow->waited = 0;
-	return prepare_call(&flow->sending, ctl, rule, c, flow->g, r.ret, r.len);
+	return prepare_call(&flow->sending, ctl, rule, c, flow->g, r.ret, r.len, once);
 }
 
 /* As send_once: of all the ways to here the verifier makes one. */
 __noinline int prepare_once(struct bpf_user_pt_regs_t *ctx, struct ts_control *ctl,
 			    struct ts_rule *rule, struct call *c, struct flow *flow)
 {
-	return ctl && rule && c && flow && prepare(ctx, ctl, rule, c, flow);
+	return ctl && rule && c && flow && prepare(ctx, ctl, rule, c, flow, true);
 }
 
 __noinline int agg_step(__u64 thread, __u32 i)
@@ -420,7 +420,7 @@ int leave_no_loop(void *ctx)
 
 	if (!rule || !ctl || !take_call(ctx, rule, id, &c, &flow))
 		return 0;
-	if (flow && prepare(ctx, ctl, rule, &c, flow) && !send_steps(thread))
+	if (flow && prepare(ctx, ctl, rule, &c, flow, false) && !send_steps(thread))
 		count(TS_CNT_LOST_BYTES, flow->sending.want - MOST_STEPS * TS_CHUNK);
 	return end_call(ctl, rule, &c);
 }
