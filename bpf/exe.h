@@ -64,55 +64,82 @@ __noinline __u64 hash_name(__u64 at, __u32 len)
 	return hash;
 }
 
-/* A walk towards the root of a mount namespace. */
-struct exe_walk {
-	struct dentry *at;
-	struct mount *mount;
-};
-enum exe_place { EXE_NAME, EXE_MOUNT, EXE_ROOT };
+/* --- a walk towards the root of a mount namespace: a dentry, and the mount that it is in */
 
-/* Where the walk is. From a mount's root it goes on to what it is mounted on. */
-static __always_inline enum exe_place leave_mount(struct exe_walk *w)
+#define IN_MOUNT 0 /* what a dentry that is no mount's root leads to */
+#define AT_ROOT 1  /* what the last mount's root leads to; no address */
+
+/* The mount that a mount lies on, where a dentry is the root of it. */
+__noinline __u64 outer_mount(__u64 at, __u64 mount)
 {
-	struct mount *mount = w->mount, *outer;
+	const struct mount *m = (void *)mount;
+	__u64 outer;
 
-	if (w->at != BPF_CORE_READ(mount, mnt.mnt_root))
-		return EXE_NAME;
-	outer = BPF_CORE_READ(mount, mnt_parent);
-	if (outer == mount)
-		return EXE_ROOT;
-	w->at = BPF_CORE_READ(mount, mnt_mountpoint);
-	w->mount = outer;
-	return EXE_MOUNT;
+	if (at != (__u64)BPF_CORE_READ(m, mnt.mnt_root))
+		return IN_MOUNT;
+	outer = (__u64)BPF_CORE_READ(m, mnt_parent);
+	return outer == mount ? AT_ROOT : outer;
 }
 
-static __always_inline struct dentry *folder_of(const struct dentry *entry)
+__noinline __u64 mountpoint_of(__u64 mount)
 {
-	return BPF_CORE_READ(entry, d_parent);
+	return (__u64)BPF_CORE_READ((const struct mount *)mount, mnt_mountpoint);
 }
 
-static __always_inline __u64 hash_entry(const struct dentry *entry)
+__noinline __u64 folder_of(__u64 at)
 {
+	return (__u64)BPF_CORE_READ((const struct dentry *)at, d_parent);
+}
+
+__noinline __u64 hash_entry(__u64 at)
+{
+	const struct dentry *entry = (void *)at;
+
 	return hash_name((__u64)BPF_CORE_READ(entry, d_name.name),
 			 BPF_CORE_READ(entry, d_name.len));
 }
 
-/* Of a path's last name, and then of the folders from `at` on. 0: deeper than what can be named. */
-static __always_inline __u64 hash_folders(struct exe_walk *w, __u64 hash)
+/* One step: to the mount that this one lies on, or to the folder. */
+__noinline __u64 step_mount(__u64 at, __u64 mount)
 {
-	enum exe_place place;
-	struct dentry *up;
+	__u64 outer = outer_mount(at, mount);
+
+	return outer > AT_ROOT ? outer : mount;
+}
+
+__noinline __u64 step_entry(__u64 at, __u64 mount)
+{
+	return outer_mount(at, mount) > AT_ROOT ? mountpoint_of(mount) : folder_of(at);
+}
+
+__noinline __u64 step_hash(__u64 at, __u64 mount, __u64 hash)
+{
+	return outer_mount(at, mount) > AT_ROOT ? hash : ts_exe_mix(hash, hash_entry(at));
+}
+
+__noinline int is_top(__u64 at, __u64 mount)
+{
+	__u64 outer = outer_mount(at, mount);
+
+	return outer == AT_ROOT || (outer == IN_MOUNT && folder_of(at) == at);
+}
+
+/*
+ * Of a path's last name, and then of the folders from `at` on. 0: deeper than what can be named.
+ * Each step asks several times where it is: what has no branch the verifier is soon done with.
+ */
+__noinline __u64 hash_folders(__u64 at, __u64 mount, __u64 hash)
+{
+	__u64 next;
 	int i;
 
 	for (i = 0; i < EXE_STEPS; i++) {
-		place = leave_mount(w);
-		if (place == EXE_MOUNT)
-			continue;
-		up = folder_of(w->at);
-		if (place == EXE_ROOT || up == w->at)
+		if (is_top(at, mount))
 			return hash;
-		hash = ts_exe_mix(hash, hash_entry(w->at));
-		w->at = up;
+		hash = step_hash(at, mount, hash);
+		next = step_entry(at, mount);
+		mount = step_mount(at, mount);
+		at = next;
 	}
 	return 0;
 }
@@ -120,23 +147,23 @@ static __always_inline __u64 hash_folders(struct exe_walk *w, __u64 hash)
 /* The path of an open file. What is in no folder, as memory that is executed, has one name. */
 static __always_inline void hash_path(const struct file *file, struct ts_exe *exe)
 {
-	struct exe_walk w = {.at = BPF_CORE_READ(file, f_path.dentry)};
-	struct dentry *up;
-	__u64 hash;
+	__u64 at = (__u64)BPF_CORE_READ(file, f_path.dentry), mount, outer, up, hash;
 	int i;
 
-	w.mount =
-		(void *)BPF_CORE_READ(file, f_path.mnt) - bpf_core_field_offset(struct mount, mnt);
+	mount = (__u64)BPF_CORE_READ(file, f_path.mnt) - bpf_core_field_offset(struct mount, mnt);
 	/* A file can be what is mounted. */
-	for (i = 0; i < EXE_MOUNTS && leave_mount(&w) == EXE_MOUNT; i++)
-		;
-	exe->name = hash_entry(w.at);
-	hash = ts_exe_mix(TS_EXE_SEED, exe->name);
-	up = folder_of(w.at);
-	if (up != w.at) {
-		w.at = up;
-		hash = hash_folders(&w, hash);
+	for (i = 0; i < EXE_MOUNTS; i++) {
+		outer = outer_mount(at, mount);
+		if (outer <= AT_ROOT)
+			break;
+		at = mountpoint_of(mount);
+		mount = outer;
 	}
+	exe->name = hash_entry(at);
+	hash = ts_exe_mix(TS_EXE_SEED, exe->name);
+	up = folder_of(at);
+	if (up != at)
+		hash = hash_folders(up, mount, hash);
 	exe->path = hash ? ts_exe_path(hash) : 0;
 }
 
