@@ -211,6 +211,8 @@ static void wait_events(struct run *r, int got)
 		poll(r->fds, r->fds_count, sleep_ms(r, ARMED_SLEEP_MS));
 		return;
 	}
+	/* That may take milliseconds: what came before was shown. */
+	tracer_search(r->tracer);
 	if (armed) {
 		tracer_arm(r->tracer, true);
 		/* What came before that wakes nobody. */
@@ -268,8 +270,10 @@ static void loop(struct run *r)
 			run_prompt(r);
 		if (n == POLL_BUDGET && r->repl)
 			repl_flush(r->repl);
-		if (n == POLL_BUDGET)
+		if (n == POLL_BUDGET) {
+			tracer_search(r->tracer);
 			continue;
+		}
 		if (last)
 			return;
 		wait_events(r, n);

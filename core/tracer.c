@@ -336,7 +336,6 @@ int tracer_poll(struct tracer *t, unsigned int budget)
 
 	t->polled = ret < 0 ? 0 : (unsigned int)ret;
 	t->sink_error = ret < 0 ? ret : 0;
-	tracer_search(t);
 	tracer_poll_life(t);
 	tracer_poll_hello(t);
 	return t->sink_error ? t->sink_error : (int)t->polled;

@@ -101,7 +101,7 @@ void tracer_counters(const struct tracer *t, uint64_t counters[TS_CNT_COUNT]);
  * ...". NULL: it does not. Begins to watch, if that has not begun.
  */
 const char *tracer_sockets_name(struct tracer *t);
-/* Begins to watch where that is needed; tracer_poll does it too. */
+/* Attaches what the programs ask for, and lets go of what is not needed any more; now and then. */
 void tracer_search(struct tracer *t);
 /* At which instructions functions are entered, in words. */
 const char *tracer_sites_name(const struct tracer *t);
