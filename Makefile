@@ -173,7 +173,7 @@ BENCH := $(addprefix $(B)/bench/,load bare bare.bpf.o)
 $(B)/bench/load: $(wildcard tests/bench/load*.[ch]) Makefile
 	@mkdir -p $(@D)
 	$(call run,BENCH)$(CC) $(CFLAGS) $(WARN) -D_GNU_SOURCE $(LDFLAGS) -o $@ $(filter %.c,$^) -lssl -lcrypto -lpthread
-$(B)/bench/bare.bpf.o: $(addprefix tests/bench/bare,.bpf.c .h) bpf/kernel.h Makefile
+$(B)/bench/bare.bpf.o: $(addprefix tests/bench/bare,.bpf.c .h) $(addprefix bpf/,kernel.h task.h file.h) Makefile
 	@mkdir -p $(@D)
 	$(call run,BPF)$(CLANG) -target bpf -mcpu=v2 -O2 -g -Wall -Wextra -Werror -Ibpf $(BPF_INCLUDE) -c -o $@ $<
 $(B)/bench/bare: tests/bench/bare.c tests/bench/bare.h $(B)/libtlsscope.a

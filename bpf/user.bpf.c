@@ -292,16 +292,16 @@ static __always_inline long send_record(struct flow *flow, bool again)
 	return sent == SENT_LAST;
 }
 
-/*
- * A page that the program has just used is not there while the kernel splits a huge one (that
- * another thread gave back a part of, as Go before 1.16 does) or moves it: for some microseconds.
- */
-/* By this, too, the verifier looks at it once: since 5.13 such a function can be given memory. */
+/* Not static: the verifier looks at it once. Since 5.13 such a function can be given memory. */
 __noinline int send_once(struct flow *flow)
 {
 	return flow ? send_record(flow, true) : SENT_LAST;
 }
 
+/*
+ * A page that the program has just used is not there while the kernel splits a huge one (that
+ * another thread gave back a part of, as Go before 1.16 does) or moves it: for some microseconds.
+ */
 static long send_next(__u32 i, void *ctx)
 {
 	struct flow *flow = *(struct flow **)ctx;

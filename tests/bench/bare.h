@@ -19,7 +19,7 @@ struct bare_constants {
 
 struct bare_control {
 	__u32 armed, zero; /* the consumer sleeps: wake it */
-	__u64 events, lost;
+	__u64 events, lost, inode;
 };
 
 #endif

@@ -10,7 +10,7 @@ import threading
 import time
 
 from table import Gap, Row, line, note
-from tracers import Bpftrace, Skip, Sslsniff, Tlsscope, die_with_parent
+from tracers import Bare, Bpftrace, Skip, Sslsniff, Tlsscope, die_with_parent
 
 HANDLERS = {
     "an empty": "on.tls_data({capture = 16384}, function() end)",
@@ -167,6 +167,22 @@ def attach(lab, rounds):
         rows.append(Row(f"{files}: detach, more than one file", [d - one[1] for _, d in took[n]], "ms",
                         150 if last else None))
     return rows
+
+
+@line
+def address(lab, rounds):
+    """from a connection's descriptor to the socket whose addresses are known, as at each call"""
+    load, empty, walks = lab.load(), [], []
+    for _ in range(2 * rounds):
+        for program, took in (("empty", empty), ("address", walks)):
+            tracer = Bare(lab, load.pid, program)
+            try:
+                tracer.wait_ready(load)
+                took.append(load.ask("spin 100")[0])
+            finally:
+                tracer.stop()
+    load.close()
+    return [Row("descriptor to known addresses, a call", [w - e for w, e in zip(walks, empty)], "ns", 65)]
 
 
 @line

@@ -2,9 +2,9 @@
 /*
  * The load that `make bench` traces. Reads commands from stdin and answers each with a line:
  *
- *   spin MS                     calls of a function that a probe can be put on; ns each
- *   pair SIZE MS                TLS ping-pong in memory, four calls a round trip; ns a call
- *   http MS                     a request and its response in memory; ns an exchange
+ *   spin MS                     calls of a function that a probe can be put on, with the descriptor
+ * of a socket; ns each pair SIZE MS                TLS ping-pong in memory, four calls a round
+ * trip; ns a call http MS                     a request and its response in memory; ns an exchange
  *   rate SIZE N THREADS MS      N calls a second; how many calls there were, and in how many ns
  *   slow GAP_US COUNT           COUNT writes, and reads, far apart
  *   tcp SIZE MS                 TLS ping-pong with another process; ns a round trip, how many, its
@@ -45,10 +45,13 @@ _Noreturn void load_die(const char *what)
 static unsigned long spin(void *arg, uint64_t until)
 {
 	unsigned long i, done = 0;
+	static int fd = -1;
 
+	if (fd < 0)
+		fd = plain_socket();
 	while (load_now(CLOCK_MONOTONIC) < until) {
 		for (i = 0; i < 1000; i++)
-			bench_enter(arg, arg, 0);
+			bench_enter(arg, arg, fd);
 		done += 1000;
 	}
 	return done;

@@ -58,6 +58,7 @@ int tls_connect(SSL **client);
 unsigned long tls_echo(SSL *client, int size, uint64_t until);
 
 /* load_plain.c: without TLS */
+int plain_socket(void); /* of a TCP connection */
 load_fn plain_pingpong, plain_connect, plain_exec;
 
 #endif

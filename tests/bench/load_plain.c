@@ -43,6 +43,15 @@ static void open_both(const struct listener *l, int *a, int *b)
 	setsockopt(*b, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 }
 
+int plain_socket(void)
+{
+	struct listener l = listen_here();
+	int a, b;
+
+	open_both(&l, &a, &b);
+	return a;
+}
+
 static void send_over(int from, int to)
 {
 	char buf[MESSAGE] = "no TLS";
