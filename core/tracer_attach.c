@@ -219,7 +219,7 @@ static int list_sites(const struct tracer *t, const struct traced_file *f,
 	for (i = 0; i < f->sites_count; i++) {
 		s = &f->sites[i];
 		func = &f->funcs[s->func];
-		if (s->role != pick->role || s->where != pick->where || !func->rule ||
+		if (s->role != pick->role || !(pick->where & 1u << s->where) || !func->rule ||
 		    func->rule < pick->first || (pick->tests && !func->testing) ||
 		    pick->bios != (func->func.rule.role == TS_ROLE_BIO))
 			continue;
@@ -374,13 +374,10 @@ static int attach_funcs(struct tracer *t, struct traced_file *f, struct site_pic
 	size_t i;
 	int ret = 0;
 
+	pick.where = 1u << RESOLVE_ANYHOW | 1u << (t->at_symbols ? RESOLVE_SYMBOL : RESOLVE_CHEAP);
 	for (i = 0; !ret && i < TS_ARRAY_SIZE(order); i++) {
 		pick.role = order[i];
-		pick.where = RESOLVE_ANYHOW;
 		ret = tracer_attach_sites(t, f, &pick);
-		pick.where = t->at_symbols ? RESOLVE_SYMBOL : RESOLVE_CHEAP;
-		if (!ret)
-			ret = tracer_attach_sites(t, f, &pick);
 	}
 	return ret || t->at_symbols ? ret : tracer_begin_tests(t, f, &pick);
 }

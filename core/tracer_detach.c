@@ -10,7 +10,7 @@
 
 #include "tracer_private.h"
 
-#define MOST_THREADS 64
+#define MOST_THREADS 256
 
 /* Shared by the threads: each takes the next link. */
 struct closing {

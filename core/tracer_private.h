@@ -58,7 +58,7 @@ struct probe_links {
 /* Which of a file's sites. */
 struct site_pick {
 	enum resolve_role role;
-	enum resolve_where where;
+	uint32_t where; /* a bit for each enum resolve_where */
 	uint32_t first; /* rules from this one on */
 	bool bios;	/* of functions that write to BIOs; else of all others */
 	bool tests;	/* only of functions that are being tested */

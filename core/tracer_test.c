@@ -19,7 +19,7 @@ static int attach_tests(struct tracer *t, struct traced_file *f, uint32_t first,
 {
 	struct site_pick pick = {
 		.role = RESOLVE_RETURN,
-		.where = RESOLVE_SYMBOL,
+		.where = 1u << RESOLVE_SYMBOL,
 		.first = first,
 		.bios = bios,
 		.tests = true,
