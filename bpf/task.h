@@ -13,7 +13,7 @@
 	bpf_core_enum_value_exists(enum bpf_func_id___local, BPF_FUNC_get_current_task_btf___local)
 
 /* Since 6.2, as the helper below, which is older libbpf's way to ask for it. */
-extern void *bpf_rdonly_cast(void *object, __u32 type) __weak __ksym;
+extern void *bpf_rdonly_cast(const void *object, __u32 type) __weak __ksym;
 #define HAS_CAST                                                                                   \
 	bpf_core_enum_value_exists(enum bpf_func_id___local, BPF_FUNC_cgrp_storage_get___local)
 
