@@ -5,8 +5,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#include "disasm.h"
-#include "make_elf.h"
+#include "open_code.h"
 
 #define OTHER (ELF_CODE_ADDR + 0x2000)
 #define ARG(n) (1 << ((n)-1))
@@ -15,17 +14,12 @@
 static int analyse_with(uint16_t machine, struct code_buf *code, size_t size,
 			struct disasm_calls *out, int32_t *counter)
 {
-	uint8_t file[ELF_MAX];
-	struct elf_layout l = {.machine = machine, .code = code};
-	struct image_symbol sym = {"f", ELF_CODE_ADDR, size};
-	struct image *im;
-	int fd = make_file(file, make_elf(&l, file)), ret;
+	struct opened o;
+	int ret;
 
-	assert_true(fd >= 0);
-	assert_int_equal(image_open(&im, fd, "code", NULL), 0);
-	ret = out ? disasm_calls(im, &sym, out) : disasm_counter(im, &sym, counter);
-	image_close(im);
-	close(fd);
+	open_code(&o, machine, code, 0, size);
+	ret = out ? disasm_calls(o.im, &o.sym, out) : disasm_counter(o.im, &o.sym, counter);
+	shut(&o);
 	return ret;
 }
 

@@ -6,8 +6,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "disasm.h"
-#include "make_elf.h"
+#include "open_code.h"
 
 #define OTHER (ELF_CODE_ADDR + 0x2000)
 #define RET 0xc3
@@ -15,17 +14,12 @@
 static int analyse(uint16_t machine, struct code_buf *code, unsigned int out,
 		   struct disasm_accessor *a)
 {
-	uint8_t file[ELF_MAX];
-	struct elf_layout l = {.machine = machine, .code = code};
-	struct image_symbol sym = {"f", ELF_CODE_ADDR, code->len};
-	struct image *im;
-	int fd = make_file(file, make_elf(&l, file)), ret;
+	struct opened o;
+	int ret;
 
-	assert_true(fd >= 0);
-	assert_int_equal(image_open(&im, fd, "code", NULL), 0);
-	ret = disasm_accessor(im, &sym, out, a);
-	image_close(im);
-	close(fd);
+	open_code(&o, machine, code, 0, code->len);
+	ret = disasm_accessor(o.im, &o.sym, out, a);
+	shut(&o);
 	return ret;
 }
 

@@ -5,8 +5,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#include "disasm.h"
-#include "make_elf.h"
+#include "open_code.h"
 
 enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8 };
 #define X30 (1u << 30)
@@ -14,17 +13,12 @@ enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8 };
 static int entries_of(uint16_t machine, const struct code_buf *code, size_t size,
 		      struct disasm_entries *out)
 {
-	uint8_t file[ELF_MAX];
-	struct elf_layout l = {.machine = machine, .code = code};
-	struct image_symbol sym = {"f", ELF_CODE_ADDR, size};
-	struct image *im;
-	int fd = make_file(file, make_elf(&l, file)), ret;
+	struct opened o;
+	int ret;
 
-	assert_true(fd >= 0);
-	assert_int_equal(image_open(&im, fd, "code", NULL), 0);
-	ret = disasm_entries(im, &sym, out);
-	image_close(im);
-	close(fd);
+	open_code(&o, machine, code, 0, size);
+	ret = disasm_entries(o.im, &o.sym, out);
+	shut(&o);
 	return ret;
 }
 
@@ -40,11 +34,6 @@ struct example {
 	uint8_t bytes[32];
 };
 
-#define FN(...)                                                                                    \
-	sizeof((uint8_t[]){__VA_ARGS__}),                                                          \
-	{                                                                                          \
-		__VA_ARGS__                                                                        \
-	}
 #define NO(what, ret, ...)                                                                         \
 	{                                                                                          \
 		what, ret, 0, 0, 0, false, FN(__VA_ARGS__)                                         \
@@ -135,35 +124,34 @@ static void test_x86_64(void **state)
 	check(EM_X86_64, list, TS_ARRAY_SIZE(list));
 }
 
-#define W(a) (a) & 0xff, (a) >> 8 & 0xff, (a) >> 16 & 0xff, (uint32_t)(a) >> 24
-
 static void test_arm64(void **state)
 {
 	static const struct example list[] = {
 		/* cbz x0, +8; ret; ret */
-		YES("begins with cbz", 0, 0, 0, false, W(0xb4000040), W(0xd65f03c0), W(0xd65f03c0)),
+		YES("begins with cbz", 0, 0, 0, false, WORD(0xb4000040), WORD(0xd65f03c0),
+		    WORD(0xd65f03c0)),
 		/* cmp x0, #0; b.eq */
-		YES("a jump before the frame", 4, 0, 0, false, W(0xf100001f), W(0x54000040),
-		    W(0xd65f03c0), W(0xd65f03c0)),
+		YES("a jump before the frame", 4, 0, 0, false, WORD(0xf100001f), WORD(0x54000040),
+		    WORD(0xd65f03c0), WORD(0xd65f03c0)),
 		/* stp x29, x30, [sp, #-32]!; mov x29, sp; cbz x0; ldp x29, x30, [sp], #32; ret */
-		YES("a jump in the frame", 8, -32, 1u << 29, true, W(0xa9be7bfd), W(0x910003fd),
-		    W(0xb4000020), W(0xa8c27bfd), W(0xd65f03c0)),
+		YES("a jump in the frame", 8, -32, 1u << 29, true, WORD(0xa9be7bfd),
+		    WORD(0x910003fd), WORD(0xb4000020), WORD(0xa8c27bfd), WORD(0xd65f03c0)),
 		/* sub sp, sp, #64; adrp x9, 0 */
-		YES("adrp in the frame", 4, -64, 0, false, W(0xd10103ff), W(0x90000009),
-		    W(0x910103ff), W(0xd65f03c0)),
+		YES("adrp in the frame", 4, -64, 0, false, WORD(0xd10103ff), WORD(0x90000009),
+		    WORD(0x910103ff), WORD(0xd65f03c0)),
 		/* mov x4, x3; b, out of the function */
-		YES("a tail jump", 4, 0, 1u << 4, false, W(0xaa0303e4), W(0x14000100)),
+		YES("a tail jump", 4, 0, 1u << 4, false, WORD(0xaa0303e4), WORD(0x14000100)),
 		/* ldr x16, [x28, #16]; cmp sp, x16; b.ls; ret; b to the beginning */
-		YES("a beginning that comes twice", 8, 0, 1u << 16, false, W(0xf9400b90),
-		    W(0xeb3063ff), W(0x54000049), W(0xd65f03c0), W(0x17fffffc)),
+		YES("a beginning that comes twice", 8, 0, 1u << 16, false, WORD(0xf9400b90),
+		    WORD(0xeb3063ff), WORD(0x54000049), WORD(0xd65f03c0), WORD(0x17fffffc)),
 		/* paciasp signs the return address; cbz */
-		YES("a signed return address", 4, 0, 0, true, W(0xd503233f), W(0xb4000020),
-		    W(0xd65f03c0)),
-		NO("nothing but a return", -ENOENT, W(0xaa0103e0), W(0xd65f03c0)),
-		NO("only a call", -ENOENT, W(0xaa0103e0), W(0x94000001), W(0xd65f03c0)),
+		YES("a signed return address", 4, 0, 0, true, WORD(0xd503233f), WORD(0xb4000020),
+		    WORD(0xd65f03c0)),
+		NO("nothing but a return", -ENOENT, WORD(0xaa0103e0), WORD(0xd65f03c0)),
+		NO("only a call", -ENOENT, WORD(0xaa0103e0), WORD(0x94000001), WORD(0xd65f03c0)),
 		/* br x1, without a frame: a switch */
-		NO("a switch", -ENOTUNIQ, W(0xaa0103e0), W(0xb4000040), W(0xd61f0020),
-		   W(0xd65f03c0)),
+		NO("a switch", -ENOTUNIQ, WORD(0xaa0103e0), WORD(0xb4000040), WORD(0xd61f0020),
+		   WORD(0xd65f03c0)),
 	};
 
 	(void)state;

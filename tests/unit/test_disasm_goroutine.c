@@ -5,8 +5,8 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#include "disasm.h"
 #include "make_go.h"
+#include "open_code.h"
 
 struct prologue {
 	const char *what;
@@ -16,11 +16,6 @@ struct prologue {
 	uint8_t bytes[24];
 };
 
-#define FN(...)                                                                                    \
-	sizeof((uint8_t[]){__VA_ARGS__}),                                                          \
-	{                                                                                          \
-		__VA_ARGS__                                                                        \
-	}
 #define NO(what, ret, ...)                                                                         \
 	{                                                                                          \
 		what, ret, {false, 0}, FN(__VA_ARGS__)                                             \
@@ -28,17 +23,12 @@ struct prologue {
 
 static int goroutine_of(uint16_t machine, const struct code_buf *code, struct disasm_goroutine *out)
 {
-	uint8_t file[ELF_MAX];
-	struct elf_layout l = {.machine = machine, .code = code};
-	struct image_symbol sym = {"f", ELF_CODE_ADDR, code->len};
-	struct image *im;
-	int fd = make_file(file, make_elf(&l, file)), ret;
+	struct opened o;
+	int ret;
 
-	assert_true(fd >= 0);
-	assert_int_equal(image_open(&im, fd, "code", NULL), 0);
-	ret = disasm_goroutine(im, &sym, out);
-	image_close(im);
-	close(fd);
+	open_code(&o, machine, code, 0, code->len);
+	ret = disasm_goroutine(o.im, &o.sym, out);
+	shut(&o);
 	return ret;
 }
 

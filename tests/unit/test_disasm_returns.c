@@ -5,24 +5,17 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#include "disasm.h"
-#include "make_elf.h"
+#include "open_code.h"
 
-/* The function is the part of the code from skip on that has this size. */
 static int returns_of(uint16_t machine, const struct code_buf *code, size_t skip, size_t size,
 		      struct disasm_returns *out)
 {
-	uint8_t file[ELF_MAX];
-	struct elf_layout l = {.machine = machine, .code = code};
-	struct image_symbol sym = {"f", ELF_CODE_ADDR + skip, size};
-	struct image *im;
-	int fd = make_file(file, make_elf(&l, file)), ret;
+	struct opened o;
+	int ret;
 
-	assert_true(fd >= 0);
-	assert_int_equal(image_open(&im, fd, "code", NULL), 0);
-	ret = disasm_returns(im, &sym, out);
-	image_close(im);
-	close(fd);
+	open_code(&o, machine, code, skip, size);
+	ret = disasm_returns(o.im, &o.sym, out);
+	shut(&o);
 	return ret;
 }
 
@@ -37,11 +30,6 @@ struct example {
 
 #define AT(...)                                                                                    \
 	sizeof((size_t[]){__VA_ARGS__}) / sizeof(size_t),                                          \
-	{                                                                                          \
-		__VA_ARGS__                                                                        \
-	}
-#define FN(...)                                                                                    \
-	sizeof((uint8_t[]){__VA_ARGS__}),                                                          \
 	{                                                                                          \
 		__VA_ARGS__                                                                        \
 	}
@@ -198,7 +186,6 @@ static void test_x86_desynchronised(void **state)
 	assert_int_equal(returns_of(EM_X86_64, &c, 0, c.len - 2, &r), -EBADMSG);
 }
 
-#define WORD(w) (w) & 0xff, (w) >> 8 & 0xff, (w) >> 16 & 0xff, (uint32_t)(w) >> 24
 #define RET WORD(0xd65f03c0)
 #define NOP WORD(0xd503201f)
 #define CALL WORD(0x94000010) /* bl 64 bytes on */
