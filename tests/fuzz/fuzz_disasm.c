@@ -25,6 +25,16 @@ static bool is_return(uint16_t machine, const uint8_t *at, const uint8_t *end)
 	return at < end && (*at == 0xc2 || *at == 0xc3);
 }
 
+/* Where in the code an address is. It lies in the function, and behind the one before; 0: none. */
+static size_t place(uint16_t machine, size_t size, uint64_t addr, uint64_t before)
+{
+	size_t at = (size_t)(addr - ELF_CODE_ADDR);
+
+	if (at >= size || addr <= before || (machine == EM_AARCH64 && (at % 4 || size - at < 4)))
+		abort();
+	return at;
+}
+
 /* What those rely on who put breakpoints there. */
 static void check(uint16_t machine, const struct code_buf *code, size_t size,
 		  const struct disasm_returns *r)
@@ -34,10 +44,8 @@ static void check(uint16_t machine, const struct code_buf *code, size_t size,
 	if (!r->count || r->count > DISASM_MAX_RETURNS)
 		abort();
 	for (i = 0; i < r->count; i++) {
-		at = (size_t)(r->addrs[i] - ELF_CODE_ADDR);
-		if (at >= size || (i && r->addrs[i] <= r->addrs[i - 1]) ||
-		    (machine == EM_AARCH64 && (at % 4 || size - at < 4)) ||
-		    !is_return(machine, code->bytes + at, code->bytes + size))
+		at = place(machine, size, r->addrs[i], i ? r->addrs[i - 1] : 0);
+		if (!is_return(machine, code->bytes + at, code->bytes + size))
 			abort();
 	}
 }
@@ -65,9 +73,8 @@ static void check_entries(uint16_t machine, const struct code_buf *code, size_t 
 	if (!e->count || e->count > DISASM_MAX_ENTRIES)
 		abort();
 	for (i = 0; i < e->count; i++) {
-		at = (size_t)(e->at[i].addr - ELF_CODE_ADDR);
-		if (at >= size || (i && e->at[i].addr <= e->at[i - 1].addr) ||
-		    (machine == EM_AARCH64 && at % 4) || !is_emulated(machine, code->bytes + at) ||
+		at = place(machine, size, e->at[i].addr, i ? e->at[i - 1].addr : 0);
+		if (!is_emulated(machine, code->bytes + at) ||
 		    (!at && (e->at[i].intact != ~0u || e->at[i].depth || !e->at[i].returns)) ||
 		    (machine == EM_X86_64 && e->at[i].returns != !e->at[i].depth))
 			abort();
