@@ -3,96 +3,9 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <cmocka.h>
 
-#include "alloc.h"
-#include "libs.h"
-#include "stream.h"
-
-/*
- * Each test feeds records and compares what came out with a text, one line an event:
- * "CONN DIRECTION 'BYTES' len=N gap=N cut" or "CONN closed IN OUT".
- */
-struct fixture {
-	struct stream *stream;
-	struct ts_buf said;
-	size_t messages, bytes;	   /* handed over */
-	const unsigned char *data; /* where the last one's were */
-	const struct stream_conn *conn;
-	struct ts_data head; /* of the last one */
-};
-
-static void on_message(void *ctx, const struct stream_message *m)
-{
-	struct fixture *f = ctx;
-	int shown = m->size < 40 ? (int)m->size : 40;
-
-	assert_true((m->data == NULL) == (m->size == 0));
-	assert_int_equal(m->truncated, m->size < m->len);
-	assert_int_equal(m->source->id, m->head->source);
-	ts_buf_printf(&f->said, "%d %s '%.*s' len=%d", (int)m->conn->id,
-		      m->head->dir == TS_IN ? "in" : "out", shown, (const char *)m->data,
-		      (int)m->len);
-	if (m->gap)
-		ts_buf_printf(&f->said, " gap=%d", (int)m->gap);
-	ts_buf_printf(&f->said, "%s\n", m->truncated ? " cut" : "");
-	f->messages++;
-	f->bytes += m->size;
-	f->data = m->data;
-	f->head = *m->head;
-	f->conn = m->conn;
-}
-
-static void on_closed(void *ctx, struct stream_conn *c, uint64_t nsecs)
-{
-	struct fixture *f = ctx;
-
-	(void)nsecs;
-	ts_buf_printf(&f->said, "%d closed %d %d\n", (int)c->id, (int)c->bytes[TS_IN],
-		      (int)c->bytes[TS_OUT]);
-}
-
-/* One piece of a call. `of` is the call's length; 0: as long as the piece. */
-struct piece {
-	const char *bytes;
-	unsigned int call, pos, off, of, flags, pid, tid, conn, opened;
-	enum ts_dir dir;
-	uint64_t nsecs;
-};
-
-static int feed_piece(struct fixture *f, struct piece p)
-{
-	static union {
-		struct ts_data d;
-		unsigned char bytes[sizeof(struct ts_data) + TS_CHUNK];
-	} u;
-	size_t len = strlen(p.bytes);
-
-	memset(&u.d, 0, sizeof(u.d));
-	u.d.record.type = TS_REC_DATA;
-	u.d.record.size = (__u32)(sizeof(u.d) + len);
-	u.d.captured = (__u32)len;
-	u.d.len = p.of ? p.of : len;
-	u.d.off = p.off;
-	u.d.call = p.call;
-	u.d.pos = p.pos;
-	u.d.flags = p.flags;
-	u.d.pid = p.pid ? p.pid : 10;
-	u.d.tid = p.tid ? p.tid : u.d.pid;
-	u.d.conn = 0x1000 + 16 * p.conn;
-	u.d.conn_opened = 1 + p.opened;
-	u.d.source = 1;
-	u.d.dir = p.dir;
-	u.d.nsecs = p.nsecs;
-	memcpy(u.d.payload, p.bytes, len);
-	return stream_feed(f->stream, &u.d.record);
-}
-#define FEED(...) assert_int_equal(feed_piece(f, (struct piece){__VA_ARGS__}), 0)
-#define MORE .flags = TS_DATA_MORE
+#include "stream_run.h"
 
 static void feed_close(struct fixture *f, unsigned int pid, unsigned int conn)
 {
@@ -109,47 +22,6 @@ static void feed_exit(struct fixture *f, unsigned int pid)
 	assert_int_equal(stream_feed(f->stream, &r.record), 0);
 }
 
-static int feed_source(struct fixture *f, uint32_t id, const char *name)
-{
-	const char *const strings[] = {"openssl", name, "/usr/lib/libssl.so.3", NULL};
-	struct rec_source body = {.id = id, .probe = TS_P_SSL_WRITE};
-	struct ts_buf b = {0};
-	int ret = stream_feed(f->stream,
-			      record_build(&b, TS_REC_SOURCE, &body, sizeof(body), strings));
-
-	ts_buf_free(&b);
-	return ret;
-}
-
-static void expect_at(struct fixture *f, const char *text, int line)
-{
-	ts_buf_add(&f->said, "", 1);
-	if (strcmp((char *)f->said.data, text) != 0)
-		fail_msg("line %d: wanted:\n%sgot:\n%s", line, text, (char *)f->said.data);
-	f->said.len = 0;
-}
-#define EXPECT(text) expect_at(f, text, __LINE__)
-
-static int setup(void **state)
-{
-	static const struct stream_ops ops = {on_message, on_closed};
-	struct fixture *f = calloc(1, sizeof(*f));
-
-	*state = f;
-	return !f || stream_open(&f->stream, &ops, f) || feed_source(f, 1, "SSL_write");
-}
-
-static int teardown(void **state)
-{
-	struct fixture *f = *state;
-
-	alloc_left = 0;
-	stream_close(f->stream);
-	ts_buf_free(&f->said);
-	free(f);
-	return 0;
-}
-
 static void one_record_is_one_message(void **state)
 {
 	struct fixture *f = *state;
@@ -158,23 +30,6 @@ static void one_record_is_one_message(void **state)
 	FEED("world", .call = 2, .dir = TS_IN);
 	EXPECT("1 out 'hello' len=5\n1 in 'world' len=5\n");
 	assert_int_equal(stream_conn_count(f->stream), 1);
-}
-
-/* The bytes are those in the record, and nothing is allocated once the connection is known. */
-static void one_record_is_not_copied(void **state)
-{
-	struct fixture *f = *state;
-	const unsigned char *before;
-	const size_t unreachable = 1000000;
-
-	FEED("a", .call = 1);
-	before = f->data;
-	ts_buf_printf(&f->said, "%1000s", ""); /* room for what we note ourselves */
-	f->said.len = 0;
-	alloc_left = unreachable;
-	FEED("b", .call = 2, .pos = 1);
-	assert_ptr_equal(f->data, before);
-	assert_int_equal(alloc_left, unreachable);
 }
 
 static void pieces_are_joined(void **state)
@@ -515,104 +370,12 @@ static void sources_are_known_by_their_number(void **state)
 	assert_null(stream_source(f->stream, 2));
 }
 
-static void a_hostile_file_cannot_fill_the_memory(void **state)
-{
-	struct fixture *f = *state;
-	char *chunk = malloc(1 << 19);
-	unsigned int i, refused = 0;
-	size_t kept;
-
-	assert_non_null(chunk);
-	/* Sources with endless names. */
-	memset(chunk, 'x', (1 << 19) - 1);
-	chunk[(1 << 19) - 1] = 0;
-	for (i = 0; i < 64; i++)
-		refused += feed_source(f, 100 + i, chunk) == -EBADMSG;
-	assert_int_equal(refused, 33);
-	assert_int_equal(stream_invalid(f->stream), 33);
-	/* One call without an end. */
-	chunk[TS_CHUNK] = 0;
-	for (i = 0; i < 5000; i++)
-		FEED(chunk, .call = 1, .of = 1u << 31, .off = i * TS_CHUNK, MORE);
-	stream_flush(f->stream, UINT64_MAX);
-	assert_int_equal(f->messages, 1);
-	assert_int_equal(f->bytes, 64 << 20);
-	/* Many that do not end: the oldest are handed over. */
-	for (i = 0; i < 3000; i++)
-		FEED("x", .tid = 1000 + i, .conn = i, .call = 10 + i, .of = 9, MORE);
-	assert_int_equal(f->messages, 1 + 3000 - 1024);
-	/* All of them long. */
-	stream_flush(f->stream, UINT64_MAX);
-	f->bytes = 0;
-	for (i = 0; i < 20 * 1024; i++)
-		FEED(chunk, .tid = 1 + i % 20, .conn = i % 20, .call = 1 + i % 20, .pos = 9,
-		     .of = 1u << 31, .off = i / 20 * TS_CHUNK, MORE);
-	stream_flush(f->stream, UINT64_MAX);
-	assert_int_equal(f->bytes, 256 << 20);
-	kept = stream_conn_count(f->stream);
-	assert_true(kept <= 3001);
-	free(chunk);
-}
-
-static void the_connection_silent_for_longest_makes_room(void **state)
-{
-	const unsigned int most = 256 << 10;
-	struct fixture *f = *state;
-	unsigned int i;
-
-	for (i = 0; i < most; i++) {
-		FEED("x", .conn = i, .call = i);
-		f->said.len = 0;
-	}
-	assert_int_equal(stream_conn_count(f->stream), most);
-	assert_int_equal(stream_evicted(f->stream), 0);
-	FEED("y", .conn = 0, .call = most, .pos = 1);
-	FEED("z", .conn = most, .call = most + 1);
-	EXPECT("1 in 'y' len=1\n2 closed 1 0\n262145 in 'z' len=1\n");
-	assert_int_equal(stream_conn_count(f->stream), most);
-	assert_int_equal(stream_evicted(f->stream), 1);
-}
-
-/* Whatever allocation fails, nothing is used after it was freed, and the rest is handed over. */
-static void memory_may_end(void **state)
-{
-	struct fixture *f = *state;
-	static const struct stream_ops ops = {on_message, on_closed};
-	struct stream *none;
-	size_t at;
-	int ret = 1;
-
-	alloc_left = 1;
-	assert_int_equal(stream_open(&none, &ops, f), -ENOMEM);
-	for (at = 1; ret; at++) {
-		stream_close(f->stream);
-		assert_int_equal(stream_open(&f->stream, &ops, f), 0);
-		assert_int_equal(feed_source(f, 1, "SSL_write"), 0);
-		ts_buf_printf(&f->said, "%1000s", "");
-		f->said.len = f->messages = 0;
-		alloc_left = at;
-		ret = feed_piece(f, (struct piece){"one", .call = 1});
-		ret |= feed_piece(f,
-				  (struct piece){"late", .call = 9, .conn = 5, .of = 8, .off = 4});
-		ret |= feed_piece(f, (struct piece){"two", .call = 2, .pos = 3, .of = 6, MORE});
-		ret |= feed_piece(f, (struct piece){"two", .call = 2, .pos = 3, .of = 6, .off = 3});
-		ret |= feed_piece(f, (struct piece){"three", .call = 3, .pid = 4});
-		ret |= alloc_left == 0; /* one failed, though the message came, cut */
-		alloc_left = 0;
-		assert_true(f->messages >= 3);
-		assert_null(memmem(f->said.data, f->said.len, "late", 4));
-	}
-	EXPECT("1 in 'one' len=3\n2 in '' len=8 cut\n1 in 'twotwo' len=6\n3 in 'three' len=5\n");
-	assert_true(at > 6);
-}
-
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(one_record_is_one_message),
-		TEST(one_record_is_not_copied),
 		TEST(pieces_are_joined),
 		TEST(a_megabyte_arrives_whole),
 		TEST(calls_of_threads_interleave),
@@ -633,9 +396,6 @@ int main(void)
 		TEST(the_end_hands_over_everything),
 		TEST(what_is_not_valid_is_refused_and_counted),
 		TEST(sources_are_known_by_their_number),
-		TEST(a_hostile_file_cannot_fill_the_memory),
-		TEST(the_connection_silent_for_longest_makes_room),
-		TEST(memory_may_end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
