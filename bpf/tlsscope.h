@@ -304,14 +304,17 @@ struct ts_control {
 	__u64 errors;		     /* subscriptions that want calls that transferred nothing */
 	__u64 wants[TS_KEY_COUNT];   /* subscriptions that accept only named values of this key */
 	__u64 rejects[TS_KEY_COUNT]; /* subscriptions that exclude values of this key */
-	__u64 ends;		     /* subscriptions that name ports or addresses at all */
-	__u64 picks;		     /* subscriptions that ask something of a call */
-	__u64 heads;		     /* those of them that ask for its first bytes */
-	__u64 follows;		     /* subscriptions that follow children */
-	__u64 opens;		     /* subscriptions that want the ends of handshakes */
-	__u64 fails;		     /* subscriptions that want errors */
-	__u64 control;		     /* subscriptions that want kTLS' control records */
-	__u64 hellos;		     /* subscriptions that want hellos */
+	/* One of the pids in the map `filters`, with what it has there; 0: none. */
+	__u64 first_pid;
+	struct ts_filter_subs first;
+	__u64 ends;	  /* subscriptions that name ports or addresses at all */
+	__u64 picks;	  /* subscriptions that ask something of a call */
+	__u64 heads;	  /* those of them that ask for its first bytes */
+	__u64 follows;	  /* subscriptions that follow children */
+	__u64 opens;	  /* subscriptions that want the ends of handshakes */
+	__u64 fails;	  /* subscriptions that want errors */
+	__u64 control;	  /* subscriptions that want kTLS' control records */
+	__u64 hellos;	  /* subscriptions that want hellos */
 	__u64 aggs;	  /* subscriptions that are aggregations, as the map `aggs` says */
 	__u64 aggs_ends;  /* those of them whose keys have addresses or ports */
 	__u32 aggs_count; /* of that map's entries */

@@ -12,17 +12,31 @@ static __always_inline bool asks(const struct ts_control *c, __u64 subs, const _
 	return subs & (c->wants[key] | c->rejects[key]);
 }
 
+/* Those of subs that a value of this key lets pass; f: what the filters say of it, or NULL. */
+static __always_inline __u64 let_pass(const struct ts_control *c, const __u32 key, __u64 subs,
+				      const struct ts_filter_subs *f)
+{
+	if (!f)
+		return subs & ~c->wants[key];
+	return subs & (~c->wants[key] | f->accept) & ~f->reject;
+}
+
 /* Takes from subs those that this key of the current process does not let pass. */
 static __always_inline __u64 filter_key(struct ts_control *c, struct ts_filter_id *id,
 					const __u32 key, __u64 subs)
 {
-	struct ts_filter_subs *f;
-
 	id->key = key;
-	f = bpf_map_lookup_elem(&filters, id);
-	if (!f)
-		return subs & ~c->wants[key];
-	return subs & (~c->wants[key] | f->accept) & ~f->reject;
+	return let_pass(c, key, subs, bpf_map_lookup_elem(&filters, id));
+}
+
+/* The same. Mostly it is one process that is traced, and then that is known without the map. */
+static __always_inline __u64 filter_pid(struct ts_control *c, struct ts_filter_id *id, __u32 pid,
+					__u64 subs)
+{
+	if (pid == c->first_pid)
+		return let_pass(c, TS_KEY_PID, subs, &c->first);
+	*(__u64 *)id->value = pid;
+	return filter_key(c, id, TS_KEY_PID, subs);
 }
 
 /* Those of subs that want what the current thread, of process pid, does. */
@@ -31,10 +45,8 @@ static __always_inline __u64 wanted_of(struct ts_control *c, __u64 subs, __u32 p
 	struct ts_filter_id id = {};
 
 	subs &= c->enabled;
-	if (asks(c, subs, TS_KEY_PID)) {
-		*(__u64 *)id.value = pid;
-		subs = filter_key(c, &id, TS_KEY_PID, subs);
-	}
+	if (asks(c, subs, TS_KEY_PID))
+		subs = filter_pid(c, &id, pid, subs);
 	if (asks(c, subs, TS_KEY_UID)) {
 		*(__u64 *)id.value = (__u32)current_user();
 		subs = filter_key(c, &id, TS_KEY_UID, subs);
@@ -66,15 +78,11 @@ static __always_inline __u64 filter_net(struct ts_control *c, const __u32 key,
 					const __u8 address[TS_FILTER_VALUE], __u64 subs)
 {
 	struct ts_net_id id = {.bits = TS_NET_KEY_BITS + TS_NET_BITS, .key = key};
-	struct ts_filter_subs *f;
 
 	if (!asks(c, subs, key))
 		return subs;
 	__builtin_memcpy(id.address, address, sizeof(id.address));
-	f = bpf_map_lookup_elem(&nets, &id);
-	if (!f)
-		return subs & ~c->wants[key];
-	return subs & (~c->wants[key] | f->accept) & ~f->reject;
+	return let_pass(c, key, subs, bpf_map_lookup_elem(&nets, &id));
 }
 
 /* Who asks for certain ends gets none that are not known, and excludes none of these. */

@@ -279,19 +279,40 @@ static int write_nets(struct tracer *t, const struct desired *d)
 	return ret;
 }
 
+/* Of those that are followed the kernel's programs change what the map says. */
+static void set_first_pid(struct tracer *t, const struct desired *d)
+{
+	const struct desired_entry *e;
+	__u64 pid;
+	size_t i;
+
+	for (i = 0; i < d->count; i++) {
+		e = &d->entries[i];
+		if (e->id.key != TS_KEY_PID || e->subs.follow)
+			continue;
+		memcpy(&pid, e->id.value, sizeof(pid));
+		t->control->first = e->subs;
+		__atomic_store_n(&t->control->first_pid, pid, __ATOMIC_SEQ_CST);
+		return;
+	}
+}
+
 static int write_filters(struct tracer *t, const struct desired *d, struct ts_err *err)
 {
 	int ret = 0;
 	size_t i;
 
+	__atomic_store_n(&t->control->first_pid, 0, __ATOMIC_SEQ_CST);
 	remove_stale(t, d);
 	for (i = 0; !ret && i < d->count; i++)
 		if (bpf_map_update_elem(t->filters, &d->entries[i].id, &d->entries[i].subs,
 					BPF_ANY))
 			ret = -errno;
 	ret = ret ? ret : write_nets(t, d);
-	if (!ret)
+	if (!ret) {
+		set_first_pid(t, d);
 		return 0;
+	}
 	return ts_fail(err, -ret,
 		       ret == -E2BIG || ret == -ENOSPC ? "too many values to filter by: %s"
 						       : "cannot write a filter: %s",
