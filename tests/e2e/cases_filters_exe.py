@@ -90,7 +90,7 @@ def filter_exe_beside_others(lab):
     """One handler's program is nothing to the handler beside it; each has its own."""
     script = """
         config{capture = 0}
-        target{exe = "tool"}
+        target{exe = args[2]}
         local n = {}
         local function count(name)
             return function(e) n[name .. e.pid] = (n[name .. e.pid] or 0) + 1 end
@@ -100,8 +100,9 @@ def filter_exe_beside_others(lab):
         on.tls_data({exclude = {exe = args[1]}}, count("not a"))
         on.start(function() emit{type = "ready"} end)
         on.stop(function() n.type = "counts" emit(n) end)"""
-    a, b = (flood_at(lab, lab.path(f"{n}/tool")) for n in "ab")
-    tracer = lab.tracer("--uid", "0", script=script, arguments=[shown(a)])
+    name = own_name("t")
+    a, b = (flood_at(lab, lab.path(f"{n}/{name}")) for n in "ab")
+    tracer = lab.tracer("--uid", "0", script=script, arguments=[shown(a), name])
     for p in (a, b):
         p.say()
         p.finish()
