@@ -19,22 +19,23 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
  */
 const volatile __u32 by_copies SEC(".rodata.copies") = 0;
 
+/* Two: since 6.18 a map is one kind of links' programs'. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, __u32);
-} nothing SEC(".maps");
+} nothing SEC(".maps"), no_session SEC(".maps");
 
 /*
  * Since 6.13 a program of this type may get a stack of its own for each processor, though in a
  * uprobe it can be preempted there by another run of itself. One with a tail call gets none: this
  * one, of what is in no slot, is never more than that.
  */
-static __always_inline void keep_stack(void *ctx, const struct ts_rule *rule, __u32 id)
+static __always_inline void keep_stack(void *ctx, void *none, const struct ts_rule *rule, __u32 id)
 {
 	if (!rule)
-		bpf_tail_call(ctx, &nothing, id | 1);
+		bpf_tail_call(ctx, none, id | 1);
 }
 
 /* 0, which is nobody's: not known, since another thread was hit in between. */
@@ -157,8 +158,8 @@ static __always_inline void keep_call(void *ctx, struct ts_control *ctl, const s
 	}
 }
 
-/* A hit of an enter site whose values are to be used. */
-static __always_inline void use_enter(void *ctx, struct ts_control *ctl, const struct ts_rule *rule,
+/* A hit of an enter site whose values are to be used. False: a call that nobody wants. */
+static __always_inline bool use_enter(void *ctx, struct ts_control *ctl, const struct ts_rule *rule,
 				      __u32 site)
 {
 	struct call n = {.rule = site & TS_SITE_RULE, .cheap = !!(site & TS_SITE_CHEAP)};
@@ -166,10 +167,10 @@ static __always_inline void use_enter(void *ctx, struct ts_control *ctl, const s
 
 	if (rule->role == TS_ROLE_LOADER) {
 		send_life(bpf_get_current_pid_tgid() >> 32, TS_LIFE_LOADED);
-		return;
+		return true;
 	}
 	if (!get_value(ctx, &rule->conn, (__s64 *)&n.conn))
-		return;
+		return true;
 	if (rule->role == TS_ROLE_CLOSE) {
 		/* One reference of several is no end. */
 		if (!get_value(ctx, &rule->refs, &refs) || refs <= 1)
@@ -181,13 +182,30 @@ static __always_inline void use_enter(void *ctx, struct ts_control *ctl, const s
 		keep_mark(ctx, site);
 	} else {
 		n.subs = wanted(ctl, rule, bpf_get_current_pid_tgid() >> 32);
-		if (!n.subs)
+		if (!n.subs) {
 			count(TS_CNT_FILTERED, 1);
-		else if (!get_call(ctx, rule, site, &n))
-			count(TS_CNT_UNREADABLE, 1);
-		else
+			return false;
+		}
+		if (get_call(ctx, rule, site, &n))
 			keep_call(ctx, ctl, rule, &n);
+		else
+			count(TS_CNT_UNREADABLE, 1);
 	}
+	return true;
+}
+
+/* False: a call that nobody wants. What is only tested may be kept at the other site. */
+static __always_inline bool on_enter(void *ctx, const struct ts_rule *rule, __u32 site)
+{
+	struct ts_control *ctl = get_control();
+	bool kept;
+
+	if (!rule || !ctl || !counts(ctx, site))
+		return true;
+	kept = use_enter(ctx, ctl, rule, site);
+	if (site & TS_SITE_SYMBOL)
+		keep_shown(ctx, site);
+	return kept;
 }
 
 SEC("uprobe")
@@ -195,14 +213,9 @@ int enter(void *ctx)
 {
 	__u32 site = site_of(ctx), id = site & TS_SITE_RULE;
 	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
-	struct ts_control *ctl = get_control();
 
-	keep_stack(ctx, rule, id);
-	if (!rule || !ctl || !counts(ctx, site))
-		return 0;
-	use_enter(ctx, ctl, rule, site);
-	if (site & TS_SITE_SYMBOL)
-		keep_shown(ctx, site);
+	keep_stack(ctx, &nothing, rule, id);
+	on_enter(ctx, rule, site);
 	return 0;
 }
 
@@ -373,21 +386,56 @@ __noinline int agg_step(__u64 thread, __u32 i)
 	return flow ? add_to_agg(&flow->sending, i) : 0;
 }
 
-SEC("uprobe")
-int leave(void *ctx)
+static __always_inline int on_leave(void *ctx, struct ts_rule *rule, __u32 id)
 {
-	__u32 id = site_of(ctx) & TS_SITE_RULE;
-	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
 	struct ts_control *ctl = get_control();
 	struct call c = {};
 	struct flow *flow;
 
-	keep_stack(ctx, rule, id);
 	if (!rule || !ctl || !take_call(ctx, rule, id, &c, &flow))
 		return 0;
 	if (flow && prepare_once(ctx, ctl, rule, &c, flow))
 		bpf_loop(1 << 18, send_next, &flow, 0);
 	return end_call(ctl, rule, &c);
+}
+
+SEC("uprobe")
+int leave(void *ctx)
+{
+	__u32 id = site_of(ctx) & TS_SITE_RULE;
+	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
+
+	keep_stack(ctx, &nothing, rule, id);
+	return on_leave(ctx, rule, id);
+}
+
+/* Not inlined, both: the stack has no room for one of them beside the other. */
+static __noinline bool session_enter(void *ctx, const struct ts_rule *rule, __u32 site)
+{
+	return on_enter(ctx, rule, site);
+}
+
+static __noinline int session_leave(void *ctx, struct ts_rule *rule, __u32 id)
+{
+	return on_leave(ctx, rule, id);
+}
+
+/*
+ * enter and leave in one, where a function's beginning and its return are one probe's (6.13): 1 at
+ * the beginning lets the kernel do without the return. There the function is where it is executed.
+ */
+SEC("uprobe")
+int session(void *ctx)
+{
+	__u32 site = site_of(ctx), id = site & TS_SITE_RULE;
+	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
+
+	keep_stack(ctx, &no_session, rule, id);
+	if (!rule)
+		return 0;
+	if (value_of(ctx, *(const __u64 *)&rule->ip, false) == bpf_get_func_ip(ctx))
+		return !session_enter(ctx, rule, site);
+	return session_leave(ctx, rule, id);
 }
 
 /* A step of leave_no_loop. 1: no more should follow. */

@@ -349,7 +349,8 @@ const struct api_entry api_table[] = {
 
 	{API_CONFIG, "buffer", "integer|string", "bytes of the ring buffer: \"8M\""},
 	{API_CONFIG, "capture", "integer|string", "what handlers without `capture` take: \"16K\""},
-	{API_CONFIG, "attach", "string", "\"auto\", \"multi\", \"perf\" or \"copies\""},
+	{API_CONFIG, "attach", "string",
+	 "\"auto\", \"sessions\", \"multi\", \"perf\" or \"copies\""},
 	{API_CONFIG, "sites", "string", "where functions are entered: \"auto\" or \"symbol\""},
 	{API_CONFIG, "time", "string", "what e.time shows: \"local\", \"utc\" or \"relative\""},
 	{API_CONFIG, "memory", "integer|string", "bytes that the script may use: \"1G\""},

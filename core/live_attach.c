@@ -8,7 +8,8 @@
 
 static enum tracer_attach attach_mode(const char *name)
 {
-	return !strcmp(name, "multi")	 ? TRACER_MULTI
+	return !strcmp(name, "sessions") ? TRACER_SESSIONS
+	       : !strcmp(name, "multi")	 ? TRACER_MULTI
 	       : !strcmp(name, "perf")	 ? TRACER_PERF
 	       : !strcmp(name, "copies") ? TRACER_COPIES
 					 : TRACER_AUTO;

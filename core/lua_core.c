@@ -241,7 +241,7 @@ static int core_find(lua_State *L)
 /* config(key, value): what the prelude does not keep itself */
 static int core_config(lua_State *L)
 {
-	static const char *const attach[] = {"auto", "multi", "perf", "copies", NULL};
+	static const char *const attach[] = {"auto", "sessions", "multi", "perf", "copies", NULL};
 	static const char *const sites[] = {"auto", "symbol", NULL};
 	static const char *const times[] = {"local", "utc", "relative", NULL};
 	struct script *s = host_of(L);

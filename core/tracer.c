@@ -76,6 +76,8 @@ static struct bpf_object *open_object(const struct tracer *t)
 		name = bpf_program__name(p);
 		if (!strncmp(name, "leave", 5))
 			bpf_program__set_autoload(p, !strcmp(name, t->leave_name));
+		if (!strcmp(name, "session"))
+			bpf_program__set_autoload(p, t->attach == TRACER_SESSIONS);
 	}
 	return o;
 }
@@ -97,6 +99,14 @@ static int program_fd(const struct bpf_object *object, const char *name)
 	return bpf_program__fd(bpf_object__find_program_by_name(object, name));
 }
 
+/* Of the links that a program for user space is attached by; 0: of perf events. */
+static enum bpf_attach_type link_type(const struct tracer *t, const struct bpf_program *p)
+{
+	if (t->attach > TRACER_MULTI)
+		return 0;
+	return strcmp(bpf_program__name(p), "session") ? TRACE_UPROBE_MULTI : TRACE_UPROBE_SESSION;
+}
+
 static int try_load(struct tracer *t, const struct tracer_options *o)
 {
 	struct bpf_program *p;
@@ -109,8 +119,8 @@ static int try_load(struct tracer *t, const struct tracer_options *o)
 	set_copies(t);
 	bpf_object__for_each_program(p, t->object)
 	{
-		if (t->attach == TRACER_MULTI && !strcmp(bpf_program__section_name(p), "uprobe"))
-			bpf_program__set_expected_attach_type(p, TRACE_UPROBE_MULTI);
+		if (!strcmp(bpf_program__section_name(p), "uprobe"))
+			bpf_program__set_expected_attach_type(p, link_type(t, p));
 	}
 	return bpf_object__load(t->object);
 }
@@ -130,14 +140,24 @@ static int open_programs(struct tracer *t, struct ts_err *err)
 	return map < 0 ? ts_fail(err, errno, "cannot write a BPF map: %s", strerror(errno)) : 0;
 }
 
-/* With what watches sockets, in the first way that this kernel can load; at last without. */
+/* What this kernel cannot load may be done without; false: nothing is left of that. */
+static bool do_without(struct tracer *t)
+{
+	if (t->attach == TRACER_SESSIONS)
+		t->attach = TRACER_MULTI;
+	else if (t->sockets_way < TRACER_SOCKET_WAYS)
+		t->sockets_way++;
+	else
+		return false;
+	return true;
+}
+
 static int load_object(struct tracer *t, const struct tracer_options *o, struct ts_err *err)
 {
 	int ret = try_load(t, o);
 
-	while (ret && t->object && t->sockets_way < TRACER_SOCKET_WAYS) {
+	while (ret && t->object && do_without(t)) {
 		bpf_object__close(t->object);
-		t->sockets_way++;
 		ret = try_load(t, o);
 	}
 	if (ret && !t->object)
@@ -147,6 +167,7 @@ static int load_object(struct tracer *t, const struct tracer_options *o, struct 
 		return explain_load(-ret, err);
 	t->enter = program_fd(t->object, "enter");
 	t->leave = program_fd(t->object, t->leave_name);
+	t->session = t->attach == TRACER_SESSIONS ? program_fd(t->object, "session") : -1;
 	return t->attach == TRACER_COPIES ? open_programs(t, err) : 0;
 }
 
@@ -166,28 +187,32 @@ static bool lacks_helper(enum bpf_func_id helper)
 	return libbpf_probe_bpf_helper(BPF_PROG_TYPE_KPROBE, helper, NULL) == 0;
 }
 
+/*
+ * Before 6.11 uprobe_multi compared threads where its pid should have meant the process. Sessions
+ * spare a call's return where nobody wants the call: most are wanted where pids were given.
+ */
+static enum tracer_attach best_attach(const struct tracer *t)
+{
+	if (lacks_helper(BPF_FUNC_get_attach_cookie))
+		return TRACER_COPIES;
+	if (tracer_has_links(TRACE_UPROBE_MULTI) <= 0 ||
+	    (t->pids[0] && tracer_kernel_before(6, 11)))
+		return TRACER_PERF;
+	return !t->pids[0] && tracer_has_links(TRACE_UPROBE_SESSION) > 0 ? TRACER_SESSIONS
+									 : TRACER_MULTI;
+}
+
 static int choose_attach(struct tracer *t, const struct tracer_options *o, struct ts_err *err)
 {
-	bool auto_choice = o->attach == TRACER_AUTO;
-	int ret;
-
 	t->leave_name = lacks_helper(BPF_FUNC_loop) ? "leave_no_loop" : "leave";
-	t->attach = o->attach;
-	/* Before 6.11 uprobe_multi compared threads where its pid should have meant the process. */
-	if (auto_choice)
-		t->attach = lacks_helper(BPF_FUNC_get_attach_cookie)	? TRACER_COPIES
-			    : t->pids[0] && tracer_kernel_before(6, 11) ? TRACER_PERF
-									: TRACER_MULTI;
+	t->attach = o->attach == TRACER_AUTO ? best_attach(t) : o->attach;
+	if (o->attach == TRACER_MULTI && tracer_has_links(TRACE_UPROBE_MULTI) == 0)
+		return ts_fail(err, ENOTSUP, "this kernel has no uprobe_multi (it came with 6.6)");
+	if (o->attach == TRACER_SESSIONS && tracer_has_links(TRACE_UPROBE_SESSION) == 0)
+		return ts_fail(err, ENOTSUP,
+			       "this kernel's uprobe_multi has no sessions (they came with 6.13)");
 	/* Without cookies, a copy of the programs serves a function, at whatever site. */
 	t->at_symbols = o->symbols || t->attach == TRACER_COPIES;
-	ret = load_object(t, o, err);
-	if (ret || t->attach != TRACER_MULTI || tracer_has_multi(t))
-		return ret;
-	if (!auto_choice)
-		return ts_fail(err, ENOTSUP, "this kernel has no uprobe_multi (it came with 6.6)");
-	bpf_object__close(t->object);
-	t->object = NULL;
-	t->attach = TRACER_PERF;
 	return load_object(t, o, err);
 }
 
@@ -414,9 +439,9 @@ void tracer_counters(const struct tracer *t, uint64_t counters[TS_CNT_COUNT])
 		for (i = 0; i < TS_CNT_COUNT; i++)
 			counters[i] += __atomic_load_n(&t->counters[cpu].n[i], __ATOMIC_RELAXED);
 	counters[TS_CNT_UNPAIRED] += t->unpaired;
-	counters[TS_CNT_MISSED] = program_misses(t->enter) + program_misses(t->leave) +
-				  tracer_kernel_misses(t, program_misses) +
-				  tracer_hello_misses(t, program_misses);
+	counters[TS_CNT_MISSED] =
+		program_misses(t->enter) + program_misses(t->leave) + program_misses(t->session) +
+		tracer_kernel_misses(t, program_misses) + tracer_hello_misses(t, program_misses);
 }
 
 const char *tracer_sites_name(const struct tracer *t)
@@ -431,6 +456,7 @@ const char *tracer_attach_name(const struct tracer *t)
 {
 	static const char *const names[] = {
 		[TRACER_AUTO] = "?",
+		[TRACER_SESSIONS] = "uprobe_multi, with sessions",
 		[TRACER_MULTI] = "uprobe_multi",
 		[TRACER_PERF] = "perf events with cookies",
 		[TRACER_COPIES] = "perf events, a copy of two programs a function",

@@ -12,7 +12,7 @@
 #include "resolve.h"
 
 /* How probes are attached; AUTO takes the first that the kernel has. */
-enum tracer_attach { TRACER_AUTO, TRACER_MULTI, TRACER_PERF, TRACER_COPIES };
+enum tracer_attach { TRACER_AUTO, TRACER_SESSIONS, TRACER_MULTI, TRACER_PERF, TRACER_COPIES };
 
 /* Takes an entry of an aggregation's table: from now on it is only here. */
 struct tracer_agg_sink {

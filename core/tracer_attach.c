@@ -26,22 +26,32 @@ static int create_multi(struct multi_attr *a)
 	return (int)syscall(SYS_bpf, BPF_LINK_CREATE, a, sizeof(*a));
 }
 
-/* A kernel with uprobe_multi finds that "/" is not a file; another does not know the type. */
-bool tracer_has_multi(const struct tracer *t)
+/* A kernel that has them finds that "/" is not a file; another does not know the type. */
+int tracer_has_links(__u32 type)
 {
+	const struct bpf_insn nothing[] = {{.code = BPF_ALU64 | BPF_MOV | BPF_K},
+					   {.code = BPF_JMP | BPF_EXIT}};
+	LIBBPF_OPTS(bpf_prog_load_opts, opts, .expected_attach_type = type);
+	int program = bpf_prog_load(BPF_PROG_TYPE_KPROBE, "tlsscope", "GPL", nothing,
+				    TS_ARRAY_SIZE(nothing), &opts);
 	__u64 offset = 0;
 	struct multi_attr a = {
-		.prog_fd = (__u32)t->enter,
-		.attach_type = TRACE_UPROBE_MULTI,
+		.prog_fd = (__u32)program,
+		.attach_type = type,
 		.path = (uintptr_t) "/",
 		.offsets = (uintptr_t)&offset,
 		.count = 1,
 	};
-	int fd = create_multi(&a);
+	int link, has;
 
-	if (fd >= 0)
-		close(fd);
-	return fd >= 0 || errno == EBADF;
+	if (program < 0)
+		return -errno;
+	link = create_multi(&a);
+	has = link >= 0 || errno == EBADF;
+	if (link >= 0)
+		close(link);
+	close(program);
+	return has;
 }
 
 void tracer_free_file(struct traced_file *f)
@@ -204,6 +214,28 @@ static __u64 cookie_of(const struct tracer *t, enum resolve_where where, uint32_
 	return rule | (where == RESOLVE_CHEAP ? TS_SITE_CHEAP : TS_SITE_SYMBOL);
 }
 
+/* Whether a function's return is probed where this site is. */
+static bool returns(const struct traced_file *f, const struct resolve_site *enter)
+{
+	const struct resolve_site *s;
+	size_t i;
+
+	for (i = 0; i < f->sites_count; i++) {
+		s = &f->sites[i];
+		if (s->role == RESOLVE_RETURN && s->func == enter->func &&
+		    s->offset == enter->offset)
+			return true;
+	}
+	return false;
+}
+
+/* A session is listed as a return; the entry there is its own. */
+static bool is_sessions(const struct tracer *t, const struct traced_file *f,
+			const struct resolve_site *s)
+{
+	return t->attach == TRACER_SESSIONS && s->role == RESOLVE_ENTER && returns(f, s);
+}
+
 static int list_sites(const struct tracer *t, const struct traced_file *f,
 		      const struct site_pick *pick, struct site_list *out)
 {
@@ -221,7 +253,7 @@ static int list_sites(const struct tracer *t, const struct traced_file *f,
 		func = &f->funcs[s->func];
 		if (s->role != pick->role || !(pick->where & 1u << s->where) || !func->rule ||
 		    func->rule < pick->first || (pick->tests && !func->testing) ||
-		    pick->bios != (func->func.rule.role == TS_ROLE_BIO))
+		    pick->bios != (func->func.rule.role == TS_ROLE_BIO) || is_sessions(t, f, s))
 			continue;
 		out->offsets[out->count] = s->offset;
 		out->cookies[out->count++] = cookie_of(t, s->where, func->rule);
@@ -233,14 +265,17 @@ static int attach_multi(struct tracer *t, const char *path, const struct site_pi
 			uint32_t pid, const struct site_list *sites)
 {
 	enum resolve_role role = pick->role;
+	bool session = role == RESOLVE_RETURN && t->attach == TRACER_SESSIONS;
 	struct multi_attr a = {
-		.prog_fd = (__u32)(role == RESOLVE_ENTER ? t->enter : t->leave),
-		.attach_type = TRACE_UPROBE_MULTI,
+		.prog_fd = (__u32)(session		   ? t->session
+				   : role == RESOLVE_ENTER ? t->enter
+							   : t->leave),
+		.attach_type = session ? TRACE_UPROBE_SESSION : TRACE_UPROBE_MULTI,
 		.path = (uintptr_t)path,
 		.offsets = (uintptr_t)sites->offsets,
 		.cookies = (uintptr_t)sites->cookies,
 		.count = sites->count,
-		.multi_flags = role == RESOLVE_RETURN ? F_UPROBE_MULTI_RETURN : 0,
+		.multi_flags = role == RESOLVE_RETURN && !session ? F_UPROBE_MULTI_RETURN : 0,
 		.pid = pid,
 	};
 	int fd = create_multi(&a);
@@ -248,7 +283,7 @@ static int attach_multi(struct tracer *t, const char *path, const struct site_pi
 	if (fd < 0)
 		return -errno;
 	if (tracer_add_link(t, (struct probe_link){.fd = fd,
-						   .begins = role == RESOLVE_ENTER,
+						   .begins = role == RESOLVE_ENTER || session,
 						   .set = pick->set})) {
 		close(fd);
 		return -ENOMEM;
@@ -331,7 +366,7 @@ int tracer_attach_sites(struct tracer *t, const struct traced_file *f, const str
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", f->fd);
 	ret = list_sites(t, f, pick, &sites);
 	for (p = 0; !ret && sites.count && p < t->pids_count; p++) {
-		if (t->attach == TRACER_MULTI) {
+		if (t->attach <= TRACER_MULTI) {
 			ret = attach_multi(t, path, pick, t->pids[p], &sites);
 		} else {
 			for (i = 0; !ret && i < sites.count; i++)

@@ -11,8 +11,9 @@
 #include "tracer.h"
 #include "tracer_ring.h"
 
-/* linux/bpf.h since 6.6; Debian 12's header and libbpf do not have it. */
+/* linux/bpf.h since 6.6, and 6.13; Debian 12's header and libbpf do not have them. */
 #define TRACE_UPROBE_MULTI 48
+#define TRACE_UPROBE_SESSION 57
 
 /* One function of an attached file. rule is 0 until its probes are there. */
 struct traced_func {
@@ -75,6 +76,7 @@ struct tracer {
 	struct bpf_object *kernel; /* the first of those of traced_file.kernel: owns their maps */
 	const char *leave_name;	   /* "leave", or the other one for kernels without bpf_loop */
 	int enter, leave;	   /* program descriptors */
+	int session;		   /* TRACER_SESSIONS: likewise; else below 0 */
 	int rules, filters, nets, picks;
 	bool at_symbols;		  /* as in the options, or cheaper sites need cookies */
 	struct ts_control *control;	  /* mapped */
@@ -139,7 +141,8 @@ void tracer_choose_sockets(struct bpf_object *o, size_t way);
 struct bpf_link *tracer_tracepoint(struct tracer *t, const char *name, const char *without);
 void tracer_detach_sockets(struct tracer *t);
 int tracer_map_fd(const struct tracer *t, const char *name);
-bool tracer_has_multi(const struct tracer *t);
+/* Whether the kernel has links of this type, TRACE_*: 1, 0, or -errno: no program can be loaded. */
+int tracer_has_links(__u32 type);
 /* By version: only for what the kernel cannot be asked. */
 bool tracer_kernel_before(unsigned int major, unsigned int minor);
 void tracer_set_hook(struct bpf_object *o, const struct ts_hook *hook);

@@ -194,7 +194,7 @@ local CONFIG = {
 	capture = function(value)
 		core.capture(math.min(check.size(value, "capture", 0xffffffff), 0xffffffff))
 	end,
-	attach = word("attach", "way to attach", {"auto", "multi", "perf", "copies"}),
+	attach = word("attach", "way to attach", {"auto", "sessions", "multi", "perf", "copies"}),
 	sites = word("sites", "sites", {"auto", "symbol"}),
 	time = word("time", "time", {"local", "utc", "relative"}),
 	memory = function(value)

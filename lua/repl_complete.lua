@@ -9,7 +9,7 @@ local KEYWORDS = {
 -- Which keys a table takes, by the call that it stands in.
 local TABLE_OF = {target = {"target"}, config = {"config"}, stream = {"stream_option", "option"}}
 local VALUES = {
-	attach = {"auto", "multi", "perf", "copies"}, time = {"local", "utc"}, capture = {"all"},
+	attach = {"auto", "sessions", "multi", "perf", "copies"}, time = {"local", "utc"}, capture = {"all"},
 	unit = {"bytes", "ns", "us", "ms", "s"}, dir = {"in", "out"}, sort = {"value", "key"},
 }
 local BOOLEAN = {errors = true, peek = true}

@@ -6,18 +6,48 @@ import subprocess
 from cases_go import alone
 from cases_payload import exchange
 from cases_pitfalls import of_suite
-from harness import TLSSCOPE, Skip, case, check, same
+from harness import PYTHON, TLSSCOPE, Skip, case, check, same, wait_for
 
 LINES = 200
+# A client and a server in one program, which write and read at each line of its input.
+TALKS = """
+import ssl, sys
+def context(protocol):
+    c = ssl.SSLContext(protocol)
+    c.check_hostname, c.verify_mode = False, ssl.CERT_NONE
+    return c
+a, b = ssl.MemoryBIO(), ssl.MemoryBIO()
+server = context(ssl.PROTOCOL_TLS_SERVER)
+server.load_cert_chain(*sys.argv[1:3])
+ends = context(ssl.PROTOCOL_TLS_CLIENT).wrap_bio(a, b), server.wrap_bio(b, a, server_side=True)
+for n in range(6):
+    try:
+        ends[n % 2].do_handshake()
+    except ssl.SSLWantReadError:
+        pass
+print("ready", flush=True)
+for line in sys.stdin:
+    for n in range(100):
+        ends[n % 2].write(b"%05d" % n)
+        assert ends[1 - n % 2].read() == b"%05d" % n
+    print("talked", flush=True)
+"""
 AT_SYMBOLS = ["all", "-", "tls_data", "symbol"]
+
+
+def info():
+    return subprocess.run([TLSSCOPE, "--info"], stdout=subprocess.PIPE).stdout
+
+
+def ways():
+    return ["auto", "perf", *(["sessions"] if b"with sessions" in info() else [])]
 
 
 def attach_both(lab, *patched, sites="auto", way="auto"):
     """What is seen of a program whose SSL_write may be entered behind its first instruction."""
     if platform.machine() != "x86_64":
         raise Skip("the program's code is of x86_64")
-    if sites == "auto" and b"no cookies" in subprocess.run([TLSSCOPE, "--info"],
-                                                           stdout=subprocess.PIPE).stdout:
+    if sites == "auto" and b"no cookies" in info():
         raise Skip("this kernel's probes have no cookies: only symbols are probed")
     p = lab.spawn([lab.victim("patched", libs=()), str(LINES), *patched], ready=b"waiting",
                   stdin=subprocess.PIPE)
@@ -36,7 +66,7 @@ def attach_both(lab, *patched, sites="auto", way="auto"):
 @case()
 def sites_tested(lab):
     """The cheap site shows what the symbol does: it takes over, and no call is lost or seen twice."""
-    for way in ("auto", "perf"):
+    for way in ways():
         said = attach_both(lab, way=way)
         check("je at +7, emulated: tested: shows what the symbol does" in said, said)
         check("lost" not in said and "return was never seen" not in said, said)
@@ -45,7 +75,7 @@ def sites_tested(lab):
 @case()
 def sites_that_differ(lab):
     """A program that changed its code: what its file says is not believed, and that is told."""
-    for way in ("auto", "perf"):
+    for way in ways():
         said = attach_both(lab, "patched", way=way)
         check("did not show what the symbol does: the symbol is probed" in said, said)
         check("tested: shows" not in said, said)
@@ -72,3 +102,32 @@ def sites_at_symbols_go(lab):
     """As data_with_error, at both of Go's ABIs."""
     for version in ("1.15", "newest"):
         alone(lab, version, "plain", "ends", arguments=AT_SYMBOLS)
+
+
+@case()
+def sessions_spare_returns(lab):
+    """Whom nobody wants: the kernel puts nothing in the way of its calls' returns."""
+    if b"with sessions" not in info():
+        raise Skip("this kernel's uprobe_multi has no sessions")
+    for way, comm in ("multi", "nobody"), ("sessions", "nobody"), ("sessions", "python3"):
+        p = lab.spawn([PYTHON, "-c", TALKS, lab.cert, lab.key], ready=b"ready", stdin=subprocess.PIPE)
+        tracer = lab.tracer("--comm", comm, "--lib", "libssl", arguments=["all", way])
+        p.say()
+        wait_for("talk", lambda: b"talked" in p.out())
+        with open(f"/proc/{p.pid}/maps", encoding="utf-8") as f:
+            touched = "[uprobes]" in f.read()  # where returns are led to
+        p.stdin.close()
+        p.finish()
+        seen = tracer.stop()
+        calls = sum(len(flow.calls) for flow in seen.flows(pids=[p.pid]))
+        check(calls == (200 if comm == "python3" else 0), f"{calls} calls of {comm}")
+        check(touched == (way == "multi" or comm == "python3"), f"{way}, {comm}: touched is {touched}")
+
+
+@case()
+def sessions_and_without(lab):
+    """Each of a function's sites in either way: the same calls."""
+    for way in ways():
+        for sites in ("symbol", "auto"):
+            exchange(lab, ["r:40000:5000", "W:70000", "P:4", "r:9"], ["w:40000", "R:70000:6000", "w:9"],
+                     script=["all", way, "tls_data", sites], files=["--lib", "libssl"])
