@@ -224,6 +224,7 @@ static __always_inline bool keep_of_goroutine(void *ctx, const struct ts_rule *r
 
 	if (!get_goroutine(ctx, rule, n->rule, n->sp, &key, &stack))
 		return false;
+	n->proof = joins && n->dir == TS_OUT ? proof_of(n->buf, n->len) : 0;
 	if (n->buf >= stack.lo && n->buf < stack.hi) {
 		n->on_stack = 1;
 		n->buf -= stack.hi;
@@ -265,8 +266,10 @@ take_of_goroutine(void *ctx, const struct ts_rule *rule, __u32 id, __u64 sp, str
 	if (c->on_stack)
 		c->buf += stack.hi;
 	flow = c->rule ? get_flow() : 0;
-	if (flow)
+	if (flow) {
 		flow->g = key.g;
+		flow->proof = (struct proof){c->proof, c->buf, c->len};
+	}
 	return flow;
 }
 

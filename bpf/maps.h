@@ -4,6 +4,7 @@
 #define TLSSCOPE_MAPS_H
 
 #include "kernel.h"
+#include "proof.h"
 #include "tlsscope.h"
 
 /* A socket: the kernel's, and its file's inode number, which no two have one after the other. */
@@ -17,7 +18,11 @@ struct ts_socket {
 struct call {
 	struct ts_socket
 		socket; /* of the TLS records sent or received in it; sk MIXED: of several */
-	__u64 sp, conn, buf, len, out, nsecs, subs;
+	__u64 sp, conn, buf, len, nsecs, subs;
+	union {
+		__u64 out;   /* where its result will be */
+		__u64 proof; /* of what a goroutine writes: proof_of; 0: there is none */
+	};
 	__u64 base; /* where the file is loaded */
 	__u32 rule;
 	__u8 dir;
@@ -63,6 +68,7 @@ struct flow {
 	__u64 off;    /* bytes sent so far */
 	__u64 waited; /* and one more: those behind were waited for */
 	__u64 g;      /* the goroutine that called; 0: the thread did */
+	struct proof proof;
 	struct sending sending;
 };
 

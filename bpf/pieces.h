@@ -150,9 +150,9 @@ static __always_inline long send_pieces(struct sending *s, struct pieces *p, __u
 	struct piece piece = {};
 
 	if (!left)
-		return send_piece(s, *off, 0, 0, SPACE_USER, false);
+		return send_piece(s, *off, 0, 0, SPACE_USER, 0, false);
 	if (!first_piece(p, &piece))
-		return send_piece(s, *off, 0, 0, SPACE_NONE, false);
+		return send_piece(s, *off, 0, 0, SPACE_NONE, 0, false);
 	if (piece.len <= p->skip) {
 		next_piece(p);
 		return 0;
@@ -160,7 +160,7 @@ static __always_inline long send_pieces(struct sending *s, struct pieces *p, __u
 	n = piece.len - p->skip;
 	n = n < left ? n : left;
 	n = n < TS_CHUNK ? n : TS_CHUNK;
-	if (send_piece(s, *off, n, (void *)(piece.addr + p->skip), piece.space, false))
+	if (send_piece(s, *off, n, (void *)(piece.addr + p->skip), piece.space, 0, false))
 		return 1;
 	*off += n;
 	p->skip += n;

@@ -63,11 +63,12 @@ enum sent { SENT, SENT_LAST /* no more should follow */, SENT_NOT /* could not b
 
 /*
  * Sends a record with n bytes at `from`, which are the call's from off on; n <= TS_CHUNK. What
- * could not be read is counted and told of; with `again`, nothing is done then. For the verifier a
- * record of each size is another: what is done with it has few branches.
+ * could not be read, or is not what `proof` says, is counted and told of; with `again`, nothing is
+ * done then. For the verifier a record of each size is another: what is done with it has few
+ * branches.
  */
 static __always_inline enum sent send_piece(struct sending *s, __u64 off, __u64 n, const void *from,
-					    enum space space, bool again)
+					    enum space space, const struct proof *proof, bool again)
 {
 	__u64 left = s->want - off;
 	long fault = 0;
@@ -81,7 +82,7 @@ static __always_inline enum sent send_piece(struct sending *s, __u64 off, __u64 
 	}
 	*d = s->head;
 	d->off = off;
-	if (space == SPACE_NONE)
+	if (space == SPACE_NONE || !still_true(proof))
 		fault = 1;
 	if (fault) {
 		if (again) {

@@ -256,7 +256,7 @@ static __always_inline bool take_call(void *ctx, const struct ts_rule *rule, __u
 	}
 	*flow = find_flow();
 	if (*flow) {
-		(*flow)->g = 0;
+		(*flow)->g = (*flow)->proof.is = 0;
 		take_of_thread(*flow, id, sp, c);
 	}
 	return c->rule;
@@ -297,7 +297,7 @@ static __always_inline long send_record(struct flow *flow, bool again)
 	__u64 off = flow->off, left = flow->sending.want - off;
 	__u64 n = left < TS_CHUNK ? left : TS_CHUNK;
 	enum sent sent = send_piece(&flow->sending, off, n, (void *)(flow->sending.buf + off),
-				    SPACE_USER, again && flow->waited <= off);
+				    SPACE_USER, &flow->proof, again && flow->waited <= off);
 
 	if (sent == SENT_NOT)
 		return 0;

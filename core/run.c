@@ -257,7 +257,8 @@ static void tell_losses(const struct run *r)
 		[TS_CNT_LOST_EVENTS] = "events lost: the ring buffer was full; enlarge it with "
 				       "config{buffer = \"64M\"} or do less in the handlers",
 		[TS_CNT_LOST_BYTES] = "bytes lost with them, or at the end of cut ones",
-		[TS_CNT_FAULTS] = "bytes not readable in the process's memory",
+		[TS_CNT_FAULTS] = "bytes not readable in the process's memory, or no "
+				  "longer what was written",
 		[TS_CNT_UNREADABLE] = "calls not shown: their arguments were not readable",
 		[TS_CNT_FLOWS_FULL] = "calls not shown: too many threads at once",
 		[TS_CNT_UNPAIRED] = "calls not shown: they never returned",

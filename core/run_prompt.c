@@ -45,7 +45,7 @@ static int print_stats(struct run *r)
 		[TS_CNT_FILTERED] = "calls that a filter kept out",
 		[TS_CNT_LOST_EVENTS] = "events lost: the ring was full",
 		[TS_CNT_LOST_BYTES] = "bytes lost with them",
-		[TS_CNT_FAULTS] = "bytes not readable",
+		[TS_CNT_FAULTS] = "bytes not readable, or changed",
 		[TS_CNT_UNREADABLE] = "calls with unreadable arguments",
 		[TS_CNT_FLOWS_FULL] = "calls not shown: too many threads",
 		[TS_CNT_UNPAIRED] = "calls that never returned",

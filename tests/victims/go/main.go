@@ -45,6 +45,7 @@ var alone = map[string]func(){
 	"stack":  stacks,
 	"park":   park,
 	"layers": layers,
+	"reused": reused,
 }
 
 func usage() {
