@@ -40,7 +40,10 @@ def info():
 
 
 def ways():
-    return ["auto", "perf", *(["sessions"] if b"with sessions" in info() else [])]
+    """To attach, of this kernel."""
+    said = info()
+    return ["auto", *(["perf"] if b"no cookies" not in said else []),
+            *(["sessions"] if b"with sessions" in said else [])]
 
 
 def attach_both(lab, *patched, sites="auto", way="auto"):
