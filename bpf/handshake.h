@@ -133,7 +133,7 @@ __noinline int send_open(__u64 conn, __u64 outcome, __s64 ret, __u64 nsecs, __u6
 
 	if (!rule || !ctl || !c)
 		return 0;
-	d = bpf_ringbuf_reserve(&ring, sizeof(*d) + sizeof(*o), 0);
+	d = reserve(sizeof(*d) + sizeof(*o));
 	if (!d) {
 		count(TS_CNT_LOST_EVENTS, 1);
 		return 0;

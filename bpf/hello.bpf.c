@@ -84,7 +84,7 @@ static __always_inline __u64 wanted_unknown(struct ts_control *c)
 /* Pieces wake nobody, as that costs more than they do; who sleeps is woken by the ring. */
 static __always_inline void wake_consumer(struct ts_control *c)
 {
-	void *nothing = c->armed ? bpf_ringbuf_reserve(&ring, 8, 0) : 0;
+	void *nothing = c->armed ? reserve(8) : 0;
 
 	if (nothing)
 		bpf_ringbuf_discard(nothing, wake_flags(c));

@@ -13,7 +13,7 @@ static __always_inline bool is_watched(__u32 pid)
 __noinline int send_life(__u32 pid, __u32 what)
 {
 	struct ts_control *ctl = get_control();
-	struct ts_life *l = bpf_ringbuf_reserve(&ring, sizeof(*l), 0);
+	struct ts_life *l = reserve(sizeof(*l));
 
 	if (!l) {
 		if (ctl)

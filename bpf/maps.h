@@ -241,10 +241,18 @@ struct {
 	__type(value, struct ts_counts);
 } counters SEC(".maps");
 
-struct {
+struct ring {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 23); /* user space sets another */
-} ring SEC(".maps");
+	__uint(max_entries, 1 << 16); /* user space makes others */
+};
+
+/* The ring that records go to: user space puts a larger one in its place. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__array(values, struct ring);
+} rings SEC(".maps");
 
 /* Of the probe that is running on this processor, where bpf/copy.bpf.c told: whose, and its rule.
  */
@@ -284,6 +292,21 @@ static __always_inline void count_sent(__u64 events, __u64 bytes)
 	asm volatile("" : "+r"(events), "+r"(bytes));
 	__sync_fetch_and_add(&c->n[TS_CNT_EVENTS], events);
 	__sync_fetch_and_add(&c->n[TS_CNT_BYTES], bytes);
+}
+
+static __always_inline void *get_ring(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&rings, &zero);
+}
+
+/* Room in the ring, of a constant size; NULL: there is none. */
+static __always_inline void *reserve(const __u64 size)
+{
+	void *ring = get_ring();
+
+	return ring ? bpf_ringbuf_reserve(ring, size, 0) : 0;
 }
 
 /* The current thread's; NULL: it has none. */

@@ -15,10 +15,10 @@ enum space { SPACE_USER, SPACE_KERNEL, SPACE_NONE /* nowhere that can be read */
  * A record with room for `room` bytes, a constant, and the first n of those at `from` in it. *fault
  * is not 0 where they could not be read.
  */
-static __always_inline struct ts_data *take_record(const __u32 room, __u64 n, const void *from,
-						   enum space space, long *fault)
+static __always_inline struct ts_data *take_record(void *ring, const __u32 room, __u64 n,
+						   const void *from, enum space space, long *fault)
 {
-	struct ts_data *d = bpf_ringbuf_reserve(&ring, sizeof(*d) + room, 0);
+	struct ts_data *d = bpf_ringbuf_reserve(ring, sizeof(*d) + room, 0);
 
 	if (!d || !room)
 		return d;
@@ -35,19 +35,23 @@ static __always_inline struct ts_data *take_record(const __u32 room, __u64 n, co
 static __always_inline struct ts_data *new_record(__u64 n, const void *from, enum space space,
 						  long *fault)
 {
+	void *ring = get_ring();
+
+	if (!ring)
+		return 0;
 	if (n == 0)
-		return take_record(0, 0, from, space, fault);
+		return take_record(ring, 0, 0, from, space, fault);
 	if (n <= 128)
-		return take_record(128, n, from, space, fault);
+		return take_record(ring, 128, n, from, space, fault);
 	if (n <= 512)
-		return take_record(512, n, from, space, fault);
+		return take_record(ring, 512, n, from, space, fault);
 	if (n <= 2048)
-		return take_record(2048, n, from, space, fault);
+		return take_record(ring, 2048, n, from, space, fault);
 	if (n <= 4096)
-		return take_record(4096, n, from, space, fault);
+		return take_record(ring, 4096, n, from, space, fault);
 	if (n <= 8192)
-		return take_record(8192, n, from, space, fault);
-	return take_record(TS_CHUNK, n, from, space, fault);
+		return take_record(ring, 8192, n, from, space, fault);
+	return take_record(ring, TS_CHUNK, n, from, space, fault);
 }
 
 /* The consumer is woken once: it says when it sleeps again. */
@@ -306,7 +310,7 @@ __noinline int send_close(__u32 id, __u64 conn)
 		c->closed = bpf_ktime_get_ns();
 		return 0;
 	}
-	d = bpf_ringbuf_reserve(&ring, sizeof(*d), 0);
+	d = reserve(sizeof(*d));
 	if (d) {
 		__builtin_memset(d, 0, sizeof(*d));
 		d->record.type = TS_REC_CLOSE;

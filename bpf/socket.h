@@ -95,7 +95,7 @@ static __always_inline void fill_ends(struct ends *e, const struct sock_common *
 static __always_inline bool send_conn(__u64 conn, const struct conn *c, __u64 sk, bool tls)
 {
 	const struct inet_connection_sock *icsk = (void *)sk;
-	struct ts_conn_info *i = bpf_ringbuf_reserve(&ring, sizeof(*i), 0);
+	struct ts_conn_info *i = reserve(sizeof(*i));
 	struct tls_context *context;
 
 	if (!i)

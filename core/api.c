@@ -347,7 +347,8 @@ const struct api_entry api_table[] = {
 	 "only with this end of their own: address or network (--laddr)"},
 	{API_TARGET, "exclude", "table", "none of these: the keys above, as {comm = \"curl\"}"},
 
-	{API_CONFIG, "buffer", "integer|string", "bytes of the ring buffer: \"8M\""},
+	{API_CONFIG, "buffer", "integer|string",
+	 "bytes of the ring buffer: \"64M\"; else as many as the load needs"},
 	{API_CONFIG, "capture", "integer|string", "what handlers without `capture` take: \"16K\""},
 	{API_CONFIG, "attach", "string",
 	 "\"auto\", \"sessions\", \"multi\", \"perf\" or \"copies\""},

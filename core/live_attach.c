@@ -6,6 +6,8 @@
 
 #include "run_private.h"
 
+#define LEAST_BUFFER (8u << 20) /* bytes, where the script does not say */
+
 static enum tracer_attach attach_mode(const char *name)
 {
 	return !strcmp(name, "sessions") ? TRACER_SESSIONS
@@ -39,7 +41,8 @@ static int open_tracer(struct run *r, struct ts_err *err)
 	const struct script_config *config = script_config(r->script);
 	struct record_sink sink = {run_record, r};
 	struct tracer_options options = {
-		.ring_bytes = config->buffer,
+		.ring_bytes = config->buffer ? config->buffer : LEAST_BUFFER,
+		.ring_grows = !config->buffer,
 		.attach = attach_mode(config->attach),
 		.symbols = !strcmp(config->sites, "symbol"),
 		.groups = r->groups,

@@ -255,7 +255,7 @@ static void tell_losses(const struct run *r)
 {
 	static const char *const texts[TS_CNT_COUNT] = {
 		[TS_CNT_LOST_EVENTS] = "events lost: the ring buffer was full; enlarge it with "
-				       "config{buffer = \"64M\"} or do less in the handlers",
+				       "config{buffer = \"256M\"} or do less in the handlers",
 		[TS_CNT_LOST_BYTES] = "bytes lost with them, or at the end of cut ones",
 		[TS_CNT_FAULTS] = "bytes not readable in the process's memory, or no "
 				  "longer what was written",

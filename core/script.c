@@ -117,7 +117,7 @@ int script_open(struct script **out, const struct script_options *options, struc
 		return ts_fail(err, ENOMEM, "no memory for a script");
 	s->o = *options;
 	s->time_shown = options->time_given ? options->time : SCRIPT_TIME_LOCAL;
-	s->config = (struct script_config){.buffer = 8u << 20, .attach = "auto", .sites = "auto"};
+	s->config = (struct script_config){.attach = "auto", .sites = "auto"};
 	s->memory_max = HOST_MEMORY;
 	s->capture = HOST_CAPTURE;
 	s->next_tick = UINT64_MAX;

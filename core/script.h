@@ -39,8 +39,8 @@ struct script_options {
 
 /* What a script set by config{}; the defaults otherwise. */
 struct script_config {
-	size_t buffer;	    /* ring bytes */
-	const char *attach; /* "auto", "multi", "perf", "copies" */
+	size_t buffer;	    /* bytes; 0: as many as the load needs */
+	const char *attach; /* "auto", "sessions", "multi", "perf", "copies" */
 	const char *sites;  /* "auto", "symbol" */
 };
 

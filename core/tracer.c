@@ -44,18 +44,13 @@ static int explain_load(int code, struct ts_err *err)
 		       strerror(code));
 }
 
-static void set_sizes(struct tracer *t, size_t bytes)
+static void set_sizes(struct tracer *t)
 {
-	struct bpf_map *ring = bpf_object__find_map_by_name(t->object, "ring");
 	struct bpf_map *counters = bpf_object__find_map_by_name(t->object, "counters");
 	struct bpf_map *watched = bpf_object__find_map_by_name(t->object, "watched");
-	size_t size = (size_t)sysconf(_SC_PAGESIZE);
 	int cpus = libbpf_num_possible_cpus();
 
-	while (size < bytes && size < (1u << 30))
-		size *= 2;
 	t->cpus = cpus > 0 ? (uint32_t)cpus : 1;
-	bpf_map__set_max_entries(ring, (__u32)size);
 	bpf_map__set_max_entries(counters, t->cpus);
 	bpf_map__set_max_entries(watched, (__u32)t->pids_count);
 }
@@ -107,14 +102,14 @@ static enum bpf_attach_type link_type(const struct tracer *t, const struct bpf_p
 	return strcmp(bpf_program__name(p), "session") ? TRACE_UPROBE_MULTI : TRACE_UPROBE_SESSION;
 }
 
-static int try_load(struct tracer *t, const struct tracer_options *o)
+static int try_load(struct tracer *t)
 {
 	struct bpf_program *p;
 
 	t->object = open_object(t);
 	if (!t->object)
 		return -errno;
-	set_sizes(t, o->ring_bytes);
+	set_sizes(t);
 	tracer_choose_sockets(t->object, t->sockets_way);
 	set_copies(t);
 	bpf_object__for_each_program(p, t->object)
@@ -152,13 +147,13 @@ static bool do_without(struct tracer *t)
 	return true;
 }
 
-static int load_object(struct tracer *t, const struct tracer_options *o, struct ts_err *err)
+static int load_object(struct tracer *t, struct ts_err *err)
 {
-	int ret = try_load(t, o);
+	int ret = try_load(t);
 
 	while (ret && t->object && do_without(t)) {
 		bpf_object__close(t->object);
-		ret = try_load(t, o);
+		ret = try_load(t);
 	}
 	if (ret && !t->object)
 		return ts_fail(err, -ret, "cannot read the embedded BPF object: %s",
@@ -213,7 +208,7 @@ static int choose_attach(struct tracer *t, const struct tracer_options *o, struc
 			       "this kernel's uprobe_multi has no sessions (they came with 6.13)");
 	/* Without cookies, a copy of the programs serves a function, at whatever site. */
 	t->at_symbols = o->symbols || t->attach == TRACER_COPIES;
-	return load_object(t, o, err);
+	return load_object(t, err);
 }
 
 int tracer_map_fd(const struct tracer *t, const char *name)
@@ -234,7 +229,7 @@ static int on_sample(void *ctx, const void *sample, size_t size)
 	return 0;
 }
 
-static int open_maps(struct tracer *t, struct ts_err *err)
+static int open_maps(struct tracer *t, const struct tracer_options *o, struct ts_err *err)
 {
 	int ret;
 
@@ -260,11 +255,9 @@ static int open_maps(struct tracer *t, struct ts_err *err)
 		t->counters = NULL;
 		return ts_fail(err, errno, "cannot map the BPF counters: %s", strerror(errno));
 	}
-	ret = tracer_ring_open(
-		&t->ring, tracer_map_fd(t, "ring"),
-		bpf_map__max_entries(bpf_object__find_map_by_name(t->object, "ring")));
+	ret = tracer_open_buffer(t, o);
 	if (ret)
-		return ts_fail(err, -ret, "cannot map the ring buffer: %s", strerror(-ret));
+		return ts_fail(err, -ret, "cannot make the ring buffer: %s", strerror(-ret));
 	return 0;
 }
 
@@ -306,7 +299,7 @@ int tracer_open(struct tracer **out, const struct tracer_options *options,
 	libbpf_set_print(print_libbpf);
 	ret = choose_attach(t, options, err);
 	if (!ret)
-		ret = open_maps(t, err);
+		ret = open_maps(t, options, err);
 	if (ret) {
 		tracer_close(t);
 		return ret;
@@ -361,6 +354,7 @@ int tracer_poll(struct tracer *t, unsigned int budget)
 
 	t->polled = ret < 0 ? 0 : (unsigned int)ret;
 	t->sink_error = ret < 0 ? ret : 0;
+	tracer_fit_buffer(t, t->polled < budget);
 	tracer_poll_life(t);
 	tracer_poll_hello(t);
 	return t->sink_error ? t->sink_error : (int)t->polled;

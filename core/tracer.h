@@ -21,7 +21,8 @@ struct tracer_agg_sink {
 };
 
 struct tracer_options {
-	size_t ring_bytes; /* a power of two, at least a page */
+	size_t ring_bytes; /* rounded up to a power of two, and a page */
+	bool ring_grows;   /* where the load needs it */
 	enum tracer_attach attach;
 	bool symbols; /* probes at functions' symbols only, and no cheaper sites */
 	/* Where only these processes can ever be wanted, nobody else pays for the probes. */

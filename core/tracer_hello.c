@@ -84,10 +84,9 @@ static enum bpf_perf_event_ret on_event(void *ctx, int cpu, struct perf_event_he
 /* All processors' buffers together are as large as the ring, in powers of two. */
 static size_t buffer_pages(const struct tracer *t)
 {
-	struct bpf_map *ring = bpf_object__find_map_by_name(t->object, "ring");
 	size_t size = (size_t)sysconf(_SC_PAGESIZE), pages = PAGES_LEAST;
 
-	while (2 * pages * size * t->cpus <= bpf_map__max_entries(ring))
+	while (2 * pages * size * t->cpus <= tracer_ring_size(t->ring))
 		pages *= 2;
 	return pages;
 }

@@ -85,6 +85,8 @@ struct tracer {
 	const struct ts_counts *counters; /* mapped: one a possible processor */
 	uint32_t cpus;
 	struct tracer_ring *ring;
+	size_t ring_most;	    /* bytes that it may have */
+	bool ring_short;	    /* it was more than half full */
 	struct tracer_hello *hello; /* NULL while nobody wants hellos */
 	bool hello_failed;	    /* and that was told */
 	struct bpf_link *exit_link, *fork_link, *exec_link;
@@ -177,6 +179,10 @@ struct tracer_haste {
 };
 void tracer_hasten(const struct tracer *t, struct tracer_haste *h);
 void tracer_relax(const struct tracer_haste *h);
+
+/* tracer_buffer.c: the ring, and a larger one where a poll has found that it is short. */
+int tracer_open_buffer(struct tracer *t, const struct tracer_options *o);
+void tracer_fit_buffer(struct tracer *t, bool drained);
 
 /* tracer_life.c */
 void tracer_take_life(struct tracer *t, const struct ts_life *l);

@@ -12,9 +12,19 @@
 
 struct tracer_ring;
 
-/* fd: the map, which stays the caller's; size: of its data in bytes. 0 or -errno. */
+/* fd: the map, which is the ring's if this succeeds; size: of its data in bytes. 0 or -errno. */
 int tracer_ring_open(struct tracer_ring **out, int fd, size_t size);
 void tracer_ring_close(struct tracer_ring *r);
+
+/*
+ * Goes on in another map, once all that is in the present one was handed over: before the next poll
+ * samples must come to the other one only. As above.
+ */
+int tracer_ring_follow(struct tracer_ring *r, int fd, size_t size);
+bool tracer_ring_moves(const struct tracer_ring *r); /* it has yet to; then it cannot follow */
+void tracer_ring_stay(struct tracer_ring *r);	     /* it shall not, after all */
+size_t tracer_ring_size(const struct tracer_ring *r);
+size_t tracer_ring_used(const struct tracer_ring *r); /* bytes that the last poll found waiting */
 int tracer_ring_fd(const struct tracer_ring *r); /* the map, which is readable when samples wait */
 
 /*

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The consumer of a ring buffer, on a file that is laid out as the kernel's map is. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -16,11 +17,16 @@
 
 #define SIZE 4096u
 
-struct fixture {
+/* As the kernel has it. */
+struct map {
 	int fd;
-	size_t page;
 	unsigned long *consumer, *producer;
 	unsigned char *data;
+};
+
+struct fixture {
+	size_t page;
+	struct map map, next;
 	struct tracer_ring *ring;
 	char seen[64]; /* the first byte of each sample */
 	size_t count, last_size;
@@ -28,22 +34,40 @@ struct fixture {
 	int answer;
 };
 
+/* fd: for the ring, which closes it. */
+static void make_map(struct map *m, size_t page, int *fd)
+{
+	unsigned char *at;
+
+	m->fd = memfd_create("ring", MFD_CLOEXEC);
+	assert_int_equal(ftruncate(m->fd, (off_t)(2 * page + SIZE)), 0);
+	at = mmap(NULL, 2 * page + SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, m->fd, 0);
+	assert_ptr_not_equal(at, MAP_FAILED);
+	m->consumer = (void *)at;
+	m->producer = (void *)(at + page);
+	m->data = at + 2 * page;
+	*fd = dup(m->fd);
+	assert_true(*fd >= 0);
+}
+
 static int open_ring(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
-	unsigned char *map;
+	int fd;
 
 	f->page = (size_t)sysconf(_SC_PAGESIZE);
-	f->fd = memfd_create("ring", MFD_CLOEXEC);
-	assert_int_equal(ftruncate(f->fd, (off_t)(2 * f->page + SIZE)), 0);
-	map = mmap(NULL, 2 * f->page + SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, f->fd, 0);
-	assert_ptr_not_equal(map, MAP_FAILED);
-	f->consumer = (void *)map;
-	f->producer = (void *)(map + f->page);
-	f->data = map + 2 * f->page;
-	assert_int_equal(tracer_ring_open(&f->ring, f->fd, SIZE), 0);
+	make_map(&f->map, f->page, &fd);
+	assert_int_equal(tracer_ring_open(&f->ring, fd, SIZE), 0);
 	*state = f;
 	return 0;
+}
+
+static void free_map(const struct map *m, size_t page)
+{
+	if (!m->consumer)
+		return;
+	munmap(m->consumer, 2 * page + SIZE);
+	close(m->fd);
 }
 
 static int close_ring(void **state)
@@ -51,23 +75,28 @@ static int close_ring(void **state)
 	struct fixture *f = *state;
 
 	tracer_ring_close(f->ring);
-	munmap(f->consumer, 2 * f->page + SIZE);
-	close(f->fd);
+	free_map(&f->map, f->page);
+	free_map(&f->next, f->page);
 	free(f);
 	return 0;
 }
 
 /* A sample of n bytes `c`; flags: of its header. Returns where the header is. */
-static uint32_t *put(struct fixture *f, char c, uint32_t n, uint32_t flags)
+static uint32_t *put_in(struct map *m, char c, uint32_t n, uint32_t flags)
 {
-	uint32_t *header = (uint32_t *)(f->data + (*f->producer & (SIZE - 1)));
+	uint32_t *header = (uint32_t *)(m->data + (*m->producer & (SIZE - 1)));
 	uint32_t i;
 
 	*header = n | flags;
 	for (i = 0; i < n; i++)
-		f->data[(*f->producer + 8 + i) & (SIZE - 1)] = (unsigned char)c;
-	*f->producer += (n + 8 + 7) & ~7u;
+		m->data[(*m->producer + 8 + i) & (SIZE - 1)] = (unsigned char)c;
+	*m->producer += (n + 8 + 7) & ~7u;
 	return header;
+}
+
+static uint32_t *put(struct fixture *f, char c, uint32_t n, uint32_t flags)
+{
+	return put_in(&f->map, c, n, flags);
 }
 
 static int take(void *ctx, const void *sample, size_t size)
@@ -92,7 +121,7 @@ static void hands_over_in_order(void **state)
 	assert_int_equal(tracer_ring_poll(f->ring, 10, take, f), 3);
 	assert_string_equal(f->seen, "abc");
 	assert_int_equal(f->last_size, 8);
-	assert_int_equal(*f->consumer, *f->producer);
+	assert_int_equal(*f->map.consumer, *f->map.producer);
 }
 
 static void waits_for_what_is_written(void **state)
@@ -117,7 +146,7 @@ static void keeps_to_its_budget(void **state)
 	for (i = 0; i < 5; i++)
 		put(f, (char)('a' + i), 1, 0);
 	assert_int_equal(tracer_ring_poll(f->ring, 2, take, f), 2);
-	assert_int_equal(*f->consumer, 32);
+	assert_int_equal(*f->map.consumer, 32);
 	assert_int_equal(tracer_ring_poll(f->ring, 10, take, f), 3);
 	assert_string_equal(f->seen, "abcde");
 }
@@ -135,7 +164,7 @@ static void joins_what_lies_around_the_end(void **state)
 		assert_int_equal(f->last_size, 1000);
 		for (i = 0; i < 1000; i++)
 			assert_int_equal(f->last[i], 'A' + at % 26);
-		assert_int_equal(*f->consumer, *f->producer);
+		assert_int_equal(*f->map.consumer, *f->map.producer);
 	}
 }
 
@@ -152,6 +181,47 @@ static void an_error_ends_it(void **state)
 	f->answer = 0;
 	assert_int_equal(tracer_ring_poll(f->ring, 10, take, f), 1);
 	assert_string_equal(f->seen, "ab");
+}
+
+/* What is in the first map comes first, whatever the budget. */
+static void goes_on_in_another_map(void **state)
+{
+	struct fixture *f = *state;
+	int fd, old;
+
+	put(f, 'a', 1000, 0);
+	put(f, 'b', 1, 0);
+	make_map(&f->next, f->page, &fd);
+	old = tracer_ring_fd(f->ring);
+	assert_int_equal(tracer_ring_follow(f->ring, fd, SIZE), 0);
+	put_in(&f->next, 'c', 1, 0);
+	assert_true(tracer_ring_moves(f->ring));
+	assert_int_equal(tracer_ring_fd(f->ring), fd);
+	assert_int_equal(tracer_ring_poll(f->ring, 1, take, f), 1);
+	assert_int_equal(tracer_ring_used(f->ring), 1008 + 16);
+	assert_true(tracer_ring_moves(f->ring));
+	assert_int_equal(tracer_ring_poll(f->ring, 10, take, f), 2);
+	assert_string_equal(f->seen, "abc");
+	assert_false(tracer_ring_moves(f->ring));
+	assert_int_equal(fcntl(old, F_GETFD), -1);
+	put_in(&f->next, 'd', 1, 0);
+	assert_int_equal(tracer_ring_poll(f->ring, 10, take, f), 1);
+	assert_string_equal(f->seen, "abcd");
+}
+
+static void stays_after_all(void **state)
+{
+	struct fixture *f = *state;
+	int fd;
+
+	make_map(&f->next, f->page, &fd);
+	assert_int_equal(tracer_ring_follow(f->ring, fd, SIZE), 0);
+	tracer_ring_stay(f->ring);
+	assert_int_equal(fcntl(fd, F_GETFD), -1);
+	put(f, 'a', 1, 0);
+	assert_int_equal(tracer_ring_poll(f->ring, 10, take, f), 1);
+	assert_int_equal(tracer_ring_follow(f->ring, -1, SIZE), -EBADF);
+	assert_false(tracer_ring_moves(f->ring));
 }
 
 static void no_map_is_an_error(void **state)
@@ -173,6 +243,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(joins_what_lies_around_the_end, open_ring,
 						close_ring),
 		cmocka_unit_test_setup_teardown(an_error_ends_it, open_ring, close_ring),
+		cmocka_unit_test_setup_teardown(goes_on_in_another_map, open_ring, close_ring),
+		cmocka_unit_test_setup_teardown(stays_after_all, open_ring, close_ring),
 		cmocka_unit_test(no_map_is_an_error),
 	};
 

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The buffer between kernel and script. It is as large as the load needs: where it is found more
+ * than half full, a larger one takes its place. That is an update of a map of maps, which returns
+ * when no program runs any more that found the old one (as in tracer_agg.c): all that comes is in
+ * the new one, and what is in the old one came before it.
+ */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tracer_private.h"
+
+#define MOST ((size_t)64 << 20)
+#define PART_OF_MEMORY 64 /* of all that the machine has, at most */
+
+static int make_ring(size_t size)
+{
+	int fd = bpf_map_create(BPF_MAP_TYPE_RINGBUF, "ring", 0, 0, (__u32)size, NULL);
+
+	return fd < 0 ? -errno : fd;
+}
+
+/* Lets the programs use a ring, and waits for those that use another. */
+static int use_ring(struct tracer *t, int fd)
+{
+	struct tracer_haste haste;
+	__u32 zero = 0;
+	int ret;
+
+	tracer_hasten(t, &haste);
+	ret = bpf_map_update_elem(tracer_map_fd(t, "rings"), &zero, &fd, BPF_ANY) ? -errno : 0;
+	tracer_relax(&haste);
+	return ret;
+}
+
+static size_t most_bytes(void)
+{
+	size_t memory = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+
+	return memory / PART_OF_MEMORY < MOST ? memory / PART_OF_MEMORY : MOST;
+}
+
+int tracer_open_buffer(struct tracer *t, const struct tracer_options *o)
+{
+	size_t size = (size_t)sysconf(_SC_PAGESIZE);
+	int fd, ret;
+
+	while (size < o->ring_bytes && size < (1u << 30))
+		size *= 2;
+	t->ring_most = o->ring_grows ? most_bytes() : size;
+	fd = make_ring(size);
+	if (fd < 0)
+		return fd;
+	ret = tracer_ring_open(&t->ring, fd, size);
+	if (ret)
+		close(fd);
+	return ret ? ret : use_ring(t, fd);
+}
+
+static int enlarge(struct tracer *t, size_t size)
+{
+	int fd = make_ring(size), ret;
+
+	if (fd < 0)
+		return fd;
+	ret = tracer_ring_follow(t->ring, fd, size);
+	if (ret) {
+		close(fd);
+		return ret;
+	}
+	ret = use_ring(t, fd);
+	if (ret)
+		tracer_ring_stay(t->ring);
+	return ret;
+}
+
+/*
+ * While it is put in its place the old one must do: that is begun when it is empty, or where all is
+ * lost anyway.
+ */
+void tracer_fit_buffer(struct tracer *t, bool drained)
+{
+	const size_t size = tracer_ring_size(t->ring), used = tracer_ring_used(t->ring);
+	int ret;
+
+	t->ring_short |= used > size / 2;
+	if (t->detached || !t->ring_short || 2 * size > t->ring_most ||
+	    tracer_ring_moves(t->ring) || !(drained || used > size - size / 16))
+		return;
+	t->ring_short = false;
+	ret = enlarge(t, 2 * size);
+	if (ret)
+		t->ring_most = size;
+	ts_verbose("tracer", "the buffer was more than half full: %s%s",
+		   ret ? "there is no larger one: " : "it is twice as large now",
+		   ret ? strerror(-ret) : "");
+}
