@@ -12,7 +12,7 @@
 #include "tracer_private.h"
 
 #define MOST ((size_t)64 << 20)
-#define PART_OF_MEMORY 64 /* of all that the machine has, at most */
+#define PART_OF_MEMORY 32 /* of all that the machine has, at most */
 
 static int make_ring(size_t size)
 {
