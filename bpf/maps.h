@@ -241,17 +241,25 @@ struct {
 	__type(value, struct ts_counts);
 } counters SEC(".maps");
 
-struct ring {
+struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 16); /* user space makes others */
+	__uint(max_entries, 1 << 23); /* user space sets another */
+} ring SEC(".maps");
+
+struct larger_ring {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 16); /* those that user space makes have more */
 };
 
-/* The ring that records go to: user space puts a larger one in its place. */
+/*
+ * The larger one that took its place. Not from the start: each update is waited for until no
+ * program runs that was there before.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__array(values, struct ring);
+	__array(values, struct larger_ring);
 } rings SEC(".maps");
 
 /* Of the probe that is running on this processor, where bpf/copy.bpf.c told: whose, and its rule.
@@ -294,19 +302,19 @@ static __always_inline void count_sent(__u64 events, __u64 bytes)
 	__sync_fetch_and_add(&c->n[TS_CNT_BYTES], bytes);
 }
 
+/* The ring that records go to. */
 static __always_inline void *get_ring(void)
 {
 	__u32 zero = 0;
+	void *larger = bpf_map_lookup_elem(&rings, &zero);
 
-	return bpf_map_lookup_elem(&rings, &zero);
+	return larger ? larger : &ring;
 }
 
 /* Room in the ring, of a constant size; NULL: there is none. */
 static __always_inline void *reserve(const __u64 size)
 {
-	void *ring = get_ring();
-
-	return ring ? bpf_ringbuf_reserve(ring, size, 0) : 0;
+	return bpf_ringbuf_reserve(get_ring(), size, 0);
 }
 
 /* The current thread's; NULL: it has none. */

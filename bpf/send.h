@@ -37,8 +37,6 @@ static __always_inline struct ts_data *new_record(__u64 n, const void *from, enu
 {
 	void *ring = get_ring();
 
-	if (!ring)
-		return 0;
 	if (n == 0)
 		return take_record(ring, 0, 0, from, space, fault);
 	if (n <= 128)

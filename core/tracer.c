@@ -44,13 +44,15 @@ static int explain_load(int code, struct ts_err *err)
 		       strerror(code));
 }
 
-static void set_sizes(struct tracer *t)
+static void set_sizes(struct tracer *t, const struct tracer_options *o)
 {
+	struct bpf_map *ring = bpf_object__find_map_by_name(t->object, "ring");
 	struct bpf_map *counters = bpf_object__find_map_by_name(t->object, "counters");
 	struct bpf_map *watched = bpf_object__find_map_by_name(t->object, "watched");
 	int cpus = libbpf_num_possible_cpus();
 
 	t->cpus = cpus > 0 ? (uint32_t)cpus : 1;
+	bpf_map__set_max_entries(ring, (__u32)tracer_buffer_size(o));
 	bpf_map__set_max_entries(counters, t->cpus);
 	bpf_map__set_max_entries(watched, (__u32)t->pids_count);
 }
@@ -102,14 +104,14 @@ static enum bpf_attach_type link_type(const struct tracer *t, const struct bpf_p
 	return strcmp(bpf_program__name(p), "session") ? TRACE_UPROBE_MULTI : TRACE_UPROBE_SESSION;
 }
 
-static int try_load(struct tracer *t)
+static int try_load(struct tracer *t, const struct tracer_options *o)
 {
 	struct bpf_program *p;
 
 	t->object = open_object(t);
 	if (!t->object)
 		return -errno;
-	set_sizes(t);
+	set_sizes(t, o);
 	tracer_choose_sockets(t->object, t->sockets_way);
 	set_copies(t);
 	bpf_object__for_each_program(p, t->object)
@@ -147,13 +149,13 @@ static bool do_without(struct tracer *t)
 	return true;
 }
 
-static int load_object(struct tracer *t, struct ts_err *err)
+static int load_object(struct tracer *t, const struct tracer_options *o, struct ts_err *err)
 {
-	int ret = try_load(t);
+	int ret = try_load(t, o);
 
 	while (ret && t->object && do_without(t)) {
 		bpf_object__close(t->object);
-		ret = try_load(t);
+		ret = try_load(t, o);
 	}
 	if (ret && !t->object)
 		return ts_fail(err, -ret, "cannot read the embedded BPF object: %s",
@@ -208,7 +210,7 @@ static int choose_attach(struct tracer *t, const struct tracer_options *o, struc
 			       "this kernel's uprobe_multi has no sessions (they came with 6.13)");
 	/* Without cookies, a copy of the programs serves a function, at whatever site. */
 	t->at_symbols = o->symbols || t->attach == TRACER_COPIES;
-	return load_object(t, err);
+	return load_object(t, o, err);
 }
 
 int tracer_map_fd(const struct tracer *t, const char *name)

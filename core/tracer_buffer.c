@@ -6,6 +6,7 @@
  * the new one, and what is in the old one came before it.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -13,13 +14,6 @@
 
 #define MOST ((size_t)64 << 20)
 #define PART_OF_MEMORY 32 /* of all that the machine has, at most */
-
-static int make_ring(size_t size)
-{
-	int fd = bpf_map_create(BPF_MAP_TYPE_RINGBUF, "ring", 0, 0, (__u32)size, NULL);
-
-	return fd < 0 ? -errno : fd;
-}
 
 /* Lets the programs use a ring, and waits for those that use another. */
 static int use_ring(struct tracer *t, int fd)
@@ -41,29 +35,34 @@ static size_t most_bytes(void)
 	return memory / PART_OF_MEMORY < MOST ? memory / PART_OF_MEMORY : MOST;
 }
 
-int tracer_open_buffer(struct tracer *t, const struct tracer_options *o)
+size_t tracer_buffer_size(const struct tracer_options *o)
 {
 	size_t size = (size_t)sysconf(_SC_PAGESIZE);
-	int fd, ret;
 
 	while (size < o->ring_bytes && size < (1u << 30))
 		size *= 2;
-	t->ring_most = o->ring_grows ? most_bytes() : size;
-	fd = make_ring(size);
+	return size;
+}
+
+int tracer_open_buffer(struct tracer *t, const struct tracer_options *o)
+{
+	int fd = fcntl(tracer_map_fd(t, "ring"), F_DUPFD_CLOEXEC, 3), ret;
+
 	if (fd < 0)
-		return fd;
-	ret = tracer_ring_open(&t->ring, fd, size);
+		return -errno;
+	t->ring_most = o->ring_grows ? most_bytes() : 0;
+	ret = tracer_ring_open(&t->ring, fd, tracer_buffer_size(o));
 	if (ret)
 		close(fd);
-	return ret ? ret : use_ring(t, fd);
+	return ret;
 }
 
 static int enlarge(struct tracer *t, size_t size)
 {
-	int fd = make_ring(size), ret;
+	int fd = bpf_map_create(BPF_MAP_TYPE_RINGBUF, "ring", 0, 0, (__u32)size, NULL), ret;
 
 	if (fd < 0)
-		return fd;
+		return -errno;
 	ret = tracer_ring_follow(t->ring, fd, size);
 	if (ret) {
 		close(fd);

@@ -181,6 +181,7 @@ void tracer_hasten(const struct tracer *t, struct tracer_haste *h);
 void tracer_relax(const struct tracer_haste *h);
 
 /* tracer_buffer.c: the ring, and a larger one where a poll has found that it is short. */
+size_t tracer_buffer_size(const struct tracer_options *o); /* bytes, at first */
 int tracer_open_buffer(struct tracer *t, const struct tracer_options *o);
 void tracer_fit_buffer(struct tracer *t, bool drained);
 
