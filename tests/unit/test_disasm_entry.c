@@ -43,11 +43,15 @@ struct example {
 		what, 0, at, depth, changed, moved, FN(__VA_ARGS__)                                \
 	}
 
+/* Of x30 `returns` tells; that a signature changes it, capstone 5 knows, and 4 does not. */
+#define LINK (1u << 30)
+
 static void check(uint16_t machine, const struct example *list, size_t count)
 {
 	struct disasm_entries e;
 	const struct example *x;
 	struct code_buf c;
+	uint32_t changed;
 	int ret;
 
 	for (x = list; x < list + count; x++) {
@@ -59,11 +63,12 @@ static void check(uint16_t machine, const struct example *list, size_t count)
 		assert_true(ret ? !e.count : e.count);
 		if (ret)
 			continue;
+		changed = ~e.at[0].intact & (machine == EM_AARCH64 ? ~LINK : ~0u);
 		if (e.at[0].addr != ELF_CODE_ADDR + x->at || e.at[0].depth != x->depth ||
-		    e.at[0].intact != ~x->changed || e.at[0].returns == x->moved)
+		    changed != x->changed || e.at[0].returns == x->moved)
 			fail_msg("%s: at %u, depth %d, changed %x, returns %d", x->what,
 				 (unsigned int)(e.at[0].addr - ELF_CODE_ADDR), e.at[0].depth,
-				 ~e.at[0].intact, e.at[0].returns);
+				 changed, e.at[0].returns);
 	}
 }
 
