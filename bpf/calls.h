@@ -231,6 +231,9 @@ static __always_inline bool keep_of_goroutine(void *ctx, const struct ts_rule *r
 	}
 	old = bpf_map_lookup_elem(&goroutines, &key);
 	n->joined = old && old->joined && old->conn == n->conn;
+	/* It began when it was seen first: not after a close that came in between. */
+	if (n->joined)
+		n->nsecs = old->nsecs;
 	if (old && !n->joined)
 		leave_conn(old);
 	if (joins && !n->joined)
