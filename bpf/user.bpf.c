@@ -139,10 +139,10 @@ static __always_inline void end_conn(struct ts_control *ctl, const struct ts_rul
 static __always_inline void keep_call(void *ctx, struct ts_control *ctl, const struct ts_rule *rule,
 				      struct call *n)
 {
-	bool result = rule->role == TS_ROLE_RESULT;
+	bool result = rule->role == TS_ROLE_RESULT, close = rule->role == TS_ROLE_CLOSE;
 	struct flow *flow;
 
-	if (!result && n->subs & (ctl->opens | ctl->fails))
+	if (!result && !close && n->subs & (ctl->opens | ctl->fails))
 		begin_handshake(ctl, rule, n);
 	/* Its socket may be found, and asked for, while this call is in flight. */
 	if (n->subs & ctl->ends && rule->flow_mode == TS_FLOW_THREAD)
@@ -152,8 +152,9 @@ static __always_inline void keep_call(void *ctx, struct ts_control *ctl, const s
 		/* What comes now is of this call. */
 		if (flow && !result)
 			flow->reason = 0;
-	} else if (!keep_of_goroutine(ctx, rule, n,
-				      n->subs & (~ctl->aggs | ctl->aggs_ends | ctl->ends))) {
+	} else if (!keep_of_goroutine(
+			   ctx, rule, n,
+			   !close && n->subs & (~ctl->aggs | ctl->aggs_ends | ctl->ends))) {
 		count(TS_CNT_UNREADABLE, 1);
 	}
 }
@@ -171,7 +172,7 @@ static __always_inline bool use_enter(void *ctx, struct ts_control *ctl, const s
 	}
 	if (!get_value(ctx, &rule->conn, (__s64 *)&n.conn))
 		return true;
-	if (rule->role == TS_ROLE_CLOSE) {
+	if (rule->role == TS_ROLE_CLOSE && !rule->sp_leave.kind) {
 		/* One reference of several is no end. */
 		if (!get_value(ctx, &rule->refs, &refs) || refs <= 1)
 			end_conn(ctl, rule, n.rule, n.conn);
@@ -180,8 +181,10 @@ static __always_inline bool use_enter(void *ctx, struct ts_control *ctl, const s
 			note_reason((__s32)n.conn, reason);
 	} else if (rule->role == TS_ROLE_BIO) {
 		keep_mark(ctx, site);
-	} else {
-		n.subs = wanted(ctl, rule, bpf_get_current_pid_tgid() >> 32);
+	} else if (rule->role != TS_ROLE_CLOSE || find_conn(n.conn)) {
+		n.subs = rule->role == TS_ROLE_CLOSE
+				 ? ~0ull
+				 : wanted(ctl, rule, bpf_get_current_pid_tgid() >> 32);
 		if (!n.subs) {
 			count(TS_CNT_FILTERED, 1);
 			return false;
@@ -265,7 +268,7 @@ static __always_inline bool take_call(void *ctx, const struct ts_rule *rule, __u
 static __always_inline int end_call(struct ts_control *ctl, const struct ts_rule *rule,
 				    const struct call *c)
 {
-	if (leave_conn(c))
+	if (rule->role == TS_ROLE_CLOSE || leave_conn(c))
 		end_conn(ctl, rule, c->rule, c->conn);
 	return 0;
 }
@@ -394,7 +397,7 @@ static __always_inline int on_leave(void *ctx, struct ts_rule *rule, __u32 id)
 
 	if (!rule || !ctl || !take_call(ctx, rule, id, &c, &flow))
 		return 0;
-	if (flow && prepare_once(ctx, ctl, rule, &c, flow))
+	if (flow && rule->role != TS_ROLE_CLOSE && prepare_once(ctx, ctl, rule, &c, flow))
 		bpf_loop(1 << 18, send_next, &flow, 0);
 	return end_call(ctl, rule, &c);
 }
@@ -469,7 +472,8 @@ int leave_no_loop(void *ctx)
 
 	if (!rule || !ctl || !take_call(ctx, rule, id, &c, &flow))
 		return 0;
-	if (flow && prepare(ctx, ctl, rule, &c, flow, false) && !send_steps(thread))
+	if (flow && rule->role != TS_ROLE_CLOSE && prepare(ctx, ctl, rule, &c, flow, false) &&
+	    !send_steps(thread))
 		count(TS_CNT_LOST_BYTES, flow->sending.want - MOST_STEPS * TS_CHUNK);
 	return end_call(ctl, rule, &c);
 }

@@ -231,7 +231,8 @@ static struct ts_value word(const struct work *w, const struct abi *abi, unsigne
 				 arch->go.stack_args + 8 * ((int32_t)n - 1)};
 }
 
-static struct ts_rule make_rule(const struct work *w, const struct found *f, const struct abi *abi)
+static struct ts_rule make_rule(const struct work *w, const struct found *f, const struct abi *abi,
+				bool returns)
 {
 	const struct lib_func *func = f->func;
 	struct ts_rule r = resolve_rule(w->common, func, f->at.addr);
@@ -239,15 +240,16 @@ static struct ts_rule make_rule(const struct work *w, const struct found *f, con
 	r.conn = word(w, abi, func->conn);
 	if (func->conn_inside && r.conn.kind == TS_VAL_REG)
 		r.conn.kind = TS_VAL_MEM;
-	if (func->role == TS_ROLE_CLOSE)
-		return r;
 	r.flow_mode = TS_FLOW_GO;
 	r.flow = abi->g;
+	if (returns)
+		r.sp_leave = r.sp;
+	if (func->role == TS_ROLE_CLOSE)
+		return r;
 	r.buf = word(w, abi, func->buf);
 	r.len = word(w, abi, func->len);
 	/* Results begin with the first register again, or go on after the arguments. */
 	r.ret = word(w, abi, abi->stack ? func->words + 1u : 1);
-	r.sp_leave = r.sp;
 	r.goid = w->goid;
 	if (func->role == TS_ROLE_SHAKE)
 		r.shake = resolve_go_shake(is_release(gobin_version(w->go)) ? gobin_minor(w->go)
@@ -287,16 +289,23 @@ static int find_returns(struct work *w, const struct found *f, struct disasm_ret
 	return ret;
 }
 
-/* Whether it can be probed, and where; a close is one at its entry alone. */
+/*
+ * Whether it can be probed, and where. What begins while a connection is being closed may still be
+ * of it: a close is one at its return, or, where that is not known, at its entry.
+ */
 static int examine(struct work *w, const struct found *f, struct abi *abi,
 		   struct disasm_returns *returns)
 {
 	int ret = find_abi(w, f, abi);
 
 	returns->count = 0;
-	if (!ret && f->func->role != TS_ROLE_CLOSE)
+	if (!ret)
 		ret = find_returns(w, f, returns);
 	w->common->no_memory |= ret == -ENOMEM;
+	if (ret && f->func->role == TS_ROLE_CLOSE) {
+		returns->count = 0;
+		ret = find_abi(w, f, abi);
+	}
 	return ret;
 }
 
@@ -354,7 +363,7 @@ static void emit(struct work *w, const struct found *f)
 	out = resolve_add_func(w->common, f->func, f->at.name);
 	if (!out)
 		return;
-	out->rule = make_rule(w, f, &abi);
+	out->rule = make_rule(w, f, &abi, returns.count > 0);
 	memcpy(out->how, f->how, sizeof(f->how));
 	resolve_add_enter(w->common, out, &sym, offset, false);
 	for (i = 0; i < returns.count; i++)

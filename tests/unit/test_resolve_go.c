@@ -143,7 +143,7 @@ static void check_sites(const struct program *p, const struct resolve_func *f, s
 	assert_int_equal(enters, x86 ? 2 : 1);
 	assert_int_equal(f->rule.ip_back, x86 ? -(int)cheap : 0);
 	assert_int_equal(f->rule.sp_back, 0);
-	assert_int_equal(leaves, f->func->role == TS_ROLE_CALL);
+	assert_int_equal(leaves, f->rule.sp_leave.kind != TS_VAL_NONE);
 }
 
 static void check_value(struct ts_value v, unsigned int kind, unsigned int reg, int disp)
@@ -190,6 +190,8 @@ static void check_talker(const struct program *p)
 	assert_int_equal(read->func->probe, TS_P_GOTLS_READ);
 	assert_int_equal(write->func->probe, TS_P_GOTLS_WRITE);
 	assert_int_equal(read->rule.flow_mode, TS_FLOW_GO);
+	assert_int_not_equal(read->rule.sp_leave.kind, TS_VAL_NONE);
+	assert_int_not_equal(close->rule.sp_leave.kind, TS_VAL_NONE);
 	assert_int_equal(read->rule.entry, addr_of(p, 0));
 	assert_int_equal(write->rule.fd.types[0], addr_of(p, 3));
 	assert_int_equal(write->rule.fd.types[1], addr_of(p, 4));
@@ -422,6 +424,22 @@ static void memory_may_run_out(void **state)
 }
 
 /* A copy of the program with some bytes changed. */
+/* A close of which it is not known where it returns is one at its entry. */
+static void a_close_without_returns(void **state)
+{
+	struct program *p = talker(GO_MAGIC_1_20, EM_X86_64, "go1.24.4", true);
+	const struct resolve_func *close;
+
+	(void)state;
+	p->file.bytes[GO_TEXT + 3 * SIZE - 1] = 0xe9;
+	look(p);
+	close = hooked(p, "crypto/tls.(*Conn).Close");
+	assert_non_null(close);
+	assert_int_equal(close->rule.sp_leave.kind, TS_VAL_NONE);
+	check_sites(p, close, 2);
+	end(p);
+}
+
 static struct image *copy(const struct program *p, size_t at, const void *bytes, size_t len)
 {
 	struct image *im = NULL;
@@ -458,11 +476,11 @@ static void copies_are_looked_at_once(void **state)
 	assert_non_null(cache);
 	p->layout.build_id = 0x12345678;
 	look(p);
-	assert_int_equal(cached_sites(cache, copy(p, 0, "", 0)), 8);
+	assert_int_equal(cached_sites(cache, copy(p, 0, "", 0)), 9);
 	/* Without its table only the cache knows where the functions are. */
-	assert_int_equal(cached_sites(cache, copy(p, GO_TABLE, damage, sizeof(damage))), 8);
+	assert_int_equal(cached_sites(cache, copy(p, GO_TABLE, damage, sizeof(damage))), 9);
 	/* Other code under the same build-id is another program. */
-	assert_int_equal(cached_sites(cache, copy(p, GO_TEXT + SIZE - 1, &jump, 1)), 5);
+	assert_int_equal(cached_sites(cache, copy(p, GO_TEXT + SIZE - 1, &jump, 1)), 6);
 	resolve_cache_close(cache);
 	end(p);
 }
@@ -480,6 +498,7 @@ int main(void)
 		cmocka_unit_test(what_is_refused_covers_nothing),
 		cmocka_unit_test(no_tls_is_no_problem),
 		cmocka_unit_test(a_table_of_unknown_form_is_told),
+		cmocka_unit_test(a_close_without_returns),
 		cmocka_unit_test(copies_are_looked_at_once),
 		cmocka_unit_test(memory_may_run_out),
 	};
