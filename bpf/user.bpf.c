@@ -182,6 +182,7 @@ static __always_inline bool use_enter(void *ctx, struct ts_control *ctl, const s
 	} else if (rule->role == TS_ROLE_BIO) {
 		keep_mark(ctx, site);
 	} else if (rule->role != TS_ROLE_CLOSE || find_conn(n.conn)) {
+		/* A close that is one at its return is kept until then, whoever asks for calls. */
 		n.subs = rule->role == TS_ROLE_CLOSE
 				 ? ~0ull
 				 : wanted(ctl, rule, bpf_get_current_pid_tgid() >> 32);
