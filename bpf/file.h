@@ -35,9 +35,9 @@ static __always_inline __u64 inode_of_file(__u64 file)
 {
 	struct file *f = (void *)file;
 
-	if (!HAS_CAST)
+	if (!types.cast)
 		return BPF_CORE_READ(f, f_inode, i_ino);
-	f = bpf_rdonly_cast(f, bpf_core_type_id_kernel(struct file));
+	f = bpf_rdonly_cast(f, types.file);
 	return f->f_inode->i_ino;
 }
 

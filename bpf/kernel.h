@@ -44,7 +44,6 @@ enum bpf_func_id___local {
 	BPF_FUNC_get_attach_cookie___local = 174,
 	BPF_FUNC_task_pt_regs___local = 175,
 	BPF_FUNC_get_current_task_btf___local = 158,
-	BPF_FUNC_cgrp_storage_get___local = 210,
 };
 
 enum { AF_UNIX = 1, AF_INET = 2, AF_INET6 = 10 };

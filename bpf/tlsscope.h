@@ -413,6 +413,12 @@ struct ts_hook {
 	__u64 page_offset_base, vmemmap_base; /* where the kernel has these; 0: it has not */
 };
 
+/* The kernel's numbers for types of its own: constants, as above. cast: it has bpf_rdonly_cast. */
+struct ts_types {
+	__u32 cast, file, task;
+};
+#define TS_CALL_CAST 0x7ca57 /* what calls that one, until user space puts its number there */
+
 /*
  * A record. The ring buffer, a file written with -w, and everything that is handed up the pipeline
  * are sequences of these: the size in bytes (this header included), the type, then the type's body.

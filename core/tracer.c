@@ -7,7 +7,6 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-#include "embed.h"
 #include "tracer_private.h"
 
 static int print_libbpf(enum libbpf_print_level level, const char *format, va_list ap)
@@ -59,13 +58,10 @@ static void set_sizes(struct tracer *t, const struct tracer_options *o)
 
 static struct bpf_object *open_object(const struct tracer *t)
 {
-	const struct embed_file *file = embed_find("bpf/user.bpf.o");
-	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = "tlsscope");
+	struct bpf_object *o = tracer_open_object("bpf/user.bpf.o", false);
 	struct bpf_program *p;
-	struct bpf_object *o;
 	const char *name;
 
-	o = bpf_object__open_mem(file->data, (size_t)(file->end - file->data), &opts);
 	if (!o)
 		return NULL;
 	bpf_object__for_each_program(p, o)
@@ -77,18 +73,6 @@ static struct bpf_object *open_object(const struct tracer *t)
 			bpf_program__set_autoload(p, t->attach == TRACER_SESSIONS);
 	}
 	return o;
-}
-
-static void set_copies(struct tracer *t)
-{
-	struct bpf_map *m;
-	size_t size;
-
-	bpf_object__for_each_map(m, t->object)
-	{
-		if (strstr(bpf_map__name(m), ".rodata.copies"))
-			*(__u32 *)bpf_map__initial_value(m, &size) = t->attach == TRACER_COPIES;
-	}
 }
 
 static int program_fd(const struct bpf_object *object, const char *name)
@@ -106,6 +90,7 @@ static enum bpf_attach_type link_type(const struct tracer *t, const struct bpf_p
 
 static int try_load(struct tracer *t, const struct tracer_options *o)
 {
+	const __u32 copies = t->attach == TRACER_COPIES;
 	struct bpf_program *p;
 
 	t->object = open_object(t);
@@ -113,13 +98,13 @@ static int try_load(struct tracer *t, const struct tracer_options *o)
 		return -errno;
 	set_sizes(t, o);
 	tracer_choose_sockets(t->object, t->sockets_way);
-	set_copies(t);
+	tracer_set_constant(t->object, ".rodata.copies", &copies, sizeof(copies));
 	bpf_object__for_each_program(p, t->object)
 	{
 		if (!strcmp(bpf_program__section_name(p), "uprobe"))
 			bpf_program__set_expected_attach_type(p, link_type(t, p));
 	}
-	return bpf_object__load(t->object);
+	return tracer_load_object(t->object);
 }
 
 /* Where the copies go on. */
@@ -137,10 +122,12 @@ static int open_programs(struct tracer *t, struct ts_err *err)
 	return map < 0 ? ts_fail(err, errno, "cannot write a BPF map: %s", strerror(errno)) : 0;
 }
 
-/* What this kernel cannot load may be done without; false: nothing is left of that. */
-static bool do_without(struct tracer *t)
+/* What this kernel cannot load may be done without, where it was not asked for; false: nothing is
+ * left of that.
+ */
+static bool do_without(struct tracer *t, const struct tracer_options *o)
 {
-	if (t->attach == TRACER_SESSIONS)
+	if (t->attach == TRACER_SESSIONS && o->attach == TRACER_AUTO)
 		t->attach = TRACER_MULTI;
 	else if (t->sockets_way < TRACER_SOCKET_WAYS)
 		t->sockets_way++;
@@ -153,7 +140,7 @@ static int load_object(struct tracer *t, const struct tracer_options *o, struct 
 {
 	int ret = try_load(t, o);
 
-	while (ret && t->object && do_without(t)) {
+	while (ret && t->object && do_without(t, o)) {
 		bpf_object__close(t->object);
 		ret = try_load(t, o);
 	}
@@ -240,13 +227,13 @@ static int open_maps(struct tracer *t, const struct tracer_options *o, struct ts
 	t->nets = tracer_map_fd(t, "nets");
 	t->picks = tracer_map_fd(t, "picks");
 	t->control = mmap(NULL, sizeof(*t->control), PROT_READ | PROT_WRITE, MAP_SHARED,
-			  tracer_map_fd(t, "control"), 0);
+			  tracer_map_fd(t, ".bss.control"), 0);
 	if (t->control == MAP_FAILED) {
 		t->control = NULL;
 		return ts_fail(err, errno, "cannot map the BPF control page: %s", strerror(errno));
 	}
 	t->tested = mmap(NULL, TS_MAX_RULES * sizeof(*t->tested), PROT_READ | PROT_WRITE,
-			 MAP_SHARED, tracer_map_fd(t, "tested"), 0);
+			 MAP_SHARED, tracer_map_fd(t, ".bss.tested"), 0);
 	if (t->tested == MAP_FAILED) {
 		t->tested = NULL;
 		return ts_fail(err, errno, "cannot map the BPF tests: %s", strerror(errno));

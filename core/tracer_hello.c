@@ -6,7 +6,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "embed.h"
 #include "hello.h"
 #include "tracer_private.h"
 
@@ -118,8 +117,6 @@ void tracer_close_hello(struct tracer *t)
 
 static int load(struct tracer_hello *h)
 {
-	const struct embed_file *file = embed_find("bpf/hello.bpf.o");
-	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = "tlsscope_hello");
 	struct perf_event_attr attr = {
 		.size = sizeof(attr),
 		.type = PERF_TYPE_SOFTWARE,
@@ -131,13 +128,13 @@ static int load(struct tracer_hello *h)
 	struct bpf_program *p;
 	int ret;
 
-	h->object = bpf_object__open_mem(file->data, (size_t)(file->end - file->data), &opts);
+	h->object = tracer_open_object("bpf/hello.bpf.o", false);
 	if (!h->object)
 		return -errno;
 	tracer_share_maps(h->tracer, h->object);
 	bpf_object__for_each_program(p, h->object) if (!strncmp(bpf_program__name(p), "again_", 6))
 		bpf_program__set_autoload(p, !tracer_kernel_before(7, 0));
-	ret = bpf_object__load(h->object);
+	ret = tracer_load_object(h->object);
 	if (ret)
 		return ret;
 	h->looks = bpf_object__find_map_fd_by_name(h->object, "looks");
@@ -157,7 +154,7 @@ static int attach(struct tracer_hello *h)
 			continue;
 		if (n == LINKS)
 			return -E2BIG;
-		h->links[n] = bpf_program__attach(p);
+		h->links[n] = bpf_program__attach_trace(p);
 		if (!h->links[n++])
 			return -errno;
 	}

@@ -7,7 +7,6 @@
 #include <bpf/btf.h>
 
 #include "arch.h"
-#include "embed.h"
 #include "tracer_private.h"
 
 /*
@@ -66,18 +65,6 @@ static struct ts_hook hook_of(const struct tracer *t, const struct traced_func *
 	return hook;
 }
 
-void tracer_set_hook(struct bpf_object *o, const struct ts_hook *hook)
-{
-	struct bpf_map *m;
-	size_t size;
-
-	bpf_object__for_each_map(m, o)
-	{
-		if (strstr(bpf_map__name(m), ".rodata.hook"))
-			memcpy((void *)bpf_map__initial_value(m, &size), hook, sizeof(*hook));
-	}
-}
-
 void tracer_share_maps(struct tracer *t, struct bpf_object *o)
 {
 	struct bpf_map *m;
@@ -87,7 +74,8 @@ void tracer_share_maps(struct tracer *t, struct bpf_object *o)
 	bpf_object__for_each_map(m, o)
 	{
 		name = bpf_map__name(m);
-		if (strchr(name, '.'))
+		/* Constants are each object's own. */
+		if (strstr(name, ".rodata"))
 			continue;
 		fd = tracer_map_fd(t, name);
 		if (fd < 0 && t->kernel)
@@ -139,8 +127,6 @@ static int link_program(struct tracer *t, struct bpf_object *o, const struct hoo
 
 static int hook_by(struct tracer *t, struct traced_func *f, const struct hook_way *way)
 {
-	const struct embed_file *file = embed_find("bpf/ktls.bpf.o");
-	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = "tlsscope_ktls");
 	const char *leave = strcmp(t->leave_name, "leave") ? way->leave_no_loop : way->leave;
 	const char *target = f->func.name;
 	struct ts_hook hook = hook_of(t, f);
@@ -153,13 +139,13 @@ static int hook_by(struct tracer *t, struct traced_func *f, const struct hook_wa
 		return -ENOTSUP;
 	snprintf(enter, sizeof(enter), "%s%s_%s", f->func.func->program,
 		 !strcmp(f->func.func->program, "recv") && is_recv_old() ? "_old" : "", way->enter);
-	o = bpf_object__open_mem(file->data, (size_t)(file->end - file->data), &opts);
+	o = tracer_open_object("bpf/ktls.bpf.o", true);
 	if (!o)
 		return -errno;
-	tracer_set_hook(o, &hook);
+	tracer_set_constant(o, ".rodata.hook", &hook, sizeof(hook));
 	tracer_share_maps(t, o);
 	choose_programs(o, way, enter, calls ? leave : "", target);
-	ret = bpf_object__load(o);
+	ret = tracer_load_object(o);
 	/* The return first: no call is begun that could not end. */
 	if (!ret && calls)
 		ret = link_program(t, o, way, leave, target, true);

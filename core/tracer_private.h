@@ -147,7 +147,15 @@ int tracer_map_fd(const struct tracer *t, const char *name);
 int tracer_has_links(__u32 type);
 /* By version: only for what the kernel cannot be asked. */
 bool tracer_kernel_before(unsigned int major, unsigned int minor);
-void tracer_set_hook(struct bpf_object *o, const struct ts_hook *hook);
+/*
+ * Opens the embedded object NAME, which is loaded by tracer_load_object before another one is
+ * opened. modules: its programs use types of modules too, so libbpf has to look for them. NULL:
+ * errno says why.
+ */
+struct bpf_object *tracer_open_object(const char *name, bool modules);
+int tracer_load_object(struct bpf_object *o); /* 0 or -errno */
+/* Before it is loaded. size: the section's, which may be absent. */
+void tracer_set_constant(struct bpf_object *o, const char *section, const void *value, size_t size);
 /* Keeps a plan as a file of ours. fd: the file, or below 0. */
 int tracer_add_file(struct tracer *t, int fd, const char *path, const struct resolve_plan *plan,
 		    struct ts_err *err);

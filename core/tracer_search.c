@@ -27,7 +27,7 @@ void tracer_choose_sockets(struct bpf_object *o, size_t way)
 	size_t w, i;
 
 	memcpy(hook.args, arch->args, sizeof(hook.args));
-	tracer_set_hook(o, &hook);
+	tracer_set_constant(o, ".rodata.hook", &hook, sizeof(hook));
 	for (w = 0; w < TRACER_SOCKET_WAYS; w++)
 		for (i = 0; i < TS_ARRAY_SIZE(ways[w].programs) && ways[w].programs[i]; i++) {
 			p = bpf_object__find_program_by_name(o, ways[w].programs[i]);
@@ -56,7 +56,7 @@ static int attach(struct tracer *t, const struct search_way *way)
 	for (i = 0; i < TS_ARRAY_SIZE(way->programs) && way->programs[i]; i++) {
 		p = bpf_object__find_program_by_name(t->object, way->programs[i]);
 		link = way->function ? bpf_program__attach_kprobe(p, false, way->function)
-				     : bpf_program__attach(p);
+				     : bpf_program__attach_trace(p);
 		if (!link)
 			return -errno;
 		t->sockets_links[i] = link;

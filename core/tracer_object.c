@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The embedded BPF objects: opened, and loaded by libbpf, which is spared what takes it longest. It
+ * would read all of the kernel's types, and go through them for each that the programs use; it gets
+ * a file with these alone. The numbers of types that the kernel itself wants are put in here: that
+ * of the function that casts, and those that tp_btf programs attach to.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <bpf/btf.h>
+
+#include "embed.h"
+#include "ktypes.h"
+#include "tracer_private.h"
+
+/* What the programs name only by number. */
+static const char *const by_number[] = {"bpf_rdonly_cast", "file", "task_struct"};
+
+/* A name's end, where a flavor begins ("iov_iter___type"), is not the kernel's. */
+static const char flavor[] = "___";
+
+#define TP_BTF "tp_btf/"
+static const char trace_of[] = "btf_trace_"; /* the typedef that such a program attaches to */
+
+/*
+ * Of the object that was opened and is not loaded yet: libbpf's handlers are told only the program.
+ * types is NULL, fd below 0, cast 0 where there is none.
+ */
+static struct {
+	struct ktypes *types;
+	char **names;
+	size_t names_count;
+	int fd; /* of the file with the types */
+	uint32_t cast;
+} loading = {.fd = -1};
+
+static void forget(void)
+{
+	size_t i;
+
+	ktypes_close(loading.types);
+	loading.types = NULL;
+	for (i = 0; i < loading.names_count; i++)
+		free(loading.names[i]);
+	free(loading.names);
+	loading.names = NULL;
+	loading.names_count = 0;
+	if (loading.fd >= 0)
+		close(loading.fd);
+	loading.fd = -1;
+	loading.cast = 0;
+}
+
+/* The code calls no such helper: user space knows the function's number (BPF_PSEUDO_KFUNC_CALL). */
+static int name_cast(struct bpf_program *p)
+{
+	const size_t count = bpf_program__insn_cnt(p);
+	struct bpf_insn *insns = malloc(count * sizeof(*insns));
+	size_t i;
+	int ret;
+
+	if (!insns)
+		return -ENOMEM;
+	memcpy(insns, bpf_program__insns(p), count * sizeof(*insns));
+	for (i = 0; i < count; i++)
+		if (insns[i].code == (BPF_JMP | BPF_CALL) && !insns[i].src_reg &&
+		    insns[i].imm == TS_CALL_CAST) {
+			insns[i].src_reg = BPF_PSEUDO_KFUNC_CALL;
+			insns[i].imm = (__s32)loading.cast;
+		}
+	ret = bpf_program__set_insns(p, insns, count);
+	free(insns);
+	return ret;
+}
+
+/* The last before a program is loaded: all of its functions are in it. */
+static int prepare(struct bpf_program *p, struct bpf_prog_load_opts *opts, long cookie)
+{
+	const char *section = bpf_program__section_name(p);
+	char name[64];
+
+	(void)cookie;
+	if (!strncmp(section, TP_BTF, strlen(TP_BTF))) {
+		snprintf(name, sizeof(name), "%s%s", trace_of, section + strlen(TP_BTF));
+		opts->attach_btf_id =
+			loading.types ? ktypes_id(loading.types, BTF_KIND_TYPEDEF, name) : 0;
+		if (!opts->attach_btf_id)
+			return -ENOENT;
+		/* Until now libbpf was not to see one for which it reads all types. */
+		bpf_program__set_type(p, BPF_PROG_TYPE_TRACING);
+	}
+	return loading.cast ? name_cast(p) : 0;
+}
+
+static int attach(const struct bpf_program *p, long cookie, struct bpf_link **link)
+{
+	const char *section = bpf_program__section_name(p), *name = strchr(section, '/');
+
+	(void)cookie;
+	*link = name ? bpf_program__attach_raw_tracepoint(p, name + 1)
+		     : bpf_program__attach_trace(p);
+	return *link ? 0 : -errno;
+}
+
+static void register_sections(void)
+{
+	static const struct {
+		const char *name;
+		enum bpf_prog_type type;
+		enum bpf_attach_type attach;
+	} sections[] = {
+		{"uprobe", BPF_PROG_TYPE_KPROBE, 0},
+		{"kprobe", BPF_PROG_TYPE_KPROBE, 0},
+		{"kretprobe", BPF_PROG_TYPE_KPROBE, 0},
+		{"raw_tp+", BPF_PROG_TYPE_RAW_TRACEPOINT, 0},
+		{"tp_btf+", BPF_PROG_TYPE_RAW_TRACEPOINT, BPF_TRACE_RAW_TP},
+		{"fentry", BPF_PROG_TYPE_TRACING, BPF_TRACE_FENTRY},
+		{"fexit", BPF_PROG_TYPE_TRACING, BPF_TRACE_FEXIT},
+	};
+	LIBBPF_OPTS(libbpf_prog_handler_opts, opts, .prog_prepare_load_fn = prepare,
+		    .prog_attach_fn = attach);
+	static bool done;
+	size_t i;
+
+	for (i = 0; i < TS_ARRAY_SIZE(sections) && !done; i++)
+		libbpf_register_prog_handler(sections[i].name, sections[i].type, sections[i].attach,
+					     &opts);
+	done = true;
+}
+
+static int add_name(const char *prefix, const char *name, size_t len)
+{
+	char **slot = &loading.names[loading.names_count];
+
+	if (asprintf(slot, "%s%.*s", prefix, (int)len, name) < 0) {
+		*slot = NULL;
+		return -ENOMEM;
+	}
+	loading.names_count++;
+	return 0;
+}
+
+/* Of all that the kernel may have of what the object's types are called. */
+static int add_types(const struct btf *btf)
+{
+	const __u32 count = btf__type_cnt(btf);
+	const struct btf_type *t;
+	const char *name, *end;
+	int ret = 0;
+	__u32 i;
+
+	for (i = 1; i < count && !ret; i++) {
+		t = btf__type_by_id(btf, i);
+		name = btf__name_by_offset(btf, t->name_off);
+		if (!*name || (!btf_is_composite(t) && !btf_is_any_enum(t)))
+			continue;
+		end = strstr(name, flavor);
+		ret = add_name("", name, end ? (size_t)(end - name) : strlen(name));
+	}
+	return ret;
+}
+
+static int collect_names(const struct bpf_object *o)
+{
+	const struct btf *btf = bpf_object__btf(o);
+	struct bpf_program *p;
+	size_t most = TS_ARRAY_SIZE(by_number) + (btf ? btf__type_cnt(btf) : 0), i;
+	const char *section;
+	int ret = 0;
+
+	bpf_object__for_each_program(p, o) most++;
+	loading.names = calloc(most, sizeof(*loading.names));
+	if (!loading.names)
+		return -ENOMEM;
+	for (i = 0; i < TS_ARRAY_SIZE(by_number) && !ret; i++)
+		ret = add_name("", by_number[i], strlen(by_number[i]));
+	bpf_object__for_each_program(p, o)
+	{
+		section = bpf_program__section_name(p);
+		if (!ret && !strncmp(section, TP_BTF, strlen(TP_BTF)))
+			ret = add_name(trace_of, section + strlen(TP_BTF), strlen(section));
+	}
+	return ret ? ret : btf ? add_types(btf) : 0;
+}
+
+static int write_types(void)
+{
+	struct ts_buf out = {0};
+	int ret = ktypes_write(loading.types, &out);
+
+	if (!ret && write(loading.fd, out.data, out.len) != (ssize_t)out.len)
+		ret = -EIO;
+	ts_buf_free(&out);
+	return ret;
+}
+
+static int find_types(struct bpf_object *o)
+{
+	struct ts_types numbers;
+	int ret = collect_names(o);
+
+	if (!ret)
+		ret = ktypes_open(&loading.types, KTYPES_VMLINUX,
+				  (const char *const *)loading.names, loading.names_count);
+	if (!ret && loading.fd >= 0)
+		ret = write_types();
+	if (ret)
+		return ret;
+	loading.cast = ktypes_id(loading.types, BTF_KIND_FUNC, "bpf_rdonly_cast");
+	numbers = (struct ts_types){
+		.cast = !!loading.cast,
+		.file = ktypes_id(loading.types, BTF_KIND_STRUCT, "file"),
+		.task = ktypes_id(loading.types, BTF_KIND_STRUCT, "task_struct"),
+	};
+	tracer_set_constant(o, ".rodata.types", &numbers, sizeof(numbers));
+	return 0;
+}
+
+static struct bpf_object *open_with(const struct embed_file *file, const char *types)
+{
+	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = "tlsscope",
+		    .btf_custom_path = types);
+
+	return bpf_object__open_mem(file->data, (size_t)(file->end - file->data), &opts);
+}
+
+struct bpf_object *tracer_open_object(const char *name, bool modules)
+{
+	const struct embed_file *file = embed_find(name);
+	struct bpf_object *o = NULL;
+	char path[32];
+
+	register_sections();
+	forget();
+	loading.fd = modules ? -1 : memfd_create("types", MFD_CLOEXEC);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", loading.fd);
+	if (loading.fd >= 0)
+		o = open_with(file, path);
+	if (o && !find_types(o))
+		return o;
+	/* As libbpf does it alone. */
+	bpf_object__close(o);
+	forget();
+	o = open_with(file, NULL);
+	if (o && find_types(o))
+		forget();
+	return o;
+}
+
+int tracer_load_object(struct bpf_object *o)
+{
+	int ret = bpf_object__load(o);
+
+	forget();
+	return ret;
+}
+
+void tracer_set_constant(struct bpf_object *o, const char *section, const void *value, size_t size)
+{
+	struct bpf_map *m;
+
+	bpf_object__for_each_map(m, o)
+	{
+		if (strstr(bpf_map__name(m), section))
+			bpf_map__set_initial_value(m, value, size);
+	}
+}
