@@ -121,13 +121,12 @@ static __always_inline struct ts_agg_cell *get_agg_cell(const struct ts_agg_key 
 static __always_inline int add_to_agg(struct sending *s, __u32 i)
 {
 	struct ts_agg *a = bpf_map_lookup_elem(&aggs, &i);
-	struct ts_control *ctl = get_control();
 	struct ts_data *d = &s->head;
 	struct ts_agg_key key = {};
 	struct ts_agg_cell *cell;
 	__s64 v;
 
-	if (!a || !ctl || !(d->subs & ctl->aggs & a->sub))
+	if (!a || !(d->subs & control.aggs & a->sub))
 		return 0;
 	/* The event may tell: of a Unix socket, or once its socket is found. */
 	if (a->parts & TS_AGG_ENDS_PARTS && !s->ends.family)
@@ -138,7 +137,7 @@ static __always_inline int add_to_agg(struct sending *s, __u32 i)
 	make_agg_key(&key, a, s, v);
 	cell = get_agg_cell(&key, d->nsecs);
 	if (!cell) {
-		ctl->aggs_full = 1;
+		control.aggs_full = 1;
 		return 0;
 	}
 	__sync_fetch_and_add(&cell->count, 1);
@@ -159,15 +158,15 @@ static __always_inline int add_to_agg(struct sending *s, __u32 i)
 int agg_steps(__u64 thread);
 
 /* Takes from its subs the aggregations, to which the call is added. s is in a map. */
-static __always_inline void aggregate(const struct ts_control *ctl, struct sending *s)
+static __always_inline void aggregate(struct sending *s)
 {
 	struct ts_data *d = &s->head;
 
-	if (!(d->subs & ctl->aggs))
+	if (!(d->subs & control.aggs))
 		return;
 	/* What will be read again is no data. */
 	if (d->flags & TS_DATA_PEEK)
-		d->subs &= ~ctl->aggs;
+		d->subs &= ~control.aggs;
 	else
 		agg_steps(bpf_get_current_pid_tgid());
 }

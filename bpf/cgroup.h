@@ -79,13 +79,10 @@ __noinline __u64 ask_cgroups(__u64 at, __u32 subsys, __u32 what)
 __noinline int find_cgroup(__u32 subsys)
 {
 	__u64 at = (__u64)current_cgroup(subsys);
-	struct ts_control *ctl = get_control();
 	struct cgroup_filter f = {};
 	struct ts_cgroup own = {.subsys = subsys};
 
-	if (!ctl)
-		return 0;
-	f.generation = ctl->generation;
+	f.generation = control.generation;
 	own.id = BPF_CORE_READ((struct cgroup *)at, kn, id);
 	f.keys[0].accept = ask_cgroups(at, subsys, ASK_ACCEPT);
 	f.keys[0].reject = ask_cgroups(at, subsys, ASK_REJECT);
@@ -101,13 +98,13 @@ __noinline __u64 cgroup_id(__u32 subsys)
 				      : BPF_CORE_READ(current_cgroup(subsys), kn, id);
 }
 
-static __always_inline struct cgroup_filter *get_cgroup(struct ts_control *c, __u32 subsys)
+static __always_inline struct cgroup_filter *get_cgroup(__u32 subsys)
 {
 	struct cgroup_filter *f;
 	struct ts_cgroup id = {.id = cgroup_id(subsys), .subsys = subsys};
 
 	f = bpf_map_lookup_elem(&cgroups, &id);
-	if (f && f->generation == c->generation)
+	if (f && f->generation == control.generation)
 		return f;
 	find_cgroup(subsys);
 	return bpf_map_lookup_elem(&cgroups, &id);
@@ -117,30 +114,27 @@ static __always_inline struct cgroup_filter *get_cgroup(struct ts_control *c, __
 __noinline __u64 filter_cgroups(__u64 subs)
 {
 	__u64 found = 0, contained = 0, reject = 0;
-	struct ts_control *c = get_control();
 	struct cgroup_filter *f;
 	__u32 i;
 
-	if (!c)
-		return 0;
 #pragma unroll
 	for (i = 0; i < TS_HIERARCHIES; i++) {
-		f = i < c->hierarchies_count ? get_cgroup(c, c->hierarchies[i]) : 0;
+		f = i < control.hierarchies_count ? get_cgroup(control.hierarchies[i]) : 0;
 		if (!f)
 			continue;
 		found |= f->keys[0].accept;
 		contained |= f->keys[1].accept;
 		reject |= f->keys[0].reject | f->keys[1].reject;
 	}
-	return subs & (~c->wants[TS_KEY_CGROUP] | found) &
-	       (~c->wants[TS_KEY_CONTAINER] | contained) & ~reject;
+	return subs & (~control.wants[TS_KEY_CGROUP] | found) &
+	       (~control.wants[TS_KEY_CONTAINER] | contained) & ~reject;
 }
 
 /* The same, where any of them asks for cgroups. */
-static __always_inline __u64 filter_cgroup(struct ts_control *c, __u64 subs)
+static __always_inline __u64 filter_cgroup(__u64 subs)
 {
-	const __u64 asking = c->wants[TS_KEY_CGROUP] | c->wants[TS_KEY_CONTAINER] |
-			     c->rejects[TS_KEY_CGROUP] | c->rejects[TS_KEY_CONTAINER];
+	const __u64 asking = control.wants[TS_KEY_CGROUP] | control.wants[TS_KEY_CONTAINER] |
+			     control.rejects[TS_KEY_CGROUP] | control.rejects[TS_KEY_CONTAINER];
 
 	return subs & asking ? filter_cgroups(subs) : subs;
 }

@@ -195,22 +195,19 @@ static __always_inline void find_exe(struct exe_filter *f, const struct exe_key 
 /* Takes from subs, of which some ask for it, those that the process' program does not let pass. */
 __noinline __u64 filter_exe(__u64 subs)
 {
-	struct ts_control *c = get_control();
 	struct exe_filter *known, f = {};
 	struct exe_key key = {};
 
-	if (!c)
-		return 0;
 	current_exe(&key);
 	known = bpf_map_lookup_elem(&exes, &key);
-	if (known && known->generation == c->generation) {
+	if (known && known->generation == control.generation) {
 		f = *known;
 	} else {
-		f.generation = c->generation;
+		f.generation = control.generation;
 		find_exe(&f, &key);
 		bpf_map_update_elem(&exes, &key, &f, BPF_ANY);
 	}
-	return subs & (~c->wants[TS_KEY_EXE] | f.accept) & ~f.reject;
+	return subs & (~control.wants[TS_KEY_EXE] | f.accept) & ~f.reject;
 }
 
 #endif

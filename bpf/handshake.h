@@ -35,13 +35,12 @@ static __always_inline bool in_handshake(const struct ts_rule *rule, __u32 id, _
 }
 
 /* A call begins whose connection may be in a handshake, or that may fail. */
-static __always_inline void begin_handshake(struct ts_control *ctl, const struct ts_rule *rule,
-					    struct call *n)
+static __always_inline void begin_handshake(const struct ts_rule *rule, struct call *n)
 {
 	struct conn *c;
 
 	n->shakes = in_handshake(rule, n->rule, n->conn);
-	if (!n->shakes && !(n->subs & ctl->fails))
+	if (!n->shakes && !(n->subs & control.fails))
 		return;
 	c = get_conn(n, false);
 	if (!c)
@@ -126,12 +125,11 @@ __noinline int send_open(__u64 conn, __u64 outcome, __s64 ret, __u64 nsecs, __u6
 	struct call call = {.conn = conn, .nsecs = nsecs};
 	__u32 id = out.rule;
 	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
-	struct ts_control *ctl = get_control();
 	struct conn *c = find_conn(conn);
 	struct ts_data *d;
 	struct ts_open *o;
 
-	if (!rule || !ctl || !c)
+	if (!rule || !c)
 		return 0;
 	d = reserve(sizeof(*d) + sizeof(*o));
 	if (!d) {
@@ -159,7 +157,7 @@ __noinline int send_open(__u64 conn, __u64 outcome, __s64 ret, __u64 nsecs, __u6
 	}
 	read_shake(o, rule, id, conn);
 	count(TS_CNT_EVENTS, 1);
-	bpf_ringbuf_submit(d, wake_flags(ctl));
+	bpf_ringbuf_submit(d, wake_flags());
 	return 0;
 }
 
@@ -173,14 +171,14 @@ static __always_inline __u32 noted_reason(void)
 }
 
 /* As send_open, where anybody wants it whom the connection's ends let. */
-static __always_inline void tell_open(struct ts_control *ctl, struct conn *c, __u64 conn,
-				      const union outcome *out, __s64 ret, __u64 nsecs, __u64 subs)
+static __always_inline void tell_open(struct conn *c, __u64 conn, const union outcome *out,
+				      __s64 ret, __u64 nsecs, __u64 subs)
 {
 	if (!subs)
 		return;
 	if (out->what & (TS_OPEN_FAILED | TS_OPEN_ERROR))
 		c->failed = 1;
-	if (subs & ctl->ends)
+	if (subs & control.ends)
 		subs = filter_conn(subs, conn);
 	if (subs)
 		send_open(conn, out->number, ret, nsecs, subs);
@@ -234,11 +232,10 @@ __noinline int tell_end(__u64 conn, __u32 end, __s64 ret, __u64 nsecs, __u64 sub
 	union outcome out = {.rule = end & TS_SITE_RULE};
 	__u32 id = out.rule;
 	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
-	struct ts_control *ctl = get_control();
 	struct conn *c = find_conn(conn);
 	__u64 wanting = 0;
 
-	if (!rule || !ctl || !c)
+	if (!rule || !c)
 		return 0;
 	if (rule->role == TS_ROLE_RESULT) {
 		end_result(c, end, ret, &out);
@@ -248,23 +245,23 @@ __noinline int tell_end(__u64 conn, __u32 end, __s64 ret, __u64 nsecs, __u64 sub
 	}
 	if (out.what & (TS_OPEN_DONE | TS_OPEN_FAILED)) {
 		c->shake = SHAKE_TOLD;
-		wanting = subs & ctl->opens;
+		wanting = subs & control.opens;
 	}
 	if (out.what & TS_OPEN_ERROR)
-		wanting |= subs & ctl->fails;
-	tell_open(ctl, c, conn, &out, ret, nsecs, wanting);
+		wanting |= subs & control.fails;
+	tell_open(c, conn, &out, ret, nsecs, wanting);
 	return 0;
 }
 
 /* Of a call that returned: whether anything is to be told. */
-static __always_inline void look_at_end(struct ts_control *ctl, struct ts_rule *rule,
-					struct call *call, __s64 ret, __u64 len, const bool once)
+static __always_inline void look_at_end(struct ts_rule *rule, struct call *call, __s64 ret,
+					__u64 len, const bool once)
 {
 	const bool result = rule->role == TS_ROLE_RESULT;
 	__u32 end = call->rule;
 	struct conn *c;
 
-	if (!result && (!(call->subs & (ctl->opens | ctl->fails)) || (len && !call->shakes)))
+	if (!result && (!(call->subs & (control.opens | control.fails)) || (len && !call->shakes)))
 		return;
 	if (!result) {
 		c = find_conn(call->conn);
@@ -284,14 +281,13 @@ static __always_inline void look_at_end(struct ts_control *ctl, struct ts_rule *
 __noinline int give_up_handshake(__u32 id, __u64 conn)
 {
 	union outcome out = {.rule = id, .what = TS_OPEN_FAILED | TS_OPEN_ERROR | TS_OPEN_GIVEN_UP};
-	struct ts_control *ctl = get_control();
 	struct conn *c = find_conn(conn);
 	__u64 subs;
 
-	if (!ctl || !c || c->shake != SHAKE_RUNS || c->calls)
+	if (!c || c->shake != SHAKE_RUNS || c->calls)
 		return 0;
-	subs = c->subs & ctl->enabled & (ctl->opens | ctl->fails);
-	tell_open(ctl, c, conn, &out, 0, 0, subs);
+	subs = c->subs & control.enabled & (control.opens | control.fails);
+	tell_open(c, conn, &out, 0, 0, subs);
 	return 0;
 }
 

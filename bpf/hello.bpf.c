@@ -70,40 +70,37 @@ static __always_inline void fill_process(struct ts_hello *h)
 }
 
 /* Who asks for certain processes gets none that is not known. */
-static __always_inline __u64 wanted_unknown(struct ts_control *c)
+static __always_inline __u64 wanted_unknown(void)
 {
-	__u64 subs = c->hellos & c->enabled;
+	__u64 subs = control.hellos & control.enabled;
 	int i;
 
 #pragma unroll
 	for (i = 0; i < TS_PROCESS_KEYS; i++)
-		subs &= ~c->wants[i];
+		subs &= ~control.wants[i];
 	return subs;
 }
 
 /* Pieces wake nobody, as that costs more than they do; who sleeps is woken by the ring. */
-static __always_inline void wake_consumer(struct ts_control *c)
+static __always_inline void wake_consumer(void)
 {
-	void *nothing = c->armed ? reserve(8) : 0;
+	void *nothing = control.armed ? reserve(8) : 0;
 
 	if (nothing)
-		bpf_ringbuf_discard(nothing, wake_flags(c));
+		bpf_ringbuf_discard(nothing, wake_flags());
 }
 
 static __always_inline void send_packet(const struct packet *p, __u32 len)
 {
-	struct ts_control *c = get_control();
 	struct ts_hello h = {};
 	struct ends ends;
 
-	if (!c)
-		return;
 	if (p->sk->sk_lock.owned)
 		h.pid = owner();
-	h.subs = h.pid ? wanted_of(c, c->hellos, h.pid) : wanted_unknown(c);
-	if (h.subs & c->ends) {
+	h.subs = h.pid ? wanted_of(control.hellos, h.pid) : wanted_unknown();
+	if (h.subs & control.ends) {
 		fill_ends(&ends, &p->sk->__sk_common);
-		h.subs = filter_ends(c, h.subs, &ends);
+		h.subs = filter_ends(h.subs, &ends);
 	}
 	if (!h.subs)
 		return;
@@ -122,7 +119,7 @@ static __always_inline void send_packet(const struct packet *p, __u32 len)
 			   sizeof(h)))
 		count(TS_CNT_LOST_EVENTS, 1);
 	else
-		wake_consumer(c);
+		wake_consumer();
 }
 
 /*

@@ -69,16 +69,15 @@ static __always_inline struct kcall *begin(__u64 sk)
 	__u64 thread = bpf_get_current_pid_tgid(), subs;
 	__u32 id = hook.rule;
 	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
-	struct ts_control *ctl = get_control();
 	struct ends ends;
 	struct kcall *k;
 
-	if (!rule || !ctl)
+	if (!rule)
 		return 0;
-	subs = wanted(ctl, rule, owner());
-	if (subs & ctl->ends) {
+	subs = wanted(rule, owner());
+	if (subs & control.ends) {
 		fill_ends(&ends, (void *)sk);
-		subs = filter_ends(ctl, subs, &ends);
+		subs = filter_ends(subs, &ends);
 	}
 	if (!subs) {
 		count(TS_CNT_FILTERED, 1);
@@ -224,9 +223,8 @@ __noinline int begin_step(__u64 thread)
 __noinline int pick_call(__u64 thread)
 {
 	struct kcall *k = bpf_map_lookup_elem(&kcalls, &thread);
-	struct ts_control *ctl = get_control();
 
-	if (k && ctl && k->sending.head.subs & ctl->heads) {
+	if (k && k->sending.head.subs & control.heads) {
 		k->ahead = k->pieces;
 		REPEAT(!begin_step, thread);
 	}
@@ -234,15 +232,15 @@ __noinline int pick_call(__u64 thread)
 	return 0;
 }
 
-static __always_inline void add_up(struct kcall *k, struct ts_control *ctl)
+static __always_inline void add_up(struct kcall *k)
 {
-	if (k->sending.head.subs & ctl->aggs_ends)
+	if (k->sending.head.subs & control.aggs_ends)
 		fill_ends(&k->sending.ends, (void *)k->sk);
-	aggregate(ctl, &k->sending);
+	aggregate(&k->sending);
 }
 
 /* Fills in what the records of the call have in common; false: nobody wants them. */
-static __always_inline bool prepare(struct kcall *k, struct ts_control *ctl, __s64 ret)
+static __always_inline bool prepare(struct kcall *k, __s64 ret)
 {
 	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &k->call.rule);
 	struct ts_data *d = &k->sending.head;
@@ -258,21 +256,21 @@ static __always_inline bool prepare(struct kcall *k, struct ts_control *ctl, __s
 		k->content = content ? content : TS_RECORD_DATA;
 	}
 	if (k->content != TS_RECORD_DATA) {
-		k->call.subs &= ctl->control;
+		k->call.subs &= control.control;
 		k->flags |= TS_DATA_CONTROL;
 	} else if (k->covered) {
 		k->call.subs &= ~k->covered;
 		k->flags |= TS_DATA_BELOW;
 	}
-	k->call.subs &= len ? ctl->enabled : ctl->enabled & ctl->errors;
+	k->call.subs &= len ? control.enabled : control.enabled & control.errors;
 	k->call.ktls = 1;
 	if (k->call.subs) {
 		fill_call(d, rule, &k->call, ret, len);
 		d->flags = k->flags | TS_DATA_KTLS;
 		d->content = k->content;
 		/* What is asked of a call may be its place in the connection. */
-		if (!(d->subs & ctl->picks))
-			add_up(k, ctl);
+		if (!(d->subs & control.picks))
+			add_up(k);
 		k->call.subs = d->subs;
 	}
 	name_conn(k);
@@ -289,12 +287,12 @@ static __always_inline bool prepare(struct kcall *k, struct ts_control *ctl, __s
 		return false;
 	d->conn = k->call.conn;
 	d->nth = nth_of(c, &k->call);
-	late = d->subs & ctl->picks;
-	filter_call(ctl, rule, &k->sending);
+	late = d->subs & control.picks;
+	filter_call(rule, &k->sending);
 	if (!d->subs)
 		count(TS_CNT_FILTERED, 1);
 	if (late)
-		add_up(k, ctl);
+		add_up(k);
 	if (!d->subs) {
 		count_bytes(c, &k->call, d->flags, len);
 		return false;
@@ -335,14 +333,13 @@ static long send_more(__u32 i, void *ctx)
 /* ret is an int, also where the function returns a long: it never is more. */
 static __always_inline int leave(__s32 ret)
 {
-	struct ts_control *ctl = get_control();
 	struct walk walk;
 	__u64 thread;
 
 	walk.k = find_kcall(&thread);
 	if (!walk.k)
 		return 0;
-	if (ctl && prepare(walk.k, ctl, ret))
+	if (prepare(walk.k, ret))
 		bpf_loop(1 << 20, send_more, &walk, 0);
 	bpf_map_delete_elem(&kcalls, &thread);
 	return 0;
@@ -487,13 +484,12 @@ int leave_fexit(__u64 *ctx)
 SEC("kretprobe")
 int leave_no_loop(void *ctx)
 {
-	struct ts_control *ctl = get_control();
 	__u64 thread;
 	struct kcall *k = find_kcall(&thread);
 
 	if (!k)
 		return 0;
-	if (ctl && prepare(k, ctl, RETURN_OF(ctx)) && !send_steps(thread))
+	if (prepare(k, RETURN_OF(ctx)) && !send_steps(thread))
 		count(TS_CNT_LOST_BYTES, k->sending.want - k->sent);
 	bpf_map_delete_elem(&kcalls, &thread);
 	return 0;

@@ -12,12 +12,10 @@ static __always_inline bool is_watched(__u32 pid)
 
 __noinline int send_life(__u32 pid, __u32 what)
 {
-	struct ts_control *ctl = get_control();
 	struct ts_life *l = reserve(sizeof(*l));
 
 	if (!l) {
-		if (ctl)
-			ctl->lives_lost = 1;
+		control.lives_lost = 1;
 		return 0;
 	}
 	__builtin_memset(l, 0, sizeof(*l));
@@ -27,7 +25,7 @@ __noinline int send_life(__u32 pid, __u32 what)
 	l->pid = pid;
 	l->what = what;
 	current_comm(l->comm);
-	bpf_ringbuf_submit(l, wake_flags(ctl));
+	bpf_ringbuf_submit(l, wake_flags());
 	return 0;
 }
 
@@ -56,13 +54,12 @@ int thread_exit(struct bpf_raw_tracepoint_args *ctx)
 	__u64 id = bpf_get_current_pid_tgid();
 	__u32 pid = id >> 32;
 	struct ts_filter_id filter = {.key = TS_KEY_PID};
-	struct ts_control *ctl = get_control();
 	struct signal_struct *signal = 0;
 	struct ts_filter_subs *f;
 	int live = 1;
 
 	end_calls(id);
-	if (!ctl || !(ctl->follows || is_watched(pid)))
+	if (!(control.follows || is_watched(pid)))
 		return 0;
 	bpf_core_read(&signal, sizeof(signal), &task->signal);
 	bpf_core_read(&live, sizeof(live), &signal->live.counter);
@@ -83,11 +80,10 @@ int process_fork(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct task_struct *parent = (void *)ctx->args[0], *child = (void *)ctx->args[1];
 	struct ts_filter_id id = {.key = TS_KEY_PID};
-	struct ts_control *ctl = get_control();
 	struct ts_filter_subs subs, *f;
 	__u32 from = 0, to = 0;
 
-	if (!ctl || !ctl->follows)
+	if (!control.follows)
 		return 0;
 	bpf_core_read(&from, sizeof(from), &parent->tgid);
 	bpf_core_read(&to, sizeof(to), &child->tgid);
@@ -108,10 +104,9 @@ SEC("raw_tp/sched_process_exec")
 int process_exec(void *ctx)
 {
 	__u32 pid = bpf_get_current_pid_tgid() >> 32;
-	struct ts_control *ctl = get_control();
 
 	(void)ctx;
-	if (ctl && is_watched(pid))
+	if (is_watched(pid))
 		send_life(pid, TS_LIFE_EXEC);
 	return 0;
 }

@@ -119,22 +119,12 @@ struct {
 	__type(value, struct ts_rule);
 } rules SEC(".maps");
 
-/* By rule: those that have two enter sites. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, TS_MAX_RULES);
-	__type(key, __u32);
-	__type(value, struct ts_tested);
-} tested SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct ts_control);
-} control SEC(".maps");
+/*
+ * What user space says and is told: it has these mapped. Variables, as the programs need no helper
+ * to find one.
+ */
+struct ts_control control SEC(".bss.control");
+struct ts_tested tested[TS_MAX_RULES] SEC(".bss.tested"); /* by rule: those with two enter sites */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -325,11 +315,11 @@ static __always_inline struct flow *find_flow(void)
 	return bpf_map_lookup_elem(&flows, &thread);
 }
 
-static __always_inline struct ts_control *get_control(void)
+static __always_inline struct ts_tested *find_test(__u64 rule)
 {
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&control, &zero);
+	/* As the verifier wants to see it. */
+	asm volatile("%0 &= %1" : "+r"(rule) : "i"(TS_MAX_RULES - 1));
+	return &tested[rule];
 }
 
 #endif

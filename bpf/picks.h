@@ -86,13 +86,12 @@ int pick_call(__u64 thread);
  * Leaves in its subs those that want the call, whose record is filled in. They may want less of its
  * bytes than others do.
  */
-static __always_inline void filter_call(struct ts_control *c, const struct ts_rule *rule,
-					struct sending *s)
+static __always_inline void filter_call(const struct ts_rule *rule, struct sending *s)
 {
 	const __u64 subs = s->head.subs;
 
 	s->capture = rule->capture;
-	if (!(subs & c->picks) && subs & rule->largest)
+	if (!(subs & control.picks) && subs & rule->largest)
 		return;
 	s->capture = 0;
 	pick_call(bpf_get_current_pid_tgid());

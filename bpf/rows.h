@@ -46,11 +46,10 @@ __noinline int agg_row(__u64 thread, __u32 first, __u32 count)
 
 __noinline int agg_steps(__u64 thread)
 {
-	struct ts_control *ctl = get_control();
 	__u32 i;
 
-	for (i = 0; ctl && i < ROW && i * ROW < ctl->aggs_count; i++)
-		agg_row(thread, i * ROW, ctl->aggs_count);
+	for (i = 0; i < ROW && i * ROW < control.aggs_count; i++)
+		agg_row(thread, i * ROW, control.aggs_count);
 	return 0;
 }
 

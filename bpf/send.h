@@ -53,11 +53,11 @@ static __always_inline struct ts_data *new_record(__u64 n, const void *from, enu
 }
 
 /* The consumer is woken once: it says when it sleeps again. */
-static __always_inline __u64 wake_flags(struct ts_control *c)
+static __always_inline __u64 wake_flags(void)
 {
-	if (!c || !c->armed)
+	if (!control.armed)
 		return BPF_RB_NO_WAKEUP;
-	c->armed = 0;
+	control.armed = 0;
 	return BPF_RB_FORCE_WAKEUP;
 }
 
@@ -98,7 +98,7 @@ static __always_inline enum sent send_piece(struct sending *s, __u64 off, __u64 
 	}
 	d->captured = n;
 	d->record.size = sizeof(*d) + n;
-	bpf_ringbuf_submit(d, off ? BPF_RB_NO_WAKEUP : wake_flags(get_control()));
+	bpf_ringbuf_submit(d, off ? BPF_RB_NO_WAKEUP : wake_flags());
 	if (fault)
 		count(TS_CNT_FAULTS, left);
 	count_sent(!off, n);
@@ -242,10 +242,9 @@ static __always_inline __u32 flags_of(const struct ts_rule *rule, const struct c
  */
 __noinline __u64 filter_conn(__u64 subs, __u64 conn)
 {
-	struct ts_control *ctl = get_control();
 	struct conn *c = find_conn(conn);
 
-	return ctl ? filter_known(ctl, subs, c ? &c->ends : 0) : 0;
+	return filter_known(subs, c ? &c->ends : 0);
 }
 
 /*
@@ -253,17 +252,16 @@ __noinline __u64 filter_conn(__u64 subs, __u64 conn)
  * event. once: as tell_addresses_once. Where only aggregations want it, its connection is not
  * looked for; else its bytes are counted there.
  */
-static __always_inline bool prepare_call(struct sending *s, struct ts_control *ctl,
-					 struct ts_rule *rule, struct call *c, __u64 g, __s64 ret,
-					 __u64 len, const bool once)
+static __always_inline bool prepare_call(struct sending *s, struct ts_rule *rule, struct call *c,
+					 __u64 g, __s64 ret, __u64 len, const bool once)
 {
 	struct ts_data *d = &s->head;
 	struct conn *conn;
 
 	fill_call(d, rule, c, ret, len);
 	d->flags = flags_of(rule, c);
-	if (!(d->subs & (~ctl->aggs | ctl->aggs_ends | ctl->ends | ctl->picks))) {
-		aggregate(ctl, s);
+	if (!(d->subs & (~control.aggs | control.aggs_ends | control.ends | control.picks))) {
+		aggregate(s);
 		if (!d->subs)
 			return false;
 	}
@@ -272,16 +270,16 @@ static __always_inline bool prepare_call(struct sending *s, struct ts_control *c
 		tell_addresses_once(rule, c, conn);
 	else if (conn && len)
 		tell_addresses(rule, c, conn);
-	if (d->subs & ctl->ends)
+	if (d->subs & control.ends)
 		d->subs = filter_conn(d->subs, c->conn);
 	s->buf = rule->flags & TS_RULE_NODATA ? 0 : c->buf;
 	d->nth = nth_of(conn, c);
-	filter_call(ctl, rule, s);
+	filter_call(rule, s);
 	if (!d->subs)
 		count(TS_CNT_FILTERED, 1);
-	if (conn && d->subs & ctl->aggs_ends)
+	if (conn && d->subs & control.aggs_ends)
 		s->ends = conn->ends;
-	aggregate(ctl, s);
+	aggregate(s);
 	if (!d->subs) {
 		count_bytes(conn, c, d->flags, len);
 		return false;
@@ -320,7 +318,7 @@ __noinline int send_close(__u32 id, __u64 conn)
 		d->source = rule->source;
 		d->how = c->how ? c->how : rule->how;
 		fill_task(d);
-		bpf_ringbuf_submit(d, wake_flags(get_control()));
+		bpf_ringbuf_submit(d, wake_flags());
 	}
 	/* Not told: the connection's next record has another conn_opened, which tells the same. */
 	return bpf_map_delete_elem(&conns, &key);

@@ -9,12 +9,12 @@
 
 #include "calls.h"
 
-static __always_inline void end_test(struct ts_control *ctl, struct ts_tested *test, __u32 result)
+static __always_inline void end_test(struct ts_tested *test, __u32 result)
 {
 	if (test->test != TS_TEST_RUNS)
 		return;
 	test->test = result;
-	__sync_fetch_and_add(&ctl->tested, 1);
+	__sync_fetch_and_add(&control.tested, 1);
 }
 
 /* At the symbol. */
@@ -51,15 +51,14 @@ static __always_inline bool alike(void *ctx, const struct ts_rule *rule, const s
 __noinline int keep_shown(struct bpf_user_pt_regs_t *ctx, __u32 site)
 {
 	__u32 id = site & TS_SITE_RULE;
-	struct ts_tested *test = bpf_map_lookup_elem(&tested, &id);
-	struct flow *flow = test && test->test == TS_TEST_RUNS ? get_flow() : 0;
+	struct ts_tested *test = find_test(id);
+	struct flow *flow = test->test == TS_TEST_RUNS ? get_flow() : 0;
 	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
-	struct ts_control *ctl = get_control();
 
-	if (!flow || !rule || !ctl)
+	if (!flow || !rule)
 		return 0;
 	if (flow->shown.rule == id && ++test->missed >= TS_TEST_MISSES && !test->same)
-		end_test(ctl, test, TS_TEST_FAILED);
+		end_test(test, TS_TEST_FAILED);
 	flow->shown.rule = get_shown(ctx, rule, &flow->shown) ? id : 0;
 	return 0;
 }
@@ -68,19 +67,18 @@ __noinline int keep_shown(struct bpf_user_pt_regs_t *ctx, __u32 site)
 __noinline int compare(struct bpf_user_pt_regs_t *ctx, __u32 site)
 {
 	__u32 id = site & TS_SITE_RULE;
-	struct ts_tested *test = bpf_map_lookup_elem(&tested, &id);
+	struct ts_tested *test = find_test(id);
 	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
-	struct ts_control *ctl = get_control();
 	struct flow *flow = find_flow();
 
-	if (!test || !rule || !ctl || !flow || flow->shown.rule != id ||
+	if (!rule || !flow || flow->shown.rule != id ||
 	    !shows(ctx, &rule->sp, rule->sp_back, flow->shown.sp))
 		return 0;
 	flow->shown.rule = 0;
 	if (!alike(ctx, rule, &flow->shown))
-		end_test(ctl, test, TS_TEST_FAILED);
+		end_test(test, TS_TEST_FAILED);
 	else if (++test->same >= TS_TEST_HITS)
-		end_test(ctl, test, TS_TEST_PASSED);
+		end_test(test, TS_TEST_PASSED);
 	return 0;
 }
 
@@ -92,9 +90,9 @@ static __always_inline bool counts(void *ctx, __u32 site)
 
 	if (!(site & TS_SITE_CHEAP))
 		return true;
-	t = bpf_map_lookup_elem(&tested, &id);
-	if (!t || t->cheap)
-		return t;
+	t = find_test(id);
+	if (t->cheap)
+		return true;
 	if (t->test == TS_TEST_RUNS)
 		compare(ctx, site);
 	return false;

@@ -185,18 +185,17 @@ __noinline int tell_found(__u64 conn, __u64 sk, __u64 inode)
  */
 __noinline int seek(__u64 conn, __u64 nsecs, __u64 sk, __u32 dir)
 {
-	struct ts_control *ctl = get_control();
 	struct conn *c = find_conn(conn);
 
-	if (!ctl || !c)
+	if (!c)
 		return 0;
-	ctl->search |= TS_SEARCH_CALLS;
-	if (!ctl->watched || nsecs <= ctl->watched || sk)
+	control.search |= TS_SEARCH_CALLS;
+	if (!control.watched || nsecs <= control.watched || sk)
 		return 0;
 	if (++c->sought == MOST_SOUGHT)
-		ctl->search |= TS_SEARCH_OVER;
+		control.search |= TS_SEARCH_OVER;
 	if (dir == TS_OUT)
-		ctl->search |= TS_SEARCH_MARKS;
+		control.search |= TS_SEARCH_MARKS;
 	return 0;
 }
 

@@ -125,43 +125,40 @@ __noinline int keep_mark(struct bpf_user_pt_regs_t *ctx, __u32 site)
 	return 0;
 }
 
-static __always_inline void end_conn(struct ts_control *ctl, const struct ts_rule *rule, __u32 id,
-				     __u64 conn)
+static __always_inline void end_conn(const struct ts_rule *rule, __u32 id, __u64 conn)
 {
 	/* A handshake begins by clearing what was there. */
 	if (rule->how == TS_HOW_CLEARED && is_calling(conn))
 		return;
-	if (ctl->opens | ctl->fails)
+	if (control.opens | control.fails)
 		give_up_handshake(id, conn);
 	send_close(id, conn);
 }
 
-static __always_inline void keep_call(void *ctx, struct ts_control *ctl, const struct ts_rule *rule,
-				      struct call *n)
+static __always_inline void keep_call(void *ctx, const struct ts_rule *rule, struct call *n)
 {
 	bool result = rule->role == TS_ROLE_RESULT, close = rule->role == TS_ROLE_CLOSE;
 	struct flow *flow;
 
-	if (!result && !close && n->subs & (ctl->opens | ctl->fails))
-		begin_handshake(ctl, rule, n);
+	if (!result && !close && n->subs & (control.opens | control.fails))
+		begin_handshake(rule, n);
 	/* Its socket may be found, and asked for, while this call is in flight. */
-	if (n->subs & ctl->ends && rule->flow_mode == TS_FLOW_THREAD)
+	if (n->subs & control.ends && rule->flow_mode == TS_FLOW_THREAD)
 		get_calls_conn(n, false);
 	if (rule->flow_mode == TS_FLOW_THREAD) {
 		flow = keep_of_thread(n);
 		/* What comes now is of this call. */
 		if (flow && !result)
 			flow->reason = 0;
-	} else if (!keep_of_goroutine(
-			   ctx, rule, n,
-			   !close && n->subs & (~ctl->aggs | ctl->aggs_ends | ctl->ends))) {
+	} else if (!keep_of_goroutine(ctx, rule, n,
+				      !close && n->subs & (~control.aggs | control.aggs_ends |
+							   control.ends))) {
 		count(TS_CNT_UNREADABLE, 1);
 	}
 }
 
 /* A hit of an enter site whose values are to be used. False: a call that nobody wants. */
-static __always_inline bool use_enter(void *ctx, struct ts_control *ctl, const struct ts_rule *rule,
-				      __u32 site)
+static __always_inline bool use_enter(void *ctx, const struct ts_rule *rule, __u32 site)
 {
 	struct call n = {.rule = site & TS_SITE_RULE, .cheap = !!(site & TS_SITE_CHEAP)};
 	__s64 refs, reason;
@@ -175,7 +172,7 @@ static __always_inline bool use_enter(void *ctx, struct ts_control *ctl, const s
 	if (rule->role == TS_ROLE_CLOSE && !rule->sp_leave.kind) {
 		/* One reference of several is no end. */
 		if (!get_value(ctx, &rule->refs, &refs) || refs <= 1)
-			end_conn(ctl, rule, n.rule, n.conn);
+			end_conn(rule, n.rule, n.conn);
 	} else if (rule->role == TS_ROLE_REASON) {
 		if (get_value(ctx, &rule->len, &reason))
 			note_reason((__s32)n.conn, reason);
@@ -185,13 +182,13 @@ static __always_inline bool use_enter(void *ctx, struct ts_control *ctl, const s
 		/* A close that is one at its return is kept until then, whoever asks for calls. */
 		n.subs = rule->role == TS_ROLE_CLOSE
 				 ? ~0ull
-				 : wanted(ctl, rule, bpf_get_current_pid_tgid() >> 32);
+				 : wanted(rule, bpf_get_current_pid_tgid() >> 32);
 		if (!n.subs) {
 			count(TS_CNT_FILTERED, 1);
 			return false;
 		}
 		if (get_call(ctx, rule, site, &n))
-			keep_call(ctx, ctl, rule, &n);
+			keep_call(ctx, rule, &n);
 		else
 			count(TS_CNT_UNREADABLE, 1);
 	}
@@ -201,12 +198,11 @@ static __always_inline bool use_enter(void *ctx, struct ts_control *ctl, const s
 /* False: a call that nobody wants. What is only tested may be kept at the other site. */
 static __always_inline bool on_enter(void *ctx, const struct ts_rule *rule, __u32 site)
 {
-	struct ts_control *ctl = get_control();
 	bool kept;
 
-	if (!rule || !ctl || !counts(ctx, site))
+	if (!rule || !counts(ctx, site))
 		return true;
-	kept = use_enter(ctx, ctl, rule, site);
+	kept = use_enter(ctx, rule, site);
 	if (site & TS_SITE_SYMBOL)
 		keep_shown(ctx, site);
 	return kept;
@@ -230,18 +226,18 @@ struct result {
 };
 
 /* Takes what a return tells; false: nothing of the call's bytes is to be sent. */
-static __always_inline bool get_result(void *ctx, struct ts_control *ctl, struct ts_rule *rule,
-				       struct call *c, struct result *r, const bool once)
+static __always_inline bool get_result(void *ctx, struct ts_rule *rule, struct call *c,
+				       struct result *r, const bool once)
 {
-	c->subs &= ctl->enabled;
+	c->subs &= control.enabled;
 	if (!get_value(ctx, &rule->ret, &r->ret) || !transferred(rule, c, r->ret, &r->len)) {
 		count(TS_CNT_UNREADABLE, 1);
 		return false;
 	}
-	look_at_end(ctl, rule, c, r->ret, r->len, once);
+	look_at_end(rule, c, r->ret, r->len, once);
 	c->subs &= rule->calls;
 	if (!r->len)
-		c->subs &= ctl->errors;
+		c->subs &= control.errors;
 	return c->subs;
 }
 
@@ -266,11 +262,10 @@ static __always_inline bool take_call(void *ctx, const struct ts_rule *rule, __u
 	return c->rule;
 }
 
-static __always_inline int end_call(struct ts_control *ctl, const struct ts_rule *rule,
-				    const struct call *c)
+static __always_inline int end_call(const struct ts_rule *rule, const struct call *c)
 {
 	if (rule->role == TS_ROLE_CLOSE || leave_conn(c))
-		end_conn(ctl, rule, c->rule, c->conn);
+		end_conn(rule, c->rule, c->conn);
 	return 0;
 }
 
@@ -355,32 +350,31 @@ static __always_inline void read_begin(struct sending *s)
 __noinline int pick_call(__u64 thread)
 {
 	struct flow *flow = bpf_map_lookup_elem(&flows, &thread);
-	struct ts_control *ctl = get_control();
 
-	if (flow && ctl && flow->sending.head.subs & ctl->heads)
+	if (flow && flow->sending.head.subs & control.heads)
 		read_begin(&flow->sending);
 	pick_all(thread);
 	return 0;
 }
 
 /* What the call that returns has to send, in the thread's flow; false: nothing. */
-static __always_inline bool prepare(void *ctx, struct ts_control *ctl, struct ts_rule *rule,
-				    struct call *c, struct flow *flow, const bool once)
+static __always_inline bool prepare(void *ctx, struct ts_rule *rule, struct call *c,
+				    struct flow *flow, const bool once)
 {
 	struct result r = {};
 
-	if (!get_result(ctx, ctl, rule, c, &r, once))
+	if (!get_result(ctx, rule, c, &r, once))
 		return false;
 	__builtin_memset(&flow->sending, 0, sizeof(flow->sending));
 	flow->off = flow->waited = 0;
-	return prepare_call(&flow->sending, ctl, rule, c, flow->g, r.ret, r.len, once);
+	return prepare_call(&flow->sending, rule, c, flow->g, r.ret, r.len, once);
 }
 
 /* As send_once: of all the ways to here the verifier makes one. */
-__noinline int prepare_once(struct bpf_user_pt_regs_t *ctx, struct ts_control *ctl,
-			    struct ts_rule *rule, struct call *c, struct flow *flow)
+__noinline int prepare_once(struct bpf_user_pt_regs_t *ctx, struct ts_rule *rule, struct call *c,
+			    struct flow *flow)
 {
-	return ctl && rule && c && flow && prepare(ctx, ctl, rule, c, flow, true);
+	return rule && c && flow && prepare(ctx, rule, c, flow, true);
 }
 
 __noinline int agg_step(__u64 thread, __u32 i)
@@ -392,15 +386,14 @@ __noinline int agg_step(__u64 thread, __u32 i)
 
 static __always_inline int on_leave(void *ctx, struct ts_rule *rule, __u32 id)
 {
-	struct ts_control *ctl = get_control();
 	struct call c = {};
 	struct flow *flow;
 
-	if (!rule || !ctl || !take_call(ctx, rule, id, &c, &flow))
+	if (!rule || !take_call(ctx, rule, id, &c, &flow))
 		return 0;
-	if (flow && rule->role != TS_ROLE_CLOSE && prepare_once(ctx, ctl, rule, &c, flow))
+	if (flow && rule->role != TS_ROLE_CLOSE && prepare_once(ctx, rule, &c, flow))
 		bpf_loop(1 << 18, send_next, &flow, 0);
-	return end_call(ctl, rule, &c);
+	return end_call(rule, &c);
 }
 
 SEC("uprobe")
@@ -467,14 +460,13 @@ int leave_no_loop(void *ctx)
 	__u32 id = site_of(ctx) & TS_SITE_RULE;
 	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
 	__u64 thread = bpf_get_current_pid_tgid();
-	struct ts_control *ctl = get_control();
 	struct call c = {};
 	struct flow *flow;
 
-	if (!rule || !ctl || !take_call(ctx, rule, id, &c, &flow))
+	if (!rule || !take_call(ctx, rule, id, &c, &flow))
 		return 0;
-	if (flow && rule->role != TS_ROLE_CLOSE && prepare(ctx, ctl, rule, &c, flow, false) &&
+	if (flow && rule->role != TS_ROLE_CLOSE && prepare(ctx, rule, &c, flow, false) &&
 	    !send_steps(thread))
 		count(TS_CNT_LOST_BYTES, flow->sending.want - MOST_STEPS * TS_CHUNK);
-	return end_call(ctl, rule, &c);
+	return end_call(rule, &c);
 }
