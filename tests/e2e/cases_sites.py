@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Where functions are entered: at their symbols, and at cheaper instructions behind these."""
+import os
 import platform
+import re
 import subprocess
 
 from cases_go import alone
 from cases_payload import exchange
-from cases_pitfalls import of_suite
+from cases_pitfalls import of_suite, own_library
 from harness import PYTHON, TLSSCOPE, Skip, case, check, same, wait_for
 
 LINES = 200
@@ -39,11 +41,17 @@ def info():
     return subprocess.run([TLSSCOPE, "--info"], stdout=subprocess.PIPE).stdout
 
 
+def has_sessions():
+    """Whether the kernel has them: that they can be loaded is for the cases to find out."""
+    said = subprocess.run([TLSSCOPE, "-e", 'config{attach = "sessions"} on.start(function() exit() end)'],
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE).stderr
+    return b"has no " not in said
+
+
 def ways():
     """To attach, of this kernel."""
-    said = info()
-    return ["auto", *(["perf"] if b"no cookies" not in said else []),
-            *(["sessions"] if b"with sessions" in said else [])]
+    return ["auto", *(["perf"] if b"no cookies" not in info() else []),
+            *(["sessions"] if has_sessions() else [])]
 
 
 def attach_both(lab, *patched, sites="auto", way="auto"):
@@ -107,30 +115,56 @@ def sites_at_symbols_go(lab):
         alone(lab, version, "plain", "ends", arguments=AT_SYMBOLS)
 
 
-def touched_by(lab, way, comm):
-    """Whether returns of a program that talks are led elsewhere by a tracer of this name."""
-    p = lab.spawn([PYTHON, "-c", TALKS, lab.cert, lab.key], ready=b"ready", stdin=subprocess.PIPE)
-    tracer = lab.tracer("--comm", comm, "--lib", "libssl", arguments=["all", way])
+def count_runs(on):
+    with open("/proc/sys/kernel/bpf_stats_enabled", "w", encoding="utf-8") as f:
+        f.write(str(int(on)))
+
+
+def runs(tracer):
+    """How often a tracer's programs of probes (BPF_PROG_TYPE_KPROBE) ran, as the kernel counts them."""
+    folder, counts = f"/proc/{tracer.process.pid}/fdinfo", {}
+    for fd in os.listdir(folder):
+        try:
+            with open(f"{folder}/{fd}", encoding="utf-8") as f:
+                found = re.search(r"prog_type:\s+2\n.*prog_id:\s+(\d+).*run_cnt:\s+(\d+)", f.read(), re.S)
+        except FileNotFoundError:
+            continue
+        if found:
+            counts[found[1]] = int(found[2])
+    return sum(counts.values())
+
+
+def runs_for(lab, folder, path, way, comm):
+    """How often programs run for 200 calls, which are wanted if they are by a program of this name."""
+    p = lab.spawn([PYTHON, "-c", TALKS, lab.cert, lab.key], ready=b"ready", stdin=subprocess.PIPE,
+                  env={"LD_LIBRARY_PATH": folder})
+    tracer = lab.tracer("--comm", comm, "--lib", path, arguments=["all", way])
+    before = runs(tracer)
     p.say()
     wait_for("talk", lambda: b"talked" in p.out())
-    with open(f"/proc/{p.pid}/maps", encoding="utf-8") as f:
-        touched = "[uprobes]" in f.read()  # where returns are led to
+    count = runs(tracer) - before
     p.stdin.close()
     p.finish()
     calls = sum(len(flow.calls) for flow in tracer.stop().flows(pids=[p.pid]))
     check(calls == (200 if comm == "python3" else 0), f"{calls} calls of {comm}")
-    return touched
+    return count
 
 
 @case(timeout=120)
 def sessions_spare_returns(lab):
-    """Whom nobody wants: the kernel puts nothing in the way of its calls' returns."""
-    if b"with sessions" not in info():
+    """Whom nobody wants: the kernel asks us at the beginning of its calls, and not at their returns."""
+    if not has_sessions():
         raise Skip("this kernel's uprobe_multi has no sessions")
-    check(touched_by(lab, "multi", "nobody"), "without sessions nothing of the calls is seen")
-    check(touched_by(lab, "sessions", "python3"), "of calls that are wanted the returns are not seen")
-    # Another case's tracer may be there at the same time.
-    check(not all(touched_by(lab, "sessions", "nobody") for _ in range(8)), "the returns are seen of all calls")
+    check(b"with sessions" in info(), "they are not used")
+    own = own_library(lab)
+    count_runs(True)
+    try:
+        both, spared, wanted = (runs_for(lab, *own, *how) for how in (
+            ("multi", "nobody"), ("sessions", "nobody"), ("sessions", "python3")))
+    finally:
+        count_runs(False)
+    check((both, spared, wanted) == (400, 200, 400),
+          f"{both} runs without sessions, {spared} with them; {wanted} for calls that are wanted")
 
 
 @case()
