@@ -238,6 +238,9 @@ void host_push_version(lua_State *L, unsigned int version);
 void host_push_cipher(lua_State *L, unsigned int cipher);
 void host_push_failure(lua_State *L, const struct ts_open *o);
 
+/* lua_open_reasons.c: what OpenSSL calls an error of its libssl; NULL: unknown */
+const char *host_reason_text(unsigned int number);
+
 /* Pushes a field of what is common to all events of plaintext; false: of no such name. */
 bool host_push_message_field(lua_State *L, const struct stream_message *m, const char *name);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What a handshake's record says, in words. The numbers are those of the registries of TLS, and of
- * OpenSSL since 1.1.1, which give them to nothing else.
+ * OpenSSL since 1.1.1, where they mean nothing else.
  */
 #include <stdio.h>
 
@@ -51,35 +51,11 @@ static const struct name alerts[] = {
 /* openssl/sslerr.h */
 #define REASON_VERIFY 134
 #define REASON_ALERT 1000 /* an alert's number is added */
-static const struct name reasons[] = {
-	{REASON_VERIFY, "certificate verify failed"},
-	{155, "https proxy request"},
-	{156, "http request"},
-	{158, "certificate lookup error"},
-	{160, "length too short"},
-	{168, "certificate hostname mismatch"},
-	{181, "no certificates returned"},
-	{188, "no protocols available"},
-	{193, "no shared cipher"},
-	{199, "peer did not return a certificate"},
-	{207, "protocol is shutdown"},
-	{234, "callback failed"},
-	{235, "no application protocol"},
-	{244, "unexpected message"},
-	{246, "unknown protocol"},
-	{258, "unsupported protocol"},
-	{267, "wrong version number"},
-	{281, "decryption failed or bad record mac"},
-	{294, "unexpected eof while reading"},
-	{376, "no suitable signature algorithm"},
-	{396, "version too low"},
-	{399, "dh key too small"},
-	{415, "signature algorithms error"},
-};
 
-/* openssl/x509_vfy.h */
+/* openssl/x509_vfy.h; 24 is left out, which meant "invalid CA certificate" before 3.0. */
 static const struct name verdicts[] = {
 	{2, "unable to get issuer certificate"},
+	{7, "certificate signature failure"},
 	{9, "certificate is not yet valid"},
 	{10, "certificate has expired"},
 	{18, "self-signed certificate"},
@@ -87,12 +63,16 @@ static const struct name verdicts[] = {
 	{20, "unable to get local issuer certificate"},
 	{21, "unable to verify the first certificate"},
 	{23, "certificate revoked"},
-	{24, "invalid CA certificate"},
+	{25, "path length constraint exceeded"},
 	{26, "unsuitable certificate purpose"},
 	{27, "certificate not trusted"},
 	{62, "hostname mismatch"},
 	{63, "email address mismatch"},
 	{64, "IP address mismatch"},
+	{66, "EE certificate key too weak"},
+	{67, "CA certificate key too weak"},
+	{68, "CA signature digest algorithm too weak"},
+	{79, "invalid CA certificate"},
 };
 
 /* Its name, or the number by `format`; format NULL: or nil. */
@@ -128,13 +108,18 @@ void host_push_cipher(lua_State *L, unsigned int cipher)
 
 static void push_library_error(lua_State *L, const struct ts_open *o)
 {
+	const char *text = host_reason_text(o->reason);
+
 	if (o->reason >= REASON_ALERT && o->reason <= REASON_ALERT + 255) {
 		lua_pushliteral(L, "alert received: ");
 		PUSH(L, alerts, o->reason - REASON_ALERT, "%u");
 		lua_concat(L, 2);
 		return;
 	}
-	PUSH(L, reasons, o->reason, "OpenSSL's error %u");
+	if (text)
+		lua_pushstring(L, text);
+	else
+		lua_pushfstring(L, "OpenSSL's error %I", (LUAI_UACINT)o->reason);
 	if (o->reason != REASON_VERIFY || !o->verify)
 		return;
 	lua_pushliteral(L, ": ");
