@@ -6,6 +6,7 @@ import stat
 import subprocess
 import time
 
+from cases_cli import copy_for_nobody
 from harness import NOBODY, PYTHON, TLSSCOPE, Fail, case, check, same, wait_for
 
 # TLS in memory, RATE writes and as many reads a second.
@@ -119,9 +120,9 @@ def talker(lab, rate):
     return lab.spawn([PYTHON, lab.write("talker.py", TALKER), lab.both, str(rate)], ready=b"talking")
 
 
-def piped(lab, text, *options, status=0, env=None, **how):
+def piped(lab, text, *options, status=0, env=None, program=TLSSCOPE, **how):
     # What a sanitizer keeps back is no leak.
-    p = lab.run([TLSSCOPE, *options], input=text, status=status,
+    p = lab.run([program, *options], input=text, status=status,
                 env={"XDG_STATE_HOME": lab.path("state"), "ASAN_OPTIONS": "quarantine_size_mb=0",
                      **(env or {})}, **how)
     return p.out().decode(), p.err()
@@ -449,7 +450,8 @@ n
 @case()
 def repl_without_root(lab):
     """A handler cannot be attached, which is told; the rest of the prompt works."""
-    out, err = piped(lab, "on.tls_read(print)\n1 + 1\n.on\n", status=1, user=NOBODY)
+    out, err = piped(lab, "on.tls_read(print)\n1 + 1\n.on\n", status=1,
+                     program=copy_for_nobody(lab), user=NOBODY)
     check("1: tls_read, not attached" in out and "\n2\n" in out, out + err)
     check(err.count("tlsscope:") == 1 and "root" in err, err)
 
