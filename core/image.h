@@ -90,4 +90,10 @@ int image_debug_read(struct image *im, const char *name, uint64_t max, const voi
 /* Whether addr lies in a section of the procedure linkage table (.plt, .plt.sec, .plt.got). */
 bool image_in_plt(const struct image *im, uint64_t addr);
 
+/*
+ * The file's own code that the entry of that table at addr leads to, where no other file puts a
+ * function of this name in its place. false: it leads elsewhere, or that is not known.
+ */
+bool image_plt_target(const struct image *im, uint64_t addr, uint64_t *target);
+
 #endif

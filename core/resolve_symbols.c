@@ -244,6 +244,16 @@ static void locate_inside(struct work *w, struct found *f)
 	}
 }
 
+/* The function of the row that a call is of: at its target, or where the PLT leads from there. */
+static struct found *callee(struct work *w, const struct disasm_call *call)
+{
+	uint64_t addr = call->target;
+
+	if (image_in_plt(w->im, addr) && !image_plt_target(w->im, addr, &addr))
+		return NULL;
+	return find_at(w, addr);
+}
+
 /*
  * Covered: all plaintext that passes here passes a hooked function below. So it calls that one, and
  * what else it calls is another library's or has a name and is none of the table's.
@@ -258,7 +268,7 @@ static bool is_covered(struct work *w, struct found *f, const struct found *inne
 	if (!c || c->indirect)
 		return false;
 	for (i = 0; i < c->count; i++) {
-		other = find_at(w, c->calls[i].target);
+		other = callee(w, &c->calls[i]);
 		if (other && (other == inner || other->covered))
 			reaches = true;
 		else if (other || (!image_in_plt(w->im, c->calls[i].target) &&

@@ -20,6 +20,7 @@
 struct code_buf {
 	uint8_t bytes[0x4000];
 	size_t len;
+	uint64_t dynamic; /* where the dynamic section is among it; 0: there is none */
 };
 static inline uint64_t code_at(const struct code_buf *c)
 {
@@ -47,6 +48,51 @@ static inline void code_word(struct code_buf *c, uint32_t word)
 static inline void code_arm64(struct code_buf *c, uint32_t opcode, uint64_t target)
 {
 	code_word(c, opcode | (((uint32_t)(target - code_at(c)) >> 2) & 0x3ffffff));
+}
+
+/*
+ * Makes of the code at plt an entry of the PLT for a slot, and adds what the dynamic linker is told
+ * of that: a symbol with this value, 0: another file's. marked: it begins as entries do where
+ * branches are tracked.
+ */
+static inline void code_plt(struct code_buf *c, uint16_t machine, uint64_t plt, uint64_t slot,
+			    uint64_t value, bool marked)
+{
+	uint8_t *at = c->bytes + (plt - ELF_CODE_ADDR);
+	Elf64_Rela relas[100] = {{0}};
+	Elf64_Sym symbols[3] = {
+		{0}, {.st_shndx = 1, .st_value = ELF_CODE_ADDR}, {.st_value = value}};
+	Elf64_Dyn dynamic[] = {{DT_JMPREL, {0}},
+			       {DT_PLTRELSZ, {sizeof(relas)}},
+			       {DT_PLTREL, {DT_RELA}},
+			       {DT_SYMTAB, {0}},
+			       {DT_NULL, {0}}};
+	uint32_t words[2], pages = (uint32_t)((slot >> 12) - (plt >> 12));
+	int32_t distance;
+
+	if (machine == EM_X86_64) {
+		memcpy(at, "\xf3\x0f\x1e\xfa\xf2", marked ? 5 : 0);
+		at += marked ? 5 : 0;
+		distance = (int32_t)(slot - (plt + (marked ? 5 : 0) + 6));
+		memcpy(at, "\xff\x25", 2);
+		memcpy(at + 2, &distance, 4);
+	} else {
+		memcpy(at, "\x5f\x24\x03\xd5", marked ? 4 : 0);
+		words[0] = 0x90000010u | (pages & 3) << 29 | (pages >> 2 & 0x7ffff) << 5;
+		words[1] = 0xf9400211u | (uint32_t)(slot & 0xfff) / 8 << 10;
+		memcpy(at + (marked ? 4 : 0), words, sizeof(words));
+	}
+	symbols[2].st_shndx = value ? 1 : SHN_UNDEF;
+	relas[0] = (Elf64_Rela){slot - 8, ELF64_R_INFO(1, 7), 0};
+	relas[99] = (Elf64_Rela){slot, ELF64_R_INFO(2, 7), 0};
+	while (c->len % 8)
+		CODE(c, 0);
+	dynamic[0].d_un.d_ptr = code_at(c);
+	code_add(c, relas, sizeof(relas));
+	dynamic[3].d_un.d_ptr = code_at(c);
+	code_add(c, symbols, sizeof(symbols));
+	c->dynamic = code_at(c);
+	code_add(c, dynamic, sizeof(dynamic));
 }
 
 struct elf_symbol {
@@ -136,13 +182,18 @@ static inline void elf_headers(uint8_t *file, size_t *used, const struct elf_lay
 	h.e_version = EV_CURRENT;
 	h.e_phoff = h.e_ehsize = sizeof(h);
 	h.e_phentsize = sizeof(p);
-	h.e_phnum = 1;
+	h.e_phnum = l->code->dynamic ? 2 : 1;
 	h.e_shentsize = sizeof(sections[0]);
 	h.e_shnum = SEC_COUNT;
 	h.e_shstrndx = SEC_NAMES;
 	h.e_shoff = elf_put(file, used, sections, SEC_COUNT * sizeof(sections[0]));
 	memcpy(file, &h, sizeof(h));
 	memcpy(file + sizeof(h), &p, sizeof(p));
+	p.p_type = PT_DYNAMIC;
+	p.p_offset += l->code->dynamic - ELF_CODE_ADDR;
+	p.p_filesz = p.p_memsz = ELF_CODE_ADDR + l->code->len - l->code->dynamic;
+	if (l->code->dynamic)
+		memcpy(file + sizeof(h) + sizeof(p), &p, sizeof(p));
 }
 
 /* Writes the file into `file`, which has ELF_MAX bytes. Returns its size. */

@@ -201,6 +201,87 @@ static void test_endless_names(void **state)
 	shut(im);
 }
 
+/* What else is in a file that has a PLT; the dynamic section's entries are in the order of
+ * code_plt. */
+static bool plt_leads(uint16_t machine, int64_t distance, uint64_t value, bool marked,
+		      void (*change)(Elf64_Dyn *dynamic))
+{
+	static struct code_buf code;
+	static uint8_t file[ELF_MAX];
+	uint64_t plt = ELF_CODE_ADDR + 0x10, target = 0;
+	struct elf_layout l = {machine, &code, plt, 0x20, NULL, 0};
+	struct image *im;
+	struct ts_err err;
+	bool known;
+
+	code = (struct code_buf){.len = 0x40};
+	code_plt(&code, machine, plt, plt + (uint64_t)distance, value, marked);
+	if (change)
+		change((void *)(code.bytes + (code.dynamic - ELF_CODE_ADDR)));
+	assert_int_equal(open_bytes(file, make_elf(&l, file), &im, &err), 0);
+	known = image_plt_target(im, plt, &target);
+	assert_true(!known || target == value);
+	assert_false(image_plt_target(im, plt + 0x10, &target)); /* no entry */
+	assert_false(image_plt_target(im, plt - 4, &target));	 /* not in it */
+	shut(im);
+	return known;
+}
+
+static void no_table(Elf64_Dyn *d)
+{
+	d[0].d_un.d_ptr = 0;
+}
+
+static void short_table(Elf64_Dyn *d)
+{
+	d[1].d_un.d_val -= sizeof(Elf64_Rela);
+}
+
+static void endless_table(Elf64_Dyn *d)
+{
+	d[1].d_un.d_val = UINT64_MAX;
+	d[0].d_un.d_ptr += 8; /* finds nothing */
+}
+
+static void another_form(Elf64_Dyn *d)
+{
+	d[2].d_un.d_val = DT_REL;
+}
+
+static void no_symbols(Elf64_Dyn *d)
+{
+	d[3].d_tag = DT_DEBUG;
+}
+
+static void symbols_outside(Elf64_Dyn *d)
+{
+	d[3].d_un.d_ptr = UINT64_MAX - 8;
+}
+
+static void test_plt(void **state)
+{
+	static const uint16_t machines[] = {EM_X86_64, EM_AARCH64};
+	uint64_t mine = ELF_CODE_ADDR + 0x30;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < 4; i++) {
+		uint16_t m = machines[i / 2];
+		bool marked = i % 2;
+
+		assert_true(plt_leads(m, 0x123458, mine, marked, NULL));
+		assert_true(plt_leads(m, 0x8, mine, marked, NULL));
+		assert_true(plt_leads(m, -0x7ff8, mine, marked, NULL));
+		assert_false(plt_leads(m, 0x123458, 0, marked, NULL));
+		assert_false(plt_leads(m, 0x123458, mine, marked, short_table));
+		assert_false(plt_leads(m, 0x123458, mine, marked, another_form));
+		assert_false(plt_leads(m, 0x123458, mine, marked, no_symbols));
+		assert_false(plt_leads(m, 0x123458, mine, marked, no_table));
+		assert_false(plt_leads(m, 0x123458, mine, marked, endless_table));
+		assert_false(plt_leads(m, 0x123458, mine, marked, symbols_outside));
+	}
+}
+
 /* Everything that a caller does with a file that opens. */
 static void use(struct image *im)
 {
@@ -215,6 +296,7 @@ static void use(struct image *im)
 		image_offset(im, addr, &offset);
 		image_read(im, addr, bytes, sizeof(bytes));
 		image_in_plt(im, addr);
+		image_plt_target(im, addr, &offset);
 	}
 }
 
@@ -277,7 +359,7 @@ int main(void)
 		cmocka_unit_test(test_names),	  cmocka_unit_test(test_addresses),
 		cmocka_unit_test(test_refused),	  cmocka_unit_test(test_endless_names),
 		cmocka_unit_test(test_truncated), cmocka_unit_test(test_shrinks),
-		cmocka_unit_test(test_damaged),
+		cmocka_unit_test(test_damaged),	  cmocka_unit_test(test_plt),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
