@@ -53,6 +53,15 @@ def has_ended(pid):
         return True
 
 
+def run(p, line):
+    """
+    Enters what does not return, and waits until that is taken: with Ctrl-C the terminal throws away what was
+    typed and not yet read.
+    """
+    p.enter(line)
+    wait_for("line to be taken", lambda: p.tmux("display-message", "-p", "#{cursor_x}").strip() == "0")
+
+
 def interrupt(p, answer):
     """Ctrl-C until it is answered: an event may not have come yet."""
     def answered():
@@ -70,7 +79,7 @@ def repl_interrupts_the_stubborn(lab):
     """A coroutine and a handler that catch every error; the handler is paused at its first event."""
     talking = talker(lab, 50)
     p = Prompt(lab)
-    p.enter(f"co = coroutine.wrap(function() {STUBBORN} end) co()")
+    run(p, f"co = coroutine.wrap(function() {STUBBORN} end) co()")
     interrupt(p, "interrupted")
     p.works()
     p.enter("on.tls_write({pid = %d}, function(e) print(\"run\") %s end)" % (talking.pid, STUBBORN),
@@ -93,7 +102,7 @@ def repl_ends_what_does_not(lab):
     p.start()
     p.enter("on.tls_data(function() end)", "1: tls_data in")
     held = p.held()
-    p.enter(BOMB)
+    run(p, BOMB)
     interrupt(p, "Ctrl-C again ends")
     p.keys("C-c")
     bpf_gone(held)
