@@ -12,6 +12,10 @@ STUBBORN = "while true do pcall(function() while true do end end) end"
 MODE = "stty -a | grep -o \"[ -]icanon\" | tr \" \" +"
 
 
+def cursor(p, axis):
+    return int(p.tmux("display-message", "-p", f"#{{cursor_{axis}}}"))
+
+
 class Shell(Prompt):
     """tlsscope started from a shell that leaves the terminal's settings to it."""
 
@@ -20,6 +24,7 @@ class Shell(Prompt):
 
     def start(self):
         self.enter("clear")
+        wait_for("empty screen", lambda: cursor(self, "y") == 0)
         self.last("shell$")
         self.tmux("clear-history")
         self.enter(TLSSCOPE)
@@ -59,7 +64,7 @@ def run(p, line):
     typed and not yet read.
     """
     p.enter(line)
-    wait_for("line to be taken", lambda: p.tmux("display-message", "-p", "#{cursor_x}").strip() == "0")
+    wait_for("line to be taken", lambda: cursor(p, "x") == 0)
 
 
 def interrupt(p, answer):
