@@ -123,6 +123,17 @@ static __always_inline bool nested(const struct call *outer, const struct call *
 }
 
 /*
+ * Whether n is what was kept already: at the symbol and then at its cheaper site, or by two probes
+ * of the symbol, while new ones take the place of old ones (core/tracer_test.c).
+ */
+static __always_inline bool same_call(const struct call *kept, const struct call *n)
+{
+	return kept->rule == n->rule && kept->sp == n->sp && !kept->cheap &&
+	       (n->cheap ||
+		(n->symbol && kept->conn == n->conn && kept->buf == n->buf && kept->len == n->len));
+}
+
+/*
  * Keeps a thread's call in a free slot. Calls that never return (a thread that jumps out of them, a
  * stack that is left) hold theirs until the same function is called at the same place again, or
  * until the slots run out: then the oldest is given up, and counted. NULL: it is not kept.
@@ -154,8 +165,7 @@ static __always_inline struct flow *keep_of_thread(const struct call *n)
 	}
 	if (!slot)
 		return 0;
-	/* Seen at the symbol, and then at its cheaper site too: one call. */
-	if (slot->rule && (slot->cheap || !n->cheap || slot->rule != n->rule || slot->sp != n->sp))
+	if (slot->rule && !same_call(slot, n))
 		count(TS_CNT_UNPAIRED, 1);
 	*slot = *n;
 	return flow;

@@ -30,6 +30,7 @@ struct call {
 	__u8 shakes : 1;   /* began in a handshake */
 	__u8 joined : 1;   /* counted in its connection's calls */
 	__u8 cheap : 1;	   /* seen where the kernel emulates, not at the symbol */
+	__u8 symbol : 1;   /* seen at the symbol, which has such a site */
 	__u8 ktls;	   /* the kernel made records of it */
 };
 

@@ -160,7 +160,9 @@ static __always_inline void keep_call(void *ctx, const struct ts_rule *rule, str
 /* A hit of an enter site whose values are to be used. False: a call that nobody wants. */
 static __always_inline bool use_enter(void *ctx, const struct ts_rule *rule, __u32 site)
 {
-	struct call n = {.rule = site & TS_SITE_RULE, .cheap = !!(site & TS_SITE_CHEAP)};
+	struct call n = {.rule = site & TS_SITE_RULE,
+			 .cheap = !!(site & TS_SITE_CHEAP),
+			 .symbol = !!(site & TS_SITE_SYMBOL)};
 	__s64 refs, reason;
 
 	if (rule->role == TS_ROLE_LOADER) {

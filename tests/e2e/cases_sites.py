@@ -70,7 +70,8 @@ def attach_both(lab, *patched, sites="auto", way="auto"):
     flow, = seen.flows(pids=[p.pid])
     want = b"".join(b"line %05d\n" % n for n in range(LINES))
     same("what was written", flow.sent, want)
-    check(len(flow.calls) == LINES, f"{len(flow.calls)} calls, not {LINES}")
+    reads = 5 * LINES if "reads" in patched else 0
+    check(len(flow.calls) == LINES + reads, f"{len(flow.calls)} calls, not {LINES} and {reads}")
     return tracer.process.err()
 
 
@@ -80,7 +81,16 @@ def sites_tested(lab):
     for way in ways():
         said = attach_both(lab, way=way)
         check("je at +7, emulated: tested: shows what the symbol does" in said, said)
-        check("lost" not in said and "return was never seen" not in said, said)
+        check("lost" not in said and "never returned" not in said, said)
+
+
+@case()
+def sites_tested_one_by_one(lab):
+    """While a function's test ends, the symbols of others are probed twice: no call is told as given up."""
+    for way in ways():
+        said = attach_both(lab, "reads", way=way)
+        check(said.count("tested: shows what the symbol does") == 2, said)
+        check("lost" not in said and "never returned" not in said, said)
 
 
 @case()

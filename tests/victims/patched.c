@@ -2,10 +2,12 @@
 /*
  * Has an SSL_write of its own, which may be entered behind its first instruction, and calls it
  * LINES times. With "patched", it first changes that instruction in memory, so that the code is not
- * what its file says: the connection differs by one behind it. x86_64 only.
+ * what its file says: the connection differs by one behind it. With "reads", it calls an SSL_read
+ * of the same kind five times before each line. x86_64 only.
  *
- * usage: patched LINES [patched]
+ * usage: patched LINES [patched | reads]
  */
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,19 +15,22 @@
 #include <unistd.h>
 
 int SSL_write(void *ssl, const void *buf, int num);
+int SSL_read(void *ssl, void *buf, int num);
 
 /* endbr64; test rdi, rdi; je to the next; mov eax, edx; ret */
-__asm__(".text\n"
-	".balign 16\n"
-	".globl SSL_write\n"
-	".type SSL_write, @function\n"
-	"SSL_write:\n"
-	"	.byte 0xf3, 0x0f, 0x1e, 0xfa\n"
-	"	testq %rdi, %rdi\n"
-	"	je 1f\n"
-	"1:	movl %edx, %eax\n"
-	"	ret\n"
-	".size SSL_write, . - SSL_write\n");
+#define FUNCTION(name)                                                                             \
+	__asm__(".text\n"                                                                          \
+		".balign 16\n"                                                                     \
+		".globl " name "\n"                                                                \
+		".type " name ", @function\n" name ":\n"                                           \
+		"	.byte 0xf3, 0x0f, 0x1e, 0xfa\n"                                                  \
+		"	testq %rdi, %rdi\n"                                                              \
+		"	je 1f\n"                                                                         \
+		"1:	movl %edx, %eax\n"                                                             \
+		"	ret\n"                                                                           \
+		".size " name ", . - " name "\n")
+FUNCTION("SSL_write");
+FUNCTION("SSL_read");
 
 static int patch(void)
 {
@@ -44,8 +49,10 @@ int main(int argc, char **argv)
 {
 	int lines = argc > 1 ? atoi(argv[1]) : 0, i;
 	char text[32], line[8], ssl[64];
+	bool reads = argc > 2 && !strcmp(argv[2], "reads");
+	int n;
 
-	if (argc > 2 && patch()) {
+	if (argc > 2 && !reads && patch()) {
 		perror("mprotect");
 		return 1;
 	}
@@ -55,6 +62,8 @@ int main(int argc, char **argv)
 		return 1;
 	for (i = 0; i < lines; i++) {
 		snprintf(text, sizeof(text), "line %05d\n", i);
+		for (n = 0; reads && n < 5; n++, usleep(1000))
+			SSL_read(ssl, text, (int)strlen(text));
 		if (SSL_write(ssl, text, (int)strlen(text)) != (int)strlen(text))
 			return 1;
 		usleep(1000);
