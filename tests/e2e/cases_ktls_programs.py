@@ -144,8 +144,7 @@ def ktls_nginx_sendfile(lab):
         client = lab.run(["curl", "-sS", "-k", "--http1.1", f"{url}/page", "-o", lab.path("page"),
                           f"{url}/large", "-o", lab.path("large")], timeout=90)
         server.stop()
-        # On 6.1 that is so in every other run, and it is not known of which call.
-        keeper.stop(unpaired=1)
+        keeper.stop()
     for name, want in (("page", place.page), ("large", place.large)):
         with open(lab.path(name), "rb") as f:
             same(f"curl's own {name}", f.read(), want)
