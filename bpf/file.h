@@ -37,7 +37,7 @@ static __always_inline __u64 inode_of_file(__u64 file)
 
 	if (!types.cast)
 		return BPF_CORE_READ(f, f_inode, i_ino);
-	f = bpf_rdonly_cast(f, types.file);
+	f = cast_to(f, types.file);
 	return f->f_inode->i_ino;
 }
 

@@ -13,12 +13,12 @@
 	bpf_core_enum_value_exists(enum bpf_func_id___local, BPF_FUNC_get_current_task_btf___local)
 
 /*
- * Since 6.2 a pointer may be said to be of a type. That is a function of the kernel's, not a
- * helper: user space puts its number in. For an extern declaration libbpf would read all of the
- * kernel's types.
+ * bpf_rdonly_cast: since 6.2 a pointer may be said to be of a type. That is a function of the
+ * kernel's, not a helper: user space puts its number in. For an extern declaration libbpf would
+ * read all of the kernel's types.
  */
 const volatile struct ts_types types SEC(".rodata.types") = {};
-static void *(*const bpf_rdonly_cast)(const void *object, __u32 type) = (void *)TS_CALL_CAST;
+static void *(*const cast_to)(const void *object, __u32 type) = (void *)TS_CALL_CAST;
 
 /*
  * Its members are loaded without a helper. Where there is the cast, not by what the other way
@@ -27,7 +27,7 @@ static void *(*const bpf_rdonly_cast)(const void *object, __u32 type) = (void *)
 static __always_inline struct task_struct *typed_task(void)
 {
 	if (types.cast)
-		return bpf_rdonly_cast((void *)bpf_get_current_task(), types.task);
+		return cast_to((void *)bpf_get_current_task(), types.task);
 	return (void *)bpf_get_current_task_btf();
 }
 

@@ -1,21 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /* Whether this kernel's type information has what bpf/exe.h walks along. */
 #include <errno.h>
-#include <string.h>
+#include <linux/btf.h>
 
-#include <bpf/btf.h>
-
+#include "ktypes.h"
 #include "tracer_private.h"
 
 int tracer_check_exe(struct tracer *t, struct ts_err *err)
 {
-	struct btf *btf;
+	static const char *const name = "mount";
+	struct ktypes *types;
 
 	if (t->has_mounts)
 		return 0;
-	btf = btf__load_vmlinux_btf();
-	t->has_mounts = btf && btf__find_by_name_kind(btf, "mount", BTF_KIND_STRUCT) > 0;
-	btf__free(btf);
+	if (!ktypes_open(&types, KTYPES_VMLINUX, &name, 1)) {
+		t->has_mounts = ktypes_id(types, BTF_KIND_STRUCT, name);
+		ktypes_close(types);
+	}
 	if (t->has_mounts)
 		return 0;
 	return ts_fail(err, ENOTSUP,
