@@ -360,23 +360,19 @@ __noinline int pick_call(__u64 thread)
 }
 
 /* What the call that returns has to send, in the thread's flow; false: nothing. */
-static __always_inline bool prepare(void *ctx, struct ts_rule *rule, struct call *c,
-				    struct flow *flow, const bool once)
+static __always_inline bool prepare(struct ts_rule *rule, struct call *c, struct flow *flow,
+				    __s64 ret, __u64 len, const bool once)
 {
-	struct result r = {};
-
-	if (!get_result(ctx, rule, c, &r, once))
-		return false;
 	__builtin_memset(&flow->sending, 0, sizeof(flow->sending));
 	flow->off = flow->waited = 0;
-	return prepare_call(&flow->sending, rule, c, flow->g, r.ret, r.len, once);
+	return prepare_call(&flow->sending, rule, c, flow->g, ret, len, once);
 }
 
 /* As send_once: of all the ways to here the verifier makes one. */
-__noinline int prepare_once(struct bpf_user_pt_regs_t *ctx, struct ts_rule *rule, struct call *c,
-			    struct flow *flow)
+__noinline int prepare_once(struct ts_rule *rule, struct call *c, struct flow *flow, __s64 ret,
+			    __u64 len)
 {
-	return rule && c && flow && prepare(ctx, rule, c, flow, true);
+	return rule && c && flow && prepare(rule, c, flow, ret, len, true);
 }
 
 __noinline int agg_step(__u64 thread, __u32 i)
@@ -388,12 +384,14 @@ __noinline int agg_step(__u64 thread, __u32 i)
 
 static __always_inline int on_leave(void *ctx, struct ts_rule *rule, __u32 id)
 {
+	struct result r = {};
 	struct call c = {};
 	struct flow *flow;
 
 	if (!rule || !take_call(ctx, rule, id, &c, &flow))
 		return 0;
-	if (flow && rule->role != TS_ROLE_CLOSE && prepare_once(ctx, rule, &c, flow))
+	if (flow && rule->role != TS_ROLE_CLOSE && get_result(ctx, rule, &c, &r, true) &&
+	    prepare_once(rule, &c, flow, r.ret, r.len))
 		bpf_loop(1 << 18, send_next, &flow, 0);
 	return end_call(rule, &c);
 }
@@ -462,13 +460,14 @@ int leave_no_loop(void *ctx)
 	__u32 id = site_of(ctx) & TS_SITE_RULE;
 	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
 	__u64 thread = bpf_get_current_pid_tgid();
+	struct result r = {};
 	struct call c = {};
 	struct flow *flow;
 
 	if (!rule || !take_call(ctx, rule, id, &c, &flow))
 		return 0;
-	if (flow && rule->role != TS_ROLE_CLOSE && prepare(ctx, rule, &c, flow, false) &&
-	    !send_steps(thread))
+	if (flow && rule->role != TS_ROLE_CLOSE && get_result(ctx, rule, &c, &r, false) &&
+	    prepare(rule, &c, flow, r.ret, r.len, false) && !send_steps(thread))
 		count(TS_CNT_LOST_BYTES, flow->sending.want - MOST_STEPS * TS_CHUNK);
 	return end_call(rule, &c);
 }
