@@ -115,19 +115,22 @@ void image_relocs_free(struct relocs *r)
 	*r = (struct relocs){0};
 }
 
-/* Finds the table by the dynamic section: section headers may be stripped. */
+bool image_dynamic(const struct image *im, size_t i, Elf64_Dyn *d)
+{
+	return i < MAX_DYNAMIC && i < im->dynamic.size / sizeof(*d) &&
+	       image_pread(im, im->dynamic.offset + i * sizeof(*d), d, sizeof(*d)) == sizeof(*d) &&
+	       d->d_tag != DT_NULL;
+}
+
 static int relocs_find(struct image *im)
 {
-	uint64_t addr = 0, size = 0, at, entsize = sizeof(Elf64_Rela);
+	uint64_t addr = 0, size = 0, entsize = sizeof(Elf64_Rela);
 	struct relocs *r = &im->relocs;
 	const struct range *load;
 	Elf64_Dyn d;
 	size_t i;
 
-	for (i = 0; i < MAX_DYNAMIC && i < im->dynamic.size / sizeof(d); i++) {
-		at = im->dynamic.offset + i * sizeof(d);
-		if (image_pread(im, at, &d, sizeof(d)) != sizeof(d) || d.d_tag == DT_NULL)
-			break;
+	for (i = 0; image_dynamic(im, i, &d); i++) {
 		addr = d.d_tag == DT_RELA ? d.d_un.d_ptr : addr;
 		size = d.d_tag == DT_RELASZ ? d.d_un.d_val : size;
 		entsize = d.d_tag == DT_RELAENT ? d.d_un.d_val : entsize;

@@ -4,7 +4,6 @@
 
 #include "image_private.h"
 
-#define MAX_DYNAMIC 4096u
 #define MAX_ENTRIES 65536u
 #define BLOCK 64u
 
@@ -20,11 +19,7 @@ static void read_linking(const struct image *im, struct linking *l)
 	size_t i;
 
 	*l = (struct linking){.rela = false};
-	for (i = 0; i < MAX_DYNAMIC && i < im->dynamic.size / sizeof(d); i++) {
-		if (image_pread(im, im->dynamic.offset + i * sizeof(d), &d, sizeof(d)) !=
-			    sizeof(d) ||
-		    d.d_tag == DT_NULL)
-			return;
+	for (i = 0; image_dynamic(im, i, &d); i++) {
 		if (d.d_tag == DT_JMPREL)
 			l->relocs = d.d_un.d_ptr;
 		else if (d.d_tag == DT_PLTRELSZ)

@@ -69,6 +69,9 @@ bool image_in_file(const struct image *im, uint64_t offset, uint64_t size);
 const struct range *image_load_of(const struct image *im, uint64_t addr, uint32_t flags);
 /* Reads from the file; fewer than len only at its end. */
 ptrdiff_t image_pread(const struct image *im, uint64_t offset, void *buf, size_t len);
+/* Entry i of the dynamic section; false: there is none. Section headers may be stripped, this is
+ * not. */
+bool image_dynamic(const struct image *im, size_t i, Elf64_Dyn *d);
 void image_relocs_free(struct relocs *r);
 
 #endif

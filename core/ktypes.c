@@ -84,7 +84,7 @@ static int get_data(struct ktypes *k, const char *path)
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	struct stat st;
 	size_t done = 0;
-	ssize_t n = 1;
+	ssize_t n;
 
 	if (fd < 0)
 		return -ENOENT;
@@ -97,8 +97,12 @@ static int get_data(struct ktypes *k, const char *path)
 	k->mapped = k->data != MAP_FAILED;
 	if (!k->mapped)
 		k->data = malloc(k->size);
-	for (; !k->mapped && k->data && done < k->size && n > 0; done += (size_t)n)
+	while (!k->mapped && k->data && done < k->size) {
 		n = read(fd, k->data + done, k->size - done);
+		if (n <= 0)
+			break;
+		done += (size_t)n;
+	}
 	close(fd);
 	if (!k->data)
 		return -ENOMEM;

@@ -298,7 +298,6 @@ static int open_copy(struct tracer *t, uint32_t rule)
 	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = "tlsscope");
 	struct bpf_object *o;
 	struct bpf_map *m;
-	size_t size;
 
 	if (!t->copies)
 		t->copies = calloc(TS_MAX_RULES, sizeof(*t->copies));
@@ -310,11 +309,12 @@ static int open_copy(struct tracer *t, uint32_t rule)
 	if (!o)
 		return -errno;
 	t->copies[rule] = o;
+	tracer_set_constant(o, ".rodata.rule", &rule, sizeof(rule));
 	bpf_object__for_each_map(m, o)
 	{
-		if (strstr(bpf_map__name(m), ".rodata.rule"))
-			*(__u32 *)bpf_map__initial_value(m, &size) = rule;
-		else if (!strcmp(bpf_map__name(m), "programs"))
+		if (strstr(bpf_map__name(m), ".rodata"))
+			continue;
+		if (!strcmp(bpf_map__name(m), "programs"))
 			bpf_map__reuse_fd(m, t->programs);
 		else
 			bpf_map__reuse_fd(m, tracer_map_fd(t, bpf_map__name(m)));

@@ -18,24 +18,33 @@
 #include "tracer_private.h"
 
 /* What the programs name only by number. */
-static const char *const by_number[] = {"bpf_rdonly_cast", "file", "task_struct"};
+enum { CAST, CAST_FILE, CAST_TASK };
+static const char *const by_number[] = {
+	[CAST] = "bpf_rdonly_cast", [CAST_FILE] = "file", [CAST_TASK] = "task_struct"};
 
 /* A name's end, where a flavor begins ("iov_iter___type"), is not the kernel's. */
 static const char flavor[] = "___";
 
-#define TP_BTF "tp_btf/"
-static const char trace_of[] = "btf_trace_"; /* the typedef that such a program attaches to */
+static const char trace_of[] = "btf_trace_"; /* the typedef that a tp_btf program attaches to */
+
+/* The tracepoint of such a program; NULL: it is another one. */
+static const char *tracepoint_of(const struct bpf_program *p)
+{
+	static const char prefix[] = "tp_btf/";
+	const char *section = bpf_program__section_name(p);
+
+	return strncmp(section, prefix, strlen(prefix)) ? NULL : section + strlen(prefix);
+}
 
 /*
  * Of the object that was opened and is not loaded yet: libbpf's handlers are told only the program.
- * types is NULL, fd below 0, cast 0 where there is none.
+ * types is NULL, fd below 0 where there is none.
  */
 static struct {
 	struct ktypes *types;
 	char **names;
 	size_t names_count;
 	int fd; /* of the file with the types */
-	uint32_t cast;
 } loading = {.fd = -1};
 
 static void forget(void)
@@ -52,11 +61,16 @@ static void forget(void)
 	if (loading.fd >= 0)
 		close(loading.fd);
 	loading.fd = -1;
-	loading.cast = 0;
+}
+
+/* 0: the kernel has none. */
+static uint32_t number_of(uint32_t kind, const char *name)
+{
+	return loading.types ? ktypes_id(loading.types, kind, name) : 0;
 }
 
 /* The code calls no such helper: user space knows the function's number (BPF_PSEUDO_KFUNC_CALL). */
-static int name_cast(struct bpf_program *p)
+static int name_cast(struct bpf_program *p, uint32_t cast)
 {
 	const size_t count = bpf_program__insn_cnt(p);
 	struct bpf_insn *insns = malloc(count * sizeof(*insns));
@@ -70,7 +84,7 @@ static int name_cast(struct bpf_program *p)
 		if (insns[i].code == (BPF_JMP | BPF_CALL) && !insns[i].src_reg &&
 		    insns[i].imm == TS_CALL_CAST) {
 			insns[i].src_reg = BPF_PSEUDO_KFUNC_CALL;
-			insns[i].imm = (__s32)loading.cast;
+			insns[i].imm = (__s32)cast;
 		}
 	ret = bpf_program__set_insns(p, insns, count);
 	free(insns);
@@ -80,20 +94,20 @@ static int name_cast(struct bpf_program *p)
 /* The last before a program is loaded: all of its functions are in it. */
 static int prepare(struct bpf_program *p, struct bpf_prog_load_opts *opts, long cookie)
 {
-	const char *section = bpf_program__section_name(p);
+	const uint32_t cast = number_of(BTF_KIND_FUNC, by_number[CAST]);
+	const char *tracepoint = tracepoint_of(p);
 	char name[64];
 
 	(void)cookie;
-	if (!strncmp(section, TP_BTF, strlen(TP_BTF))) {
-		snprintf(name, sizeof(name), "%s%s", trace_of, section + strlen(TP_BTF));
-		opts->attach_btf_id =
-			loading.types ? ktypes_id(loading.types, BTF_KIND_TYPEDEF, name) : 0;
+	if (tracepoint) {
+		snprintf(name, sizeof(name), "%s%s", trace_of, tracepoint);
+		opts->attach_btf_id = number_of(BTF_KIND_TYPEDEF, name);
 		if (!opts->attach_btf_id)
 			return -ENOENT;
 		/* Until now libbpf was not to see one for which it reads all types. */
 		bpf_program__set_type(p, BPF_PROG_TYPE_TRACING);
 	}
-	return loading.cast ? name_cast(p) : 0;
+	return cast ? name_cast(p, cast) : 0;
 }
 
 static int attach(const struct bpf_program *p, long cookie, struct bpf_link **link)
@@ -169,7 +183,7 @@ static int collect_names(const struct bpf_object *o)
 	const struct btf *btf = bpf_object__btf(o);
 	struct bpf_program *p;
 	size_t most = TS_ARRAY_SIZE(by_number) + (btf ? btf__type_cnt(btf) : 0), i;
-	const char *section;
+	const char *tracepoint;
 	int ret = 0;
 
 	bpf_object__for_each_program(p, o) most++;
@@ -180,9 +194,9 @@ static int collect_names(const struct bpf_object *o)
 		ret = add_name("", by_number[i], strlen(by_number[i]));
 	bpf_object__for_each_program(p, o)
 	{
-		section = bpf_program__section_name(p);
-		if (!ret && !strncmp(section, TP_BTF, strlen(TP_BTF)))
-			ret = add_name(trace_of, section + strlen(TP_BTF), strlen(section));
+		tracepoint = tracepoint_of(p);
+		if (!ret && tracepoint)
+			ret = add_name(trace_of, tracepoint, strlen(tracepoint));
 	}
 	return ret ? ret : btf ? add_types(btf) : 0;
 }
@@ -210,11 +224,10 @@ static int find_types(struct bpf_object *o)
 		ret = write_types();
 	if (ret)
 		return ret;
-	loading.cast = ktypes_id(loading.types, BTF_KIND_FUNC, "bpf_rdonly_cast");
 	numbers = (struct ts_types){
-		.cast = !!loading.cast,
-		.file = ktypes_id(loading.types, BTF_KIND_STRUCT, "file"),
-		.task = ktypes_id(loading.types, BTF_KIND_STRUCT, "task_struct"),
+		.cast = !!number_of(BTF_KIND_FUNC, by_number[CAST]),
+		.file = number_of(BTF_KIND_STRUCT, by_number[CAST_FILE]),
+		.task = number_of(BTF_KIND_STRUCT, by_number[CAST_TASK]),
 	};
 	tracer_set_constant(o, ".rodata.types", &numbers, sizeof(numbers));
 	return 0;

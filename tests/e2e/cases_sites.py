@@ -125,9 +125,14 @@ def sites_at_symbols_go(lab):
         alone(lab, version, "plain", "ends", arguments=AT_SYMBOLS)
 
 
-def count_runs(on):
-    with open("/proc/sys/kernel/bpf_stats_enabled", "w", encoding="utf-8") as f:
-        f.write(str(int(on)))
+def count_runs(how):
+    """Whether the kernel counts how often programs run: "1" or "0". Returns what it was."""
+    path = "/proc/sys/kernel/bpf_stats_enabled"
+    with open(path, encoding="utf-8") as f:
+        before = f.read()
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(how)
+    return before
 
 
 def runs(tracer):
@@ -168,12 +173,12 @@ def sessions_spare_returns(lab):
         raise Skip("this kernel's uprobe_multi has no sessions")
     check(b"with sessions" in info(), "they are not used")
     own = own_library(lab)
-    count_runs(True)
+    before = count_runs("1")
     try:
         both, spared, wanted = (runs_for(lab, *own, *how) for how in (
             ("multi", "nobody"), ("sessions", "nobody"), ("sessions", "python3")))
     finally:
-        count_runs(False)
+        count_runs(before)
     check((both, spared, wanted) == (400, 200, 400),
           f"{both} runs without sessions, {spared} with them; {wanted} for calls that are wanted")
 
