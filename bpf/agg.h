@@ -10,28 +10,6 @@
 
 #include "maps.h"
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, TS_MAX_SUBS);
-	__type(key, __u32);
-	__type(value, struct ts_agg);
-} aggs SEC(".maps");
-
-struct agg_table {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1); /* those that user space makes have more */
-	__uint(key_size, sizeof(struct ts_agg_key));
-	__uint(value_size, sizeof(struct ts_agg_cell));
-};
-
-/* Empty while there are no aggregations. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__array(values, struct agg_table);
-} agg_tables SEC(".maps");
-
 static const struct ts_agg_cell no_agg_cell = {.min = 0x7fffffffffffffffll,
 					       .max = -0x7fffffffffffffffll - 1};
 

@@ -8,6 +8,7 @@
 #define TLSSCOPE_CALLS_H
 
 #include "conns.h"
+#include "proof.h"
 
 /* The members of a struct that no other architecture has. */
 #define IS_X86 bpf_core_field_exists(((struct task_struct *)0)->thread.fsbase)
@@ -201,6 +202,23 @@ __noinline int is_calling(__u64 conn)
 		if (flow->calls[i].rule && flow->calls[i].conn == conn)
 			return 1;
 	return 0;
+}
+
+/* The innermost of the thread's calls in flight; 0: none. */
+static __always_inline struct call *innermost(struct flow *flow, __u64 sp)
+{
+	struct call *found = 0, *c;
+	int i;
+
+	if (!flow)
+		return 0;
+#pragma unroll
+	for (i = 0; i < TS_MAX_NEST; i++) {
+		c = &flow->calls[i];
+		if (c->rule && c->sp >= sp && (!found || c->sp < found->sp))
+			found = c;
+	}
+	return found;
 }
 
 /* The bounds of a goroutine's stack, with which its g begins. */

@@ -8,22 +8,6 @@
 
 #define CGROUP_LEVELS 32
 
-/* What the filters say of a cgroup, by the two keys; good while its generation is the control's. */
-struct cgroup_filter {
-	__u64 generation;
-	struct {
-		__u64 accept, reject;
-	} keys[2];
-};
-
-/* A cgroup never gets other ancestors. */
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 4096);
-	__type(key, struct ts_cgroup);
-	__type(value, struct cgroup_filter);
-} cgroups SEC(".maps");
-
 /* The current task's cgroup in a hierarchy. */
 static __always_inline struct cgroup *current_cgroup(__u32 subsys)
 {

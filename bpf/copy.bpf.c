@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Kernels before 5.15 have no attach cookies: there each rule has a copy of these two programs,
- * which say which rule it is and go on in `enter` and `leave` of user.bpf.c.
+ * which say which rule it is and go on in `enter` and `leave`.
  */
 #include "maps.h"
 

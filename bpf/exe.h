@@ -10,24 +10,6 @@
 #define EXE_MOUNTS 16
 #define EXE_STEPS (TS_EXE_NAMES + EXE_MOUNTS)
 
-/* A process and which program it runs: the kernel uses the addresses of files and mms again. */
-struct exe_key {
-	__u64 started, file;
-	__u32 pid, execs;
-};
-
-/* What the filters say of its program; good while its generation is the control's. */
-struct exe_filter {
-	__u64 generation, accept, reject;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 8192);
-	__type(key, struct exe_key);
-	__type(value, struct exe_filter);
-} exes SEC(".maps");
-
 #define HAS_MOUNTS bpf_core_field_exists(((struct mount *)0)->mnt_parent)
 
 static __always_inline void current_exe(struct exe_key *key)

@@ -301,4 +301,14 @@ static __always_inline void note_reason(__s64 lib, __s64 reason)
 		flow->reason = reason;
 }
 
+static __always_inline void end_conn(const struct ts_rule *rule, __u32 id, __u64 conn)
+{
+	/* A handshake begins by clearing what was there. */
+	if (rule->how == TS_HOW_CLEARED && is_calling(conn))
+		return;
+	if (control.opens | control.fails)
+		give_up_handshake(id, conn);
+	send_close(id, conn);
+}
+
 #endif

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* What keeps the maps in step with the lives of threads and processes, and tells of these. */
+/* Telling of the lives of processes. */
 #ifndef TLSSCOPE_LIFE_H
 #define TLSSCOPE_LIFE_H
 
-#include "send.h"
+#include "maps.h"
+#include "task.h"
 
 static __always_inline bool is_watched(__u32 pid)
 {
@@ -26,88 +27,6 @@ __noinline int send_life(__u32 pid, __u32 what)
 	l->what = what;
 	current_comm(l->comm);
 	bpf_ringbuf_submit(l, wake_flags());
-	return 0;
-}
-
-/* What a thread was sending when it ended may have gone out; what it was to receive, nobody got. */
-static __always_inline void end_calls(__u64 thread)
-{
-	struct flow *flow = bpf_map_lookup_elem(&flows, &thread);
-	__u64 n = 0;
-	int i;
-
-	if (!flow)
-		return;
-#pragma unroll
-	for (i = 0; i < TS_MAX_NEST; i++)
-		n += flow->calls[i].rule && flow->calls[i].dir == TS_OUT;
-	if (n)
-		count(TS_CNT_UNPAIRED, n);
-	bpf_map_delete_elem(&flows, &thread);
-}
-
-/* A thread's calls in flight, and a process' place in the filters, end with it. */
-SEC("raw_tp/sched_process_exit")
-int thread_exit(struct bpf_raw_tracepoint_args *ctx)
-{
-	struct task_struct *task = (void *)ctx->args[0];
-	__u64 id = bpf_get_current_pid_tgid();
-	__u32 pid = id >> 32;
-	struct ts_filter_id filter = {.key = TS_KEY_PID};
-	struct signal_struct *signal = 0;
-	struct ts_filter_subs *f;
-	int live = 1;
-
-	end_calls(id);
-	if (!(control.follows || is_watched(pid)))
-		return 0;
-	bpf_core_read(&signal, sizeof(signal), &task->signal);
-	bpf_core_read(&live, sizeof(live), &signal->live.counter);
-	if (live)
-		return 0;
-	if (is_watched(pid))
-		send_life(pid, TS_LIFE_EXIT);
-	*(__u64 *)filter.value = pid;
-	f = bpf_map_lookup_elem(&filters, &filter);
-	if (f && f->follow)
-		bpf_map_delete_elem(&filters, &filter);
-	return 0;
-}
-
-/* The children of a followed process are traced as it is. */
-SEC("raw_tp/sched_process_fork")
-int process_fork(struct bpf_raw_tracepoint_args *ctx)
-{
-	struct task_struct *parent = (void *)ctx->args[0], *child = (void *)ctx->args[1];
-	struct ts_filter_id id = {.key = TS_KEY_PID};
-	struct ts_filter_subs subs, *f;
-	__u32 from = 0, to = 0;
-
-	if (!control.follows)
-		return 0;
-	bpf_core_read(&from, sizeof(from), &parent->tgid);
-	bpf_core_read(&to, sizeof(to), &child->tgid);
-	if (from == to)
-		return 0;
-	*(__u64 *)id.value = from;
-	f = bpf_map_lookup_elem(&filters, &id);
-	if (!f || !f->follow)
-		return 0;
-	subs.accept = subs.follow = f->follow;
-	subs.reject = f->reject;
-	*(__u64 *)id.value = to;
-	bpf_map_update_elem(&filters, &id, &subs, BPF_ANY);
-	return 0;
-}
-
-SEC("raw_tp/sched_process_exec")
-int process_exec(void *ctx)
-{
-	__u32 pid = bpf_get_current_pid_tgid() >> 32;
-
-	(void)ctx;
-	if (is_watched(pid))
-		send_life(pid, TS_LIFE_EXEC);
 	return 0;
 }
 

@@ -4,7 +4,6 @@
 #define TLSSCOPE_MAPS_H
 
 #include "kernel.h"
-#include "proof.h"
 #include "tlsscope.h"
 
 /* A socket: the kernel's, and its file's inode number, which no two have one after the other. */
@@ -51,6 +50,11 @@ struct sending {
 	__u32 capture;	     /* the most bytes that any of head.subs asks for */
 	struct ends ends;    /* of its connection, where aggregations ask for them */
 	struct ts_data head; /* at the end: its payload is elsewhere */
+};
+
+/* What a call wrote (bpf/proof.h). is 0: there is none. */
+struct proof {
+	__u64 is, at, len;
 };
 
 /* What the symbol showed of a call, for the site that is compared with it. rule 0: nothing. */
@@ -149,6 +153,62 @@ struct {
 	__type(key, struct ts_net_id);
 	__type(value, struct ts_filter_subs);
 } nets SEC(".maps");
+
+/* What the filters say of a cgroup, by the two keys; good while its generation is the control's. */
+struct cgroup_filter {
+	__u64 generation;
+	struct {
+		__u64 accept, reject;
+	} keys[2];
+};
+
+/* A cgroup never gets other ancestors. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct ts_cgroup);
+	__type(value, struct cgroup_filter);
+} cgroups SEC(".maps");
+
+/* A process and which program it runs: the kernel uses the addresses of files and mms again. */
+struct exe_key {
+	__u64 started, file;
+	__u32 pid, execs;
+};
+
+/* What the filters say of its program; good while its generation is the control's. */
+struct exe_filter {
+	__u64 generation, accept, reject;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct exe_key);
+	__type(value, struct exe_filter);
+} exes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, TS_MAX_SUBS);
+	__type(key, __u32);
+	__type(value, struct ts_agg);
+} aggs SEC(".maps");
+
+struct agg_table {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1); /* those that user space makes have more */
+	__uint(key_size, sizeof(struct ts_agg_key));
+	__uint(value_size, sizeof(struct ts_agg_cell));
+};
+
+/* Empty while there are no aggregations. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__array(values, struct agg_table);
+} agg_tables SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -306,6 +366,15 @@ static __always_inline void *get_ring(void)
 static __always_inline void *reserve(const __u64 size)
 {
 	return bpf_ringbuf_reserve(get_ring(), size, 0);
+}
+
+/* The consumer is woken once: it says when it sleeps again. */
+static __always_inline __u64 wake_flags(void)
+{
+	if (!control.armed)
+		return BPF_RB_NO_WAKEUP;
+	control.armed = 0;
+	return BPF_RB_FORCE_WAKEUP;
 }
 
 /* The current thread's; NULL: it has none. */

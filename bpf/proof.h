@@ -6,7 +6,7 @@
 #ifndef TLSSCOPE_PROOF_H
 #define TLSSCOPE_PROOF_H
 
-#include "kernel.h"
+#include "maps.h"
 
 #define PROOFS 8 /* words, from the first to the last */
 
@@ -28,11 +28,6 @@ __noinline __u64 proof_of(__u64 at, __u64 len)
 	}
 	return proof | 1;
 }
-
-/* Of what a call wrote. is 0: there is none. */
-struct proof {
-	__u64 is, at, len;
-};
 
 static __always_inline bool still_true(const struct proof *p)
 {

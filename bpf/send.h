@@ -5,6 +5,7 @@
 
 #include "agg.h"
 #include "picks.h"
+#include "proof.h"
 #include "socket.h"
 #include "wanted.h"
 
@@ -50,15 +51,6 @@ static __always_inline struct ts_data *new_record(__u64 n, const void *from, enu
 	if (n <= 8192)
 		return take_record(ring, 8192, n, from, space, fault);
 	return take_record(ring, TS_CHUNK, n, from, space, fault);
-}
-
-/* The consumer is woken once: it says when it sleeps again. */
-static __always_inline __u64 wake_flags(void)
-{
-	if (!control.armed)
-		return BPF_RB_NO_WAKEUP;
-	control.armed = 0;
-	return BPF_RB_FORCE_WAKEUP;
 }
 
 enum sent { SENT, SENT_LAST /* no more should follow */, SENT_NOT /* could not be read */ };

@@ -7,7 +7,7 @@
 #include <string.h>
 
 struct embed_file {
-	const char *name; /* its path in the source tree: "lua/prelude.lua", "bpf/user.bpf.o" */
+	const char *name; /* its path in the source tree: "lua/prelude.lua", "bpf/enter.bpf.o" */
 	const unsigned char *data, *end; /* a NUL follows at end */
 };
 

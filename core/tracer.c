@@ -9,152 +9,6 @@
 
 #include "tracer_private.h"
 
-static int print_libbpf(enum libbpf_print_level level, const char *format, va_list ap)
-{
-	char *text, *line, *rest;
-
-	if (level > LIBBPF_INFO || ts_get_level() < TS_VERBOSE || vasprintf(&text, format, ap) < 0)
-		return 0;
-	/* A verifier's log comes as one text. */
-	for (rest = text; (line = strsep(&rest, "\n"));)
-		if (*line)
-			ts_verbose("libbpf", "%s", line + (strncmp(line, "libbpf: ", 8) ? 0 : 8));
-	free(text);
-	return 0;
-}
-
-static int explain_load(int code, struct ts_err *err)
-{
-	if (access("/sys/kernel/btf/vmlinux", R_OK))
-		return ts_fail(err, ENOTSUP,
-			       "this kernel has no type information (/sys/kernel/btf/vmlinux); a "
-			       "kernel built with CONFIG_DEBUG_INFO_BTF is needed");
-	if ((code == EPERM || code == EACCES) && geteuid())
-		return ts_fail(
-			err, code,
-			"loading BPF programs is not permitted; run tlsscope as root (sudo)");
-	if (code == EPERM)
-		return ts_fail(
-			err, code,
-			"loading BPF programs is not permitted, though this is root: a "
-			"container without CAP_BPF and CAP_PERFMON, or a locked-down kernel");
-	return ts_fail(err, code,
-		       "cannot load the BPF programs: %s (-v shows the kernel's reasons)",
-		       strerror(code));
-}
-
-static void set_sizes(struct tracer *t, const struct tracer_options *o)
-{
-	struct bpf_map *ring = bpf_object__find_map_by_name(t->object, "ring");
-	struct bpf_map *counters = bpf_object__find_map_by_name(t->object, "counters");
-	struct bpf_map *watched = bpf_object__find_map_by_name(t->object, "watched");
-	int cpus = libbpf_num_possible_cpus();
-
-	t->cpus = cpus > 0 ? (uint32_t)cpus : 1;
-	bpf_map__set_max_entries(ring, (__u32)tracer_buffer_size(o));
-	bpf_map__set_max_entries(counters, t->cpus);
-	bpf_map__set_max_entries(watched, (__u32)t->pids_count);
-}
-
-static struct bpf_object *open_object(const struct tracer *t)
-{
-	struct bpf_object *o = tracer_open_object("bpf/user.bpf.o", false);
-	struct bpf_program *p;
-	const char *name;
-
-	if (!o)
-		return NULL;
-	bpf_object__for_each_program(p, o)
-	{
-		name = bpf_program__name(p);
-		if (!strncmp(name, "leave", 5))
-			bpf_program__set_autoload(p, !strcmp(name, t->leave_name));
-		if (!strcmp(name, "session"))
-			bpf_program__set_autoload(p, t->attach == TRACER_SESSIONS);
-	}
-	return o;
-}
-
-static int program_fd(const struct bpf_object *object, const char *name)
-{
-	return bpf_program__fd(bpf_object__find_program_by_name(object, name));
-}
-
-/* Of the links that a program for user space is attached by; 0: of perf events. */
-static enum bpf_attach_type link_type(const struct tracer *t, const struct bpf_program *p)
-{
-	if (t->attach > TRACER_MULTI)
-		return 0;
-	return strcmp(bpf_program__name(p), "session") ? TRACE_UPROBE_MULTI : TRACE_UPROBE_SESSION;
-}
-
-static int try_load(struct tracer *t, const struct tracer_options *o)
-{
-	const __u32 copies = t->attach == TRACER_COPIES;
-	struct bpf_program *p;
-
-	t->object = open_object(t);
-	if (!t->object)
-		return -errno;
-	set_sizes(t, o);
-	tracer_choose_sockets(t->object, t->sockets_way);
-	tracer_set_constant(t->object, ".rodata.copies", &copies, sizeof(copies));
-	bpf_object__for_each_program(p, t->object)
-	{
-		if (!strcmp(bpf_program__section_name(p), "uprobe"))
-			bpf_program__set_expected_attach_type(p, link_type(t, p));
-	}
-	return tracer_load_object(t->object);
-}
-
-/* Where the copies go on. */
-static int open_programs(struct tracer *t, struct ts_err *err)
-{
-	const int fds[] = {t->enter, t->leave};
-	int map = bpf_map_create(BPF_MAP_TYPE_PROG_ARRAY, "programs", sizeof(__u32), sizeof(__u32),
-				 TS_ARRAY_SIZE(fds), NULL);
-	__u32 i;
-
-	t->programs = map;
-	for (i = 0; map >= 0 && i < TS_ARRAY_SIZE(fds); i++)
-		if (bpf_map_update_elem(map, &i, &fds[i], BPF_ANY))
-			map = -1;
-	return map < 0 ? ts_fail(err, errno, "cannot write a BPF map: %s", strerror(errno)) : 0;
-}
-
-/* What this kernel cannot load may be done without, where it was not asked for; false: nothing is
- * left of that.
- */
-static bool do_without(struct tracer *t, const struct tracer_options *o)
-{
-	if (t->attach == TRACER_SESSIONS && o->attach == TRACER_AUTO)
-		t->attach = TRACER_MULTI;
-	else if (t->sockets_way < TRACER_SOCKET_WAYS)
-		t->sockets_way++;
-	else
-		return false;
-	return true;
-}
-
-static int load_object(struct tracer *t, const struct tracer_options *o, struct ts_err *err)
-{
-	int ret = try_load(t, o);
-
-	while (ret && t->object && do_without(t, o)) {
-		bpf_object__close(t->object);
-		ret = try_load(t, o);
-	}
-	if (ret && !t->object)
-		return ts_fail(err, -ret, "cannot read the embedded BPF object: %s",
-			       strerror(-ret));
-	if (ret)
-		return explain_load(-ret, err);
-	t->enter = program_fd(t->object, "enter");
-	t->leave = program_fd(t->object, t->leave_name);
-	t->session = t->attach == TRACER_SESSIONS ? program_fd(t->object, "session") : -1;
-	return t->attach == TRACER_COPIES ? open_programs(t, err) : 0;
-}
-
 bool tracer_kernel_before(unsigned int major, unsigned int minor)
 {
 	unsigned int a = 0, b = 0;
@@ -197,12 +51,12 @@ static int choose_attach(struct tracer *t, const struct tracer_options *o, struc
 			       "this kernel's uprobe_multi has no sessions (they came with 6.13)");
 	/* Without cookies, a copy of the programs serves a function, at whatever site. */
 	t->at_symbols = o->symbols || t->attach == TRACER_COPIES;
-	return load_object(t, o, err);
+	return tracer_load(t, o, err);
 }
 
 int tracer_map_fd(const struct tracer *t, const char *name)
 {
-	return bpf_object__find_map_fd_by_name(t->object, name);
+	return bpf_object__find_map_fd_by_name(t->maps, name);
 }
 
 static int on_sample(void *ctx, const void *sample, size_t size)
@@ -252,7 +106,7 @@ static int open_maps(struct tracer *t, const struct tracer_options *o, struct ts
 
 struct bpf_link *tracer_tracepoint(struct tracer *t, const char *name, const char *without)
 {
-	struct bpf_program *p = bpf_object__find_program_by_name(t->object, name);
+	struct bpf_program *p = bpf_object__find_program_by_name(t->lives, name);
 	struct bpf_link *link = bpf_program__attach(p);
 
 	if (!link)
@@ -285,7 +139,6 @@ int tracer_open(struct tracer **out, const struct tracer_options *options,
 	t->sink = *sink;
 	t->groups = options->groups;
 	t->aggs.sink = options->agg_sink;
-	libbpf_set_print(print_libbpf);
 	ret = choose_attach(t, options, err);
 	if (!ret)
 		ret = open_maps(t, options, err);
@@ -315,8 +168,6 @@ void tracer_close(struct tracer *t)
 		tracer_free_file(&t->files[i]);
 	for (i = 0; t->copies && i <= t->last_rule; i++)
 		bpf_object__close(t->copies[i]);
-	if (t->programs >= 0)
-		close(t->programs);
 	tracer_ring_close(t->ring);
 	if (t->control)
 		munmap(t->control, sizeof(*t->control));
@@ -324,7 +175,7 @@ void tracer_close(struct tracer *t)
 		munmap(t->tested, TS_MAX_RULES * sizeof(*t->tested));
 	if (t->counters)
 		munmap((void *)t->counters, t->cpus * sizeof(*t->counters));
-	bpf_object__close(t->object);
+	tracer_unload(t);
 	free(t->copies);
 	free(t->files);
 	free(t->links);
@@ -396,7 +247,7 @@ void tracer_sweep(struct tracer *t)
 			gone = key.pid;
 		if (key.pid != gone)
 			continue;
-		/* As bpf/life.h counts them for threads. */
+		/* As bpf/life.bpf.c counts them for threads. */
 		t->unpaired += sends(t, key.rule);
 		tracer_hasten(t, &haste);
 		bpf_map_delete_elem(map, &key);
@@ -422,9 +273,11 @@ void tracer_counters(const struct tracer *t, uint64_t counters[TS_CNT_COUNT])
 		for (i = 0; i < TS_CNT_COUNT; i++)
 			counters[i] += __atomic_load_n(&t->counters[cpu].n[i], __ATOMIC_RELAXED);
 	counters[TS_CNT_UNPAIRED] += t->unpaired;
-	counters[TS_CNT_MISSED] =
-		program_misses(t->enter) + program_misses(t->leave) + program_misses(t->session) +
-		tracer_kernel_misses(t, program_misses) + tracer_hello_misses(t, program_misses);
+	counters[TS_CNT_MISSED] = program_misses(bpf_program__fd(t->enter.program)) +
+				  program_misses(bpf_program__fd(t->leave.program)) +
+				  program_misses(bpf_program__fd(t->session.program)) +
+				  tracer_kernel_misses(t, program_misses) +
+				  tracer_hello_misses(t, program_misses);
 }
 
 const char *tracer_sites_name(const struct tracer *t)

@@ -5,10 +5,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "embed.h"
 #include "tracer_private.h"
 
 /* linux/bpf.h since 6.6 */
@@ -26,32 +26,62 @@ static int create_multi(struct multi_attr *a)
 	return (int)syscall(SYS_bpf, BPF_LINK_CREATE, a, sizeof(*a));
 }
 
-/* A kernel that has them finds that "/" is not a file; another does not know the type. */
-int tracer_has_links(__u32 type)
+/* The least that can be attached by links of this type. */
+static int load_nothing(__u32 type)
 {
 	const struct bpf_insn nothing[] = {{.code = BPF_ALU64 | BPF_MOV | BPF_K},
 					   {.code = BPF_JMP | BPF_EXIT}};
 	LIBBPF_OPTS(bpf_prog_load_opts, opts, .expected_attach_type = type);
-	int program = bpf_prog_load(BPF_PROG_TYPE_KPROBE, "tlsscope", "GPL", nothing,
-				    TS_ARRAY_SIZE(nothing), &opts);
+
+	return bpf_prog_load(BPF_PROG_TYPE_KPROBE, "tlsscope", "GPL", nothing,
+			     TS_ARRAY_SIZE(nothing), &opts);
+}
+
+static int attach_nothing(int program, __u32 type, const char *path)
+{
 	__u64 offset = 0;
 	struct multi_attr a = {
 		.prog_fd = (__u32)program,
 		.attach_type = type,
-		.path = (uintptr_t) "/",
+		.path = (uintptr_t)path,
 		.offsets = (uintptr_t)&offset,
 		.count = 1,
 	};
-	int link, has;
+
+	return create_multi(&a);
+}
+
+/* A kernel that has them finds that "/" is not a file; another does not know the type. */
+int tracer_has_links(__u32 type)
+{
+	int program = load_nothing(type), link, has;
 
 	if (program < 0)
 		return -errno;
-	link = create_multi(&a);
+	link = attach_nothing(program, type, "/");
 	has = link >= 0 || errno == EBADF;
 	if (link >= 0)
 		close(link);
 	close(program);
 	return has;
+}
+
+void tracer_attach_first(struct tracer *t)
+{
+	int program = load_nothing(TRACE_UPROBE_MULTI),
+	    file = memfd_create("tlsscope", MFD_CLOEXEC);
+	char path[32];
+	int link = -1;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
+	if (program >= 0 && file >= 0 && !ftruncate(file, 1))
+		link = attach_nothing(program, TRACE_UPROBE_MULTI, path);
+	if (link >= 0 && tracer_add_link(t, (struct probe_link){.fd = link}))
+		close(link);
+	if (file >= 0)
+		close(file);
+	if (program >= 0)
+		close(program);
 }
 
 void tracer_free_file(struct traced_file *f)
@@ -267,9 +297,9 @@ static int attach_multi(struct tracer *t, const char *path, const struct site_pi
 	enum resolve_role role = pick->role;
 	bool session = role == RESOLVE_RETURN && t->attach == TRACER_SESSIONS;
 	struct multi_attr a = {
-		.prog_fd = (__u32)(session		   ? t->session
-				   : role == RESOLVE_ENTER ? t->enter
-							   : t->leave),
+		.prog_fd = (__u32)bpf_program__fd(session		  ? t->session.program
+						  : role == RESOLVE_ENTER ? t->enter.program
+									  : t->leave.program),
 		.attach_type = session ? TRACE_UPROBE_SESSION : TRACE_UPROBE_MULTI,
 		.path = (uintptr_t)path,
 		.offsets = (uintptr_t)sites->offsets,
@@ -294,10 +324,7 @@ static int attach_multi(struct tracer *t, const char *path, const struct site_pi
 /* The copy of bpf/copy.bpf.c that serves one rule only. */
 static int open_copy(struct tracer *t, uint32_t rule)
 {
-	const struct embed_file *file = embed_find("bpf/copy.bpf.o");
-	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = "tlsscope");
 	struct bpf_object *o;
-	struct bpf_map *m;
 
 	if (!t->copies)
 		t->copies = calloc(TS_MAX_RULES, sizeof(*t->copies));
@@ -305,20 +332,13 @@ static int open_copy(struct tracer *t, uint32_t rule)
 		return -ENOMEM;
 	if (t->copies[rule])
 		return 0;
-	o = bpf_object__open_mem(file->data, (size_t)(file->end - file->data), &opts);
+	o = tracer_open_plain("bpf/copy.bpf.o");
 	if (!o)
 		return -errno;
 	t->copies[rule] = o;
 	tracer_set_constant(o, ".rodata.rule", &rule, sizeof(rule));
-	bpf_object__for_each_map(m, o)
-	{
-		if (strstr(bpf_map__name(m), ".rodata"))
-			continue;
-		if (!strcmp(bpf_map__name(m), "programs"))
-			bpf_map__reuse_fd(m, t->programs);
-		else
-			bpf_map__reuse_fd(m, tracer_map_fd(t, bpf_map__name(m)));
-	}
+	tracer_share_maps(t, o);
+	bpf_map__reuse_fd(bpf_object__find_map_by_name(o, "programs"), t->programs);
 	return bpf_object__load(o);
 }
 
@@ -327,8 +347,7 @@ static int attach_perf(struct tracer *t, const char *path, const struct site_pic
 {
 	enum resolve_role role = pick->role;
 	LIBBPF_OPTS(bpf_uprobe_opts, opts, .retprobe = role == RESOLVE_RETURN);
-	const char *name = role == RESOLVE_ENTER ? "enter" : t->leave_name;
-	struct bpf_object *object = t->object;
+	struct bpf_program *p = role == RESOLVE_ENTER ? t->enter.program : t->leave.program;
 	struct bpf_link *link;
 	int ret;
 
@@ -336,13 +355,12 @@ static int attach_perf(struct tracer *t, const char *path, const struct site_pic
 		ret = open_copy(t, (uint32_t)cookie);
 		if (ret)
 			return ret;
-		object = t->copies[cookie];
-		name = role == RESOLVE_ENTER ? "go_enter" : "go_leave";
+		p = bpf_object__find_program_by_name(
+			t->copies[cookie], role == RESOLVE_ENTER ? "go_enter" : "go_leave");
 	} else {
 		opts.bpf_cookie = cookie;
 	}
-	link = bpf_program__attach_uprobe_opts(bpf_object__find_program_by_name(object, name),
-					       pid ? (pid_t)pid : -1, path, offset, &opts);
+	link = bpf_program__attach_uprobe_opts(p, pid ? (pid_t)pid : -1, path, offset, &opts);
 	if (!link)
 		return -errno;
 	if (tracer_add_link(t, (struct probe_link){.link = link,

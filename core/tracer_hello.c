@@ -125,16 +125,18 @@ static int load(struct tracer_hello *h)
 		.sample_period = 1,
 		.wakeup_events = INT32_MAX, /* never: the ring wakes us */
 	};
+	const char *file = "bpf/hello.bpf.o";
 	struct bpf_program *p;
 	int ret;
 
-	h->object = tracer_open_object("bpf/hello.bpf.o", false);
-	if (!h->object)
-		return -errno;
+	ret = tracer_open_objects(&h->object, &file, 1, false);
+	if (ret)
+		return ret;
 	tracer_share_maps(h->tracer, h->object);
 	bpf_object__for_each_program(p, h->object) if (!strncmp(bpf_program__name(p), "again_", 6))
 		bpf_program__set_autoload(p, !tracer_kernel_before(7, 0));
-	ret = tracer_load_object(h->object);
+	ret = bpf_object__load(h->object);
+	tracer_forget_types();
 	if (ret)
 		return ret;
 	h->looks = bpf_object__find_map_fd_by_name(h->object, "looks");

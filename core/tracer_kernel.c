@@ -65,26 +65,6 @@ static struct ts_hook hook_of(const struct tracer *t, const struct traced_func *
 	return hook;
 }
 
-void tracer_share_maps(struct tracer *t, struct bpf_object *o)
-{
-	struct bpf_map *m;
-	const char *name;
-	int fd;
-
-	bpf_object__for_each_map(m, o)
-	{
-		name = bpf_map__name(m);
-		/* Constants are each object's own. */
-		if (strstr(name, ".rodata"))
-			continue;
-		fd = tracer_map_fd(t, name);
-		if (fd < 0 && t->kernel)
-			fd = bpf_object__find_map_fd_by_name(t->kernel, name);
-		if (fd >= 0)
-			bpf_map__reuse_fd(m, fd);
-	}
-}
-
 static void choose_programs(struct bpf_object *o, const struct hook_way *way, const char *enter,
 			    const char *leave, const char *target)
 {
@@ -131,6 +111,7 @@ static int hook_by(struct tracer *t, struct traced_func *f, const struct hook_wa
 	const char *target = f->func.name;
 	struct ts_hook hook = hook_of(t, f);
 	bool calls = f->func.func->role == TS_ROLE_CALL;
+	const char *file = "bpf/ktls.bpf.o";
 	struct bpf_object *o;
 	char enter[64];
 	int ret;
@@ -139,13 +120,14 @@ static int hook_by(struct tracer *t, struct traced_func *f, const struct hook_wa
 		return -ENOTSUP;
 	snprintf(enter, sizeof(enter), "%s%s_%s", f->func.func->program,
 		 !strcmp(f->func.func->program, "recv") && is_recv_old() ? "_old" : "", way->enter);
-	o = tracer_open_object("bpf/ktls.bpf.o", true);
-	if (!o)
-		return -errno;
+	ret = tracer_open_objects(&o, &file, 1, true);
+	if (ret)
+		return ret;
 	tracer_set_constant(o, ".rodata.hook", &hook, sizeof(hook));
 	tracer_share_maps(t, o);
 	choose_programs(o, way, enter, calls ? leave : "", target);
-	ret = tracer_load_object(o);
+	ret = bpf_object__load(o);
+	tracer_forget_types();
 	/* The return first: no call is begun that could not end. */
 	if (!ret && calls)
 		ret = link_program(t, o, way, leave, target, true);

@@ -17,7 +17,7 @@ static int watch_pid(const struct tracer *t, uint32_t pid)
 
 int tracer_watch(struct tracer *t, const struct tracer_life *life, struct ts_err *err)
 {
-	struct bpf_program *p = bpf_object__find_program_by_name(t->object, "process_exec");
+	struct bpf_program *p = bpf_object__find_program_by_name(t->lives, "process_exec");
 	int ret = 0;
 	size_t i;
 

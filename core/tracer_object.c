@@ -37,7 +37,7 @@ static const char *tracepoint_of(const struct bpf_program *p)
 }
 
 /*
- * Of the object that was opened and is not loaded yet: libbpf's handlers are told only the program.
+ * Of the objects that are open and not loaded yet: libbpf's handlers are told only the program.
  * types is NULL, fd below 0 where there is none.
  */
 static struct {
@@ -47,7 +47,7 @@ static struct {
 	int fd; /* of the file with the types */
 } loading = {.fd = -1};
 
-static void forget(void)
+void tracer_forget_types(void)
 {
 	size_t i;
 
@@ -178,20 +178,14 @@ static int add_types(const struct btf *btf)
 	return ret;
 }
 
-static int collect_names(const struct bpf_object *o)
+/* Of one object; there is room for them. */
+static int add_names(const struct bpf_object *o)
 {
 	const struct btf *btf = bpf_object__btf(o);
 	struct bpf_program *p;
-	size_t most = TS_ARRAY_SIZE(by_number) + (btf ? btf__type_cnt(btf) : 0), i;
 	const char *tracepoint;
 	int ret = 0;
 
-	bpf_object__for_each_program(p, o) most++;
-	loading.names = calloc(most, sizeof(*loading.names));
-	if (!loading.names)
-		return -ENOMEM;
-	for (i = 0; i < TS_ARRAY_SIZE(by_number) && !ret; i++)
-		ret = add_name("", by_number[i], strlen(by_number[i]));
 	bpf_object__for_each_program(p, o)
 	{
 		tracepoint = tracepoint_of(p);
@@ -199,6 +193,33 @@ static int collect_names(const struct bpf_object *o)
 			ret = add_name(trace_of, tracepoint, strlen(tracepoint));
 	}
 	return ret ? ret : btf ? add_types(btf) : 0;
+}
+
+static size_t most_names(const struct bpf_object *o)
+{
+	const struct btf *btf = bpf_object__btf(o);
+	struct bpf_program *p;
+	size_t most = btf ? btf__type_cnt(btf) : 0;
+
+	bpf_object__for_each_program(p, o) most++;
+	return most;
+}
+
+static int collect_names(struct bpf_object *const *objects, size_t count)
+{
+	size_t most = TS_ARRAY_SIZE(by_number), i;
+	int ret = 0;
+
+	for (i = 0; i < count; i++)
+		most += most_names(objects[i]);
+	loading.names = calloc(most, sizeof(*loading.names));
+	if (!loading.names)
+		return -ENOMEM;
+	for (i = 0; i < TS_ARRAY_SIZE(by_number) && !ret; i++)
+		ret = add_name("", by_number[i], strlen(by_number[i]));
+	for (i = 0; i < count && !ret; i++)
+		ret = add_names(objects[i]);
+	return ret;
 }
 
 static int write_types(void)
@@ -212,64 +233,120 @@ static int write_types(void)
 	return ret;
 }
 
-static int find_types(struct bpf_object *o)
+static int find_types(struct bpf_object *const *objects, size_t count)
 {
-	struct ts_types numbers;
-	int ret = collect_names(o);
+	int ret = collect_names(objects, count);
 
 	if (!ret)
 		ret = ktypes_open(&loading.types, KTYPES_VMLINUX,
 				  (const char *const *)loading.names, loading.names_count);
 	if (!ret && loading.fd >= 0)
 		ret = write_types();
-	if (ret)
-		return ret;
-	numbers = (struct ts_types){
+	return ret;
+}
+
+static void tell_types(struct bpf_object *o)
+{
+	const struct ts_types numbers = {
 		.cast = !!number_of(BTF_KIND_FUNC, by_number[CAST]),
 		.file = number_of(BTF_KIND_STRUCT, by_number[CAST_FILE]),
 		.task = number_of(BTF_KIND_STRUCT, by_number[CAST_TASK]),
 	};
+
 	tracer_set_constant(o, ".rodata.types", &numbers, sizeof(numbers));
-	return 0;
 }
 
-static struct bpf_object *open_with(const struct embed_file *file, const char *types)
+/* libbpf has copied what it needs. The pages are our own file's: the kernel has them again. */
+static void let_go(const struct embed_file *file)
 {
-	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = "tlsscope",
-		    .btf_custom_path = types);
+	const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+	const uintptr_t from = ((uintptr_t)file->data + page - 1) & ~(page - 1);
+	const uintptr_t to = (uintptr_t)file->end & ~(page - 1);
 
-	return bpf_object__open_mem(file->data, (size_t)(file->end - file->data), &opts);
+	if (from < to)
+		madvise((void *)from, to - from, MADV_DONTNEED);
 }
 
-struct bpf_object *tracer_open_object(const char *name, bool modules)
+static struct bpf_object *open_with(const char *name, const char *types)
 {
 	const struct embed_file *file = embed_find(name);
-	struct bpf_object *o = NULL;
-	char path[32];
+	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = "tlsscope",
+		    .btf_custom_path = types);
+	struct bpf_object *o =
+		bpf_object__open_mem(file->data, (size_t)(file->end - file->data), &opts);
 
-	register_sections();
-	forget();
-	loading.fd = modules ? -1 : memfd_create("types", MFD_CLOEXEC);
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", loading.fd);
-	if (loading.fd >= 0)
-		o = open_with(file, path);
-	if (o && !find_types(o))
-		return o;
-	/* As libbpf does it alone. */
-	bpf_object__close(o);
-	forget();
-	o = open_with(file, NULL);
-	if (o && find_types(o))
-		forget();
+	if (o)
+		let_go(file);
 	return o;
 }
 
-int tracer_load_object(struct bpf_object *o)
+static struct bpf_object *open_one(const char *name)
 {
-	int ret = bpf_object__load(o);
+	char path[32];
 
-	forget();
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", loading.fd);
+	return open_with(name, loading.fd < 0 ? NULL : path);
+}
+
+static int open_all(struct bpf_object **out, const char *const *names, size_t count)
+{
+	size_t i;
+
+	for (i = 0; i < count; i++) {
+		out[i] = open_one(names[i]);
+		if (!out[i])
+			return -errno;
+	}
+	return 0;
+}
+
+static void close_all(struct bpf_object **objects, size_t count)
+{
+	size_t i;
+
+	for (i = 0; i < count; i++) {
+		bpf_object__close(objects[i]);
+		objects[i] = NULL;
+	}
+}
+
+int tracer_open_objects(struct bpf_object **out, const char *const *names, size_t count,
+			bool modules)
+{
+	size_t i;
+	int ret;
+
+	register_sections();
+	tracer_forget_types();
+	loading.fd = modules ? -1 : memfd_create("types", MFD_CLOEXEC);
+	ret = open_all(out, names, count);
+	if (!ret && find_types(out, count)) {
+		/* As libbpf does it alone. */
+		close_all(out, count);
+		tracer_forget_types();
+		ret = open_all(out, names, count);
+		if (!ret && find_types(out, count))
+			tracer_forget_types();
+	}
+	for (i = 0; i < count && !ret; i++)
+		tell_types(out[i]);
+	if (ret)
+		close_all(out, count);
 	return ret;
+}
+
+struct bpf_object *tracer_open_again(const char *name)
+{
+	struct bpf_object *o = open_one(name);
+
+	if (o)
+		tell_types(o);
+	return o;
+}
+
+struct bpf_object *tracer_open_plain(const char *name)
+{
+	return open_with(name, NULL);
 }
 
 void tracer_set_constant(struct bpf_object *o, const char *section, const void *value, size_t size)
@@ -280,5 +357,25 @@ void tracer_set_constant(struct bpf_object *o, const char *section, const void *
 	{
 		if (strstr(bpf_map__name(m), section))
 			bpf_map__set_initial_value(m, value, size);
+	}
+}
+
+void tracer_share_maps(struct tracer *t, struct bpf_object *o)
+{
+	struct bpf_map *m;
+	const char *name;
+	int fd;
+
+	bpf_object__for_each_map(m, o)
+	{
+		name = bpf_map__name(m);
+		/* Constants are each object's own. */
+		if (strstr(name, ".rodata"))
+			continue;
+		fd = tracer_map_fd(t, name);
+		if (fd < 0 && t->kernel)
+			fd = bpf_object__find_map_fd_by_name(t->kernel, name);
+		if (fd >= 0)
+			bpf_map__reuse_fd(m, fd);
 	}
 }

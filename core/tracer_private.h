@@ -66,17 +66,24 @@ struct site_pick {
 	size_t set;	/* of the links */
 };
 
-struct tracer {
+/* A program for user space, which is alone in its object; NULL: not loaded. */
+struct tracer_program {
 	struct bpf_object *object;
-	struct bpf_object **copies; /* TRACER_COPIES: by rule */
-	int programs;		    /* TRACER_COPIES: the map of what they go on in; else below 0 */
+	struct bpf_program *program;
+};
+
+struct tracer {
+	struct bpf_object *maps;  /* all programs' */
+	struct bpf_object *lives; /* what keeps them in step with threads and processes */
+	struct tracer_program enter, leave;
+	struct tracer_program session; /* TRACER_SESSIONS */
+	struct bpf_object **copies;    /* TRACER_COPIES: by rule */
+	int programs; /* TRACER_COPIES: the map of what they go on in; else below 0 */
 	enum tracer_attach attach;
 	const struct hook_way *hook_way; /* the one that the last of the kernel's functions took */
 	struct resolve_kernel symbols;	 /* when the kernel is hooked */
 	struct bpf_object *kernel; /* the first of those of traced_file.kernel: owns their maps */
 	const char *leave_name;	   /* "leave", or the other one for kernels without bpf_loop */
-	int enter, leave;	   /* program descriptors */
-	int session;		   /* TRACER_SESSIONS: likewise; else below 0 */
 	int rules, filters, nets, picks;
 	bool at_symbols;		  /* as in the options, or cheaper sites need cookies */
 	struct ts_control *control;	  /* mapped */
@@ -90,9 +97,9 @@ struct tracer {
 	struct tracer_hello *hello; /* NULL while nobody wants hellos */
 	bool hello_failed;	    /* and that was told */
 	struct bpf_link *exit_link, *fork_link, *exec_link;
-	struct tracer_life life;  /* its functions are NULL while nobody watches */
-	size_t sockets_way;	  /* tracer_search.c: what is loaded to watch sockets */
-	const char *sockets_name; /* how; NULL: not tried, or in vain */
+	struct tracer_life life;    /* its functions are NULL while nobody watches */
+	struct bpf_object *sockets; /* tracer_search.c: what watches them; NULL: not loaded */
+	const struct search_way *sockets_way; /* what is loaded; NULL: nothing serves here */
 	bool sockets_tried;
 	bool detached; /* for good */
 	struct bpf_link *sockets_links[2];
@@ -134,9 +141,12 @@ struct tracer {
 int tracer_subsys(const char *controller, __u32 *subsys);
 /* Fails where the kernel's programs cannot tell the path of a process' program. */
 int tracer_check_exe(struct tracer *t, struct ts_err *err);
-/* Of the programs that watch sockets those of this way are to be loaded; of no way: none. */
-#define TRACER_SOCKET_WAYS 2
-void tracer_choose_sockets(struct bpf_object *o, size_t way);
+/* tracer_search.c: loads t->sockets, which is open. NULL then: not in this kernel. */
+#define TRACER_SOCK_FILE "bpf/sock.bpf.o"
+void tracer_load_sockets(struct tracer *t);
+/* tracer_load.c: the maps, and the programs for user space. attach is chosen; it may get less. */
+int tracer_load(struct tracer *t, const struct tracer_options *o, struct ts_err *err);
+void tracer_unload(struct tracer *t);
 /* Attaches a program of ours; NULL when that is not possible, and then it is told what is
  * `without`.
  */
@@ -145,15 +155,26 @@ void tracer_detach_sockets(struct tracer *t);
 int tracer_map_fd(const struct tracer *t, const char *name);
 /* Whether the kernel has links of this type, TRACE_*: 1, 0, or -errno: no program can be loaded. */
 int tracer_has_links(__u32 type);
+/*
+ * A probe of nothing, by a link of uprobe_multi: with the first probe for a while the kernel waits
+ * until no processor is where it was (rcu_sync_enter of the lock that forks take), some ms, and
+ * not with those that follow.
+ */
+void tracer_attach_first(struct tracer *t);
 /* By version: only for what the kernel cannot be asked. */
 bool tracer_kernel_before(unsigned int major, unsigned int minor);
 /*
- * Opens the embedded object NAME, which is loaded by tracer_load_object before another one is
- * opened. modules: its programs use types of modules too, so libbpf has to look for them. NULL:
- * errno says why.
+ * Opens embedded objects, which are to be loaded next, by any threads; then tracer_forget_types is
+ * called. modules: their programs use types of modules too, so libbpf has to look for them. 0 or
+ * -errno: none is open.
  */
-struct bpf_object *tracer_open_object(const char *name, bool modules);
-int tracer_load_object(struct bpf_object *o); /* 0 or -errno */
+int tracer_open_objects(struct bpf_object **out, const char *const *names, size_t count,
+			bool modules);
+/* One of these once more: what failed to be loaded cannot be. NULL: errno says why. */
+struct bpf_object *tracer_open_again(const char *name);
+void tracer_forget_types(void);
+/* An embedded object that uses none of the kernel's types. NULL: errno says why. */
+struct bpf_object *tracer_open_plain(const char *name);
 /* Before it is loaded. size: the section's, which may be absent. */
 void tracer_set_constant(struct bpf_object *o, const char *section, const void *value, size_t size);
 /* Keeps a plan as a file of ours. fd: the file, or below 0. */
@@ -172,7 +193,8 @@ int tracer_begin_tests(struct tracer *t, struct traced_file *f, const struct sit
 void tracer_end_tests(struct tracer *t); /* those that are over: their symbols' probes go */
 /* Hooks a function of the kernel that has a rule. Says how in func.how. 0 or -errno. */
 int tracer_hook(struct tracer *t, struct traced_func *func);
-/* All maps are one: those of the programs for user space, or of the first that hooks the kernel. */
+/* Of an object that is not loaded yet: its maps are those of bpf/state.bpf.c that have their names,
+ * or those of the first that hooks the kernel. */
 void tracer_share_maps(struct tracer *t, struct bpf_object *o);
 
 /*

@@ -12,27 +12,54 @@
 #include "tracer_private.h"
 
 /* A way to see what passes at sockets: its programs, and the kernel's function for a kprobe. */
-static const struct search_way {
+struct search_way {
 	const char *name, *programs[2], *function;
-} ways[TRACER_SOCKET_WAYS] = {
+};
+static const struct search_way ways[] = {
 	{"tp_btf sock_send_length, sock_recv_length", {"sent_tp", "received_tp"}, NULL},
 	{"kprobe security_socket_sendmsg", {"sent_kprobe", NULL}, "security_socket_sendmsg"},
 };
 
-void tracer_choose_sockets(struct bpf_object *o, size_t way)
+static bool is_of(const struct search_way *way, const struct bpf_program *p)
+{
+	size_t i;
+
+	for (i = 0; i < TS_ARRAY_SIZE(way->programs) && way->programs[i]; i++)
+		if (!strcmp(way->programs[i], bpf_program__name(p)))
+			return true;
+	return false;
+}
+
+static int load(struct tracer *t, const struct search_way *way)
 {
 	const struct arch *arch = arch_host();
 	struct ts_hook hook = {.sp = arch->sp};
 	struct bpf_program *p;
-	size_t w, i;
 
 	memcpy(hook.args, arch->args, sizeof(hook.args));
-	tracer_set_constant(o, ".rodata.hook", &hook, sizeof(hook));
-	for (w = 0; w < TRACER_SOCKET_WAYS; w++)
-		for (i = 0; i < TS_ARRAY_SIZE(ways[w].programs) && ways[w].programs[i]; i++) {
-			p = bpf_object__find_program_by_name(o, ways[w].programs[i]);
-			bpf_program__set_autoload(p, w == way);
+	tracer_set_constant(t->sockets, ".rodata.hook", &hook, sizeof(hook));
+	tracer_share_maps(t, t->sockets);
+	bpf_object__for_each_program(p, t->sockets)
+	{
+		bpf_program__set_autoload(p, is_of(way, p));
+	}
+	return bpf_object__load(t->sockets);
+}
+
+void tracer_load_sockets(struct tracer *t)
+{
+	const struct search_way *way;
+
+	for (way = ways; t->sockets && way < ways + TS_ARRAY_SIZE(ways); way++) {
+		if (!load(t, way)) {
+			t->sockets_way = way;
+			return;
 		}
+		bpf_object__close(t->sockets);
+		t->sockets = tracer_open_again(TRACER_SOCK_FILE);
+	}
+	bpf_object__close(t->sockets);
+	t->sockets = NULL;
 }
 
 void tracer_detach_sockets(struct tracer *t)
@@ -54,7 +81,7 @@ static int attach(struct tracer *t, const struct search_way *way)
 	size_t i;
 
 	for (i = 0; i < TS_ARRAY_SIZE(way->programs) && way->programs[i]; i++) {
-		p = bpf_object__find_program_by_name(t->object, way->programs[i]);
+		p = bpf_object__find_program_by_name(t->sockets, way->programs[i]);
 		link = way->function ? bpf_program__attach_kprobe(p, false, way->function)
 				     : bpf_program__attach_trace(p);
 		if (!link)
@@ -69,27 +96,26 @@ static void watch_sockets(struct tracer *t)
 	bool first = !t->sockets_tried;
 
 	t->sockets_tried = true;
-	t->sockets_name = NULL;
-	if (t->sockets_way < TRACER_SOCKET_WAYS && !attach(t, &ways[t->sockets_way])) {
-		t->sockets_name = ways[t->sockets_way].name;
+	if (t->sockets_way && !attach(t, t->sockets_way)) {
 		t->control->watched = t->sockets_asked = ts_now();
 	} else {
 		tracer_detach_sockets(t);
+		t->sockets_way = NULL;
 	}
 	if (!first)
 		return;
 	ts_verbose("tracer", "sockets of connections without a descriptor: %s%s",
-		   t->sockets_name ? "by "
-				   : "cannot be found: neither tp_btf sock_send_length nor "
-				     "a kprobe can be attached",
-		   t->sockets_name ? t->sockets_name : "");
+		   t->sockets_way ? "by "
+				  : "cannot be found: neither tp_btf sock_send_length nor "
+				    "a kprobe can be attached",
+		   t->sockets_way ? t->sockets_way->name : "");
 }
 
 const char *tracer_sockets_name(struct tracer *t)
 {
 	if (!t->sockets_tried)
 		watch_sockets(t);
-	return t->sockets_name;
+	return t->sockets_way ? t->sockets_way->name : NULL;
 }
 
 static void sync_files(struct tracer *t)
@@ -190,7 +216,7 @@ void tracer_search(struct tracer *t)
 {
 	/* Whoever asks for certain ends misses what comes before they are known. */
 	const __u64 search = t->control->search | (t->control->ends ? ~0ull : 0);
-	const bool refused = t->sockets_tried && !t->sockets_name;
+	const bool refused = t->sockets_tried && !t->sockets_way;
 
 	if (t->detached)
 		return;
@@ -199,7 +225,7 @@ void tracer_search(struct tracer *t)
 		watch_sockets(t);
 		begin_pause(t);
 	}
-	if (search & TS_SEARCH_MARKS && t->sockets_name && !t->marks) {
+	if (search & TS_SEARCH_MARKS && t->sockets_tried && t->sockets_way && !t->marks) {
 		watch_bios(t);
 		begin_pause(t);
 	}

@@ -5,12 +5,11 @@
  * library wrote to a BIO. User space loads what the kernel has, tp_btf of sockets' lengths (6.3),
  * else a kprobe, of what is sent only; and attaches it when such a connection is seen.
  */
-#ifndef TLSSCOPE_SOCK_H
-#define TLSSCOPE_SOCK_H
-
 #include "calls.h"
 #include "pieces.h"
 #include "records.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 const volatile struct ts_hook hook SEC(".rodata.hook") = {};
 
@@ -25,23 +24,6 @@ static __always_inline struct flow *searching_flow(void)
 	struct flow *flow = find_flow();
 
 	return flow && !flow->plain ? flow : 0;
-}
-
-/* The innermost of the thread's calls in flight; 0: none. */
-static __always_inline struct call *innermost(struct flow *flow, __u64 sp)
-{
-	struct call *found = 0, *c;
-	int i;
-
-	if (!flow)
-		return 0;
-#pragma unroll
-	for (i = 0; i < TS_MAX_NEST; i++) {
-		c = &flow->calls[i];
-		if (c->rule && c->sp >= sp && (!found || c->sp < found->sp))
-			found = c;
-	}
-	return found;
 }
 
 static __always_inline void in_call(struct call *c, const struct ts_socket *s)
@@ -188,5 +170,3 @@ int sent_kprobe(void *ctx)
 		passed(BPF_CORE_READ(socket, sk), first.addr + pieces.skip, (__s32)size, 0, true);
 	return 0;
 }
-
-#endif

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Loading. The maps are made while the kernel's types are looked for; then all programs are loaded,
+ * each of those for user space in an object of its own, at the same time: the kernel takes its time
+ * to verify one.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tracer_private.h"
+
+static pthread_mutex_t printing = PTHREAD_MUTEX_INITIALIZER;
+
+static int print_libbpf(enum libbpf_print_level level, const char *format, va_list ap)
+{
+	char *text, *line, *rest;
+
+	if (level > LIBBPF_INFO || ts_get_level() < TS_VERBOSE || vasprintf(&text, format, ap) < 0)
+		return 0;
+	pthread_mutex_lock(&printing);
+	/* A verifier's log comes as one text. */
+	for (rest = text; (line = strsep(&rest, "\n"));)
+		if (*line)
+			ts_verbose("libbpf", "%s", line + (strncmp(line, "libbpf: ", 8) ? 0 : 8));
+	pthread_mutex_unlock(&printing);
+	free(text);
+	return 0;
+}
+
+static int explain_load(int code, struct ts_err *err)
+{
+	if (access("/sys/kernel/btf/vmlinux", R_OK))
+		return ts_fail(err, ENOTSUP,
+			       "this kernel has no type information (/sys/kernel/btf/vmlinux); a "
+			       "kernel built with CONFIG_DEBUG_INFO_BTF is needed");
+	if ((code == EPERM || code == EACCES) && geteuid())
+		return ts_fail(
+			err, code,
+			"loading BPF programs is not permitted; run tlsscope as root (sudo)");
+	if (code == EPERM)
+		return ts_fail(
+			err, code,
+			"loading BPF programs is not permitted, though this is root: a "
+			"container without CAP_BPF and CAP_PERFMON, or a locked-down kernel");
+	return ts_fail(err, code,
+		       "cannot load the BPF programs: %s (-v shows the kernel's reasons)",
+		       strerror(code));
+}
+
+/* --- what the programs share */
+
+static void set_sizes(struct tracer *t, const struct tracer_options *o)
+{
+	struct bpf_map *ring = bpf_object__find_map_by_name(t->maps, "ring");
+	struct bpf_map *counters = bpf_object__find_map_by_name(t->maps, "counters");
+	struct bpf_map *watched = bpf_object__find_map_by_name(t->maps, "watched");
+	int cpus = libbpf_num_possible_cpus();
+
+	t->cpus = cpus > 0 ? (uint32_t)cpus : 1;
+	bpf_map__set_max_entries(ring, (__u32)tracer_buffer_size(o));
+	bpf_map__set_max_entries(counters, t->cpus);
+	bpf_map__set_max_entries(watched, (__u32)t->pids_count);
+}
+
+static int make_maps(struct tracer *t, const struct tracer_options *o)
+{
+	t->maps = tracer_open_plain("bpf/maps.bpf.o");
+	if (!t->maps)
+		return -errno;
+	set_sizes(t, o);
+	return bpf_object__load(t->maps);
+}
+
+/* --- the programs */
+
+static int load_life(struct tracer *t, const struct tracer_options *o)
+{
+	(void)o;
+	tracer_share_maps(t, t->lives);
+	return bpf_object__load(t->lives);
+}
+
+/* type: of the links that it is attached by; 0: of perf events. */
+static int load_program(struct tracer *t, struct tracer_program *out, const char *name,
+			enum bpf_attach_type type)
+{
+	const __u32 copies = t->attach == TRACER_COPIES;
+	struct bpf_program *p;
+
+	tracer_share_maps(t, out->object);
+	tracer_set_constant(out->object, ".rodata.copies", &copies, sizeof(copies));
+	bpf_object__for_each_program(p, out->object)
+	{
+		bpf_program__set_autoload(p, !strcmp(bpf_program__name(p), name));
+		bpf_program__set_expected_attach_type(p, type);
+	}
+	out->program = bpf_object__find_program_by_name(out->object, name);
+	return bpf_object__load(out->object);
+}
+
+static enum bpf_attach_type link_type(const struct tracer *t)
+{
+	return t->attach <= TRACER_MULTI ? TRACE_UPROBE_MULTI : 0;
+}
+
+static int load_enter(struct tracer *t, const struct tracer_options *o)
+{
+	(void)o;
+	return load_program(t, &t->enter, "enter", link_type(t));
+}
+
+static int load_leave(struct tracer *t, const struct tracer_options *o)
+{
+	(void)o;
+	return load_program(t, &t->leave, t->leave_name, link_type(t));
+}
+
+static void close_program(struct tracer_program *p)
+{
+	bpf_object__close(p->object);
+	*p = (struct tracer_program){0};
+}
+
+static int load_session(struct tracer *t, const struct tracer_options *o)
+{
+	int ret;
+
+	if (!t->session.object)
+		return 0;
+	ret = load_program(t, &t->session, "session", TRACE_UPROBE_SESSION);
+	if (!ret || o->attach != TRACER_AUTO)
+		return ret;
+	/* Where they were not asked for, it is done without them. */
+	close_program(&t->session);
+	return 0;
+}
+
+static int load_sockets(struct tracer *t, const struct tracer_options *o)
+{
+	(void)o;
+	tracer_load_sockets(t);
+	return 0;
+}
+
+static int attach_first(struct tracer *t, const struct tracer_options *o)
+{
+	(void)o;
+	if (t->attach <= TRACER_MULTI)
+		tracer_attach_first(t);
+	return 0;
+}
+
+static int open_objects(struct tracer *t)
+{
+	enum { LIFE, LEAVE, ENTER, SOCK, SESSION, OBJECTS };
+	static const char *const names[] = {[LIFE] = "bpf/life.bpf.o",
+					    [LEAVE] = "bpf/leave.bpf.o",
+					    [ENTER] = "bpf/enter.bpf.o",
+					    [SOCK] = TRACER_SOCK_FILE,
+					    [SESSION] = "bpf/session.bpf.o"};
+	struct bpf_object *o[OBJECTS] = {0};
+	int ret = tracer_open_objects(o, names, OBJECTS - (t->attach != TRACER_SESSIONS), false);
+
+	t->lives = o[LIFE];
+	t->leave.object = o[LEAVE];
+	t->enter.object = o[ENTER];
+	t->sockets = o[SOCK];
+	t->session.object = o[SESSION];
+	return ret;
+}
+
+/* --- at the same time */
+
+typedef int step_fn(struct tracer *t, const struct tracer_options *o);
+
+struct step {
+	step_fn *run;
+	struct tracer *t;
+	const struct tracer_options *options;
+	pthread_t thread;
+	bool aside; /* the thread runs */
+	int ret;
+};
+
+static void *run(void *arg)
+{
+	struct step *s = arg;
+
+	s->ret = s->run(s->t, s->options);
+	return NULL;
+}
+
+static void begin(struct step *s, step_fn *fn, struct tracer *t, const struct tracer_options *o)
+{
+	*s = (struct step){.run = fn, .t = t, .options = o};
+	s->aside = !pthread_create(&s->thread, NULL, run, s);
+	if (!s->aside)
+		run(s);
+}
+
+static int end(struct step *s)
+{
+	if (s->aside)
+		pthread_join(s->thread, NULL);
+	return s->ret;
+}
+
+static int load_programs(struct tracer *t, const struct tracer_options *o)
+{
+	/* What takes longest comes first. */
+	static step_fn *const fns[] = {attach_first, load_session, load_leave,
+				       load_enter,   load_sockets, load_life};
+	struct step steps[TS_ARRAY_SIZE(fns)];
+	int ret = 0, one;
+	size_t i;
+
+	for (i = 0; i < TS_ARRAY_SIZE(fns); i++)
+		begin(&steps[i], fns[i], t, o);
+	for (i = 0; i < TS_ARRAY_SIZE(fns); i++) {
+		one = end(&steps[i]);
+		ret = ret ? ret : one;
+	}
+	if (t->attach == TRACER_SESSIONS && !t->session.object)
+		t->attach = TRACER_MULTI;
+	return ret;
+}
+
+/* Where the copies go on. */
+static int open_programs(struct tracer *t, struct ts_err *err)
+{
+	const int fds[] = {bpf_program__fd(t->enter.program), bpf_program__fd(t->leave.program)};
+	int map = bpf_map_create(BPF_MAP_TYPE_PROG_ARRAY, "programs", sizeof(__u32), sizeof(__u32),
+				 TS_ARRAY_SIZE(fds), NULL);
+	__u32 i;
+
+	t->programs = map;
+	for (i = 0; map >= 0 && i < TS_ARRAY_SIZE(fds); i++)
+		if (bpf_map_update_elem(map, &i, &fds[i], BPF_ANY))
+			map = -1;
+	return map < 0 ? ts_fail(err, errno, "cannot write a BPF map: %s", strerror(errno)) : 0;
+}
+
+int tracer_load(struct tracer *t, const struct tracer_options *o, struct ts_err *err)
+{
+	struct step maps;
+	int ret, made;
+
+	libbpf_set_print(print_libbpf);
+	begin(&maps, make_maps, t, o);
+	ret = open_objects(t);
+	made = end(&maps);
+	if (ret || !t->maps)
+		return ts_fail(err, ret ? -ret : -made, "cannot read the embedded BPF objects: %s",
+			       strerror(ret ? -ret : -made));
+	ret = made ? made : load_programs(t, o);
+	tracer_forget_types();
+	if (ret)
+		return explain_load(-ret, err);
+	return t->attach == TRACER_COPIES ? open_programs(t, err) : 0;
+}
+
+void tracer_unload(struct tracer *t)
+{
+	close_program(&t->enter);
+	close_program(&t->leave);
+	close_program(&t->session);
+	bpf_object__close(t->sockets);
+	bpf_object__close(t->lives);
+	bpf_object__close(t->maps);
+	if (t->programs >= 0)
+		close(t->programs);
+}
