@@ -35,7 +35,7 @@ static __always_inline __u64 inode_of_file(__u64 file)
 {
 	struct file *f = (void *)file;
 
-	if (!types.cast)
+	if (!HAS_CAST)
 		return BPF_CORE_READ(f, f_inode, i_ino);
 	f = cast_to(f, types.file);
 	return f->f_inode->i_ino;

@@ -45,7 +45,7 @@ static __always_inline void begin_handshake(const struct ts_rule *rule, struct c
 	c = get_conn(n, false);
 	if (!c)
 		return;
-	c->failed = 0;
+	c->failed = c->negative = 0;
 	if (!n->shakes)
 		return;
 	c->subs |= n->subs;
@@ -215,8 +215,9 @@ static __always_inline void end_result(struct conn *c, __u32 end, __s64 ret, uni
 		return;
 	if (ret == RESULT_CLOSED)
 		c->how = TS_HOW_NOTIFIED;
-	/* Of 0 it may mean nothing: that nothing was to be written. */
-	if (ret != RESULT_SSL && (ret != RESULT_SYSCALL || !(end & END_NEGATIVE)))
+	/* Asked about 0 it may mean nothing, that nothing was to be written; or it is
+	 * SSL_read_ex's. */
+	if (ret != RESULT_SSL && (ret != RESULT_SYSCALL || !(end & END_NEGATIVE || c->negative)))
 		return;
 	c->how = TS_HOW_ERROR;
 	out->what = TS_OPEN_ERROR;
@@ -241,6 +242,7 @@ __noinline int tell_end(__u64 conn, __u32 end, __s64 ret, __u64 nsecs, __u64 sub
 		end_result(c, end, ret, &out);
 		ret = 0;
 	} else {
+		c->negative = ret < 0;
 		end_handshake(rule, conn, c, end, ret, &out);
 	}
 	if (out.what & (TS_OPEN_DONE | TS_OPEN_FAILED)) {

@@ -15,6 +15,7 @@ int leave(void *ctx)
 	return on_leave(ctx, rule, id);
 }
 
+#ifndef SINCE_6_2
 /* A step of leave_no_loop. 1: no more should follow. */
 __noinline int send_step(__u64 thread)
 {
@@ -51,3 +52,4 @@ int leave_no_loop(void *ctx)
 		count(TS_CNT_LOST_BYTES, flow->sending.want - MOST_STEPS * TS_CHUNK);
 	return end_call(rule, &c);
 }
+#endif

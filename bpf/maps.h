@@ -98,17 +98,17 @@ struct conn {
 	__u64 pos[2];
 	__u32 nth[2]; /* calls that transferred something */
 	__s32 fd;
-	__u32 calls; /* of goroutines, in flight */
-	__u8 ktls;   /* bits by direction: the kernel makes the records */
-	__u8 told;   /* what the kernel's TLS knows of it was sent */
-	__u8 doubt;  /* its socket is another one than before, and nothing proved that yet */
-	__u8 shake;  /* SHAKE_* */
-	__u8 failed; /* that its last call failed was told */
-	__u8 how;    /* enum ts_how, as far as is known */
-	__u8 sought; /* calls in which its socket was looked for in vain */
-	__u8 zero;
-	__u64 began; /* when its handshake did; 0: not known */
-	__u64 subs;  /* subscriptions that want to know how its handshake ends */
+	__u32 calls;   /* of goroutines, in flight */
+	__u8 ktls;     /* bits by direction: the kernel makes the records */
+	__u8 told;     /* what the kernel's TLS knows of it was sent */
+	__u8 doubt;    /* its socket is another one than before, and nothing proved that yet */
+	__u8 shake;    /* SHAKE_* */
+	__u8 failed;   /* that its last call failed was told */
+	__u8 how;      /* enum ts_how, as far as is known */
+	__u8 sought;   /* calls in which its socket was looked for in vain */
+	__u8 negative; /* its last call returned less than 0 */
+	__u64 began;   /* when its handshake did; 0: not known */
+	__u64 subs;    /* subscriptions that want to know how its handshake ends */
 };
 
 /* mm tells a process from one that had its number before, and from itself before an exec. */

@@ -4,10 +4,15 @@
 #define TLSSCOPE_PROBE_H
 
 #include "maps.h"
+#include "task.h"
 
 /* Whether the programs of copy.bpf.c are what is attached: there is no cookie, or it is not used.
  */
+#ifdef SINCE_6_2
+#define by_copies false
+#else
 const volatile __u32 by_copies SEC(".rodata.copies") = 0;
+#endif
 
 /* Never filled. Each object's own: since 6.18 such a map is one kind of links' programs'. */
 struct {
@@ -43,8 +48,7 @@ static __always_inline __u32 told_rule(void)
 /* The cookie of the site that was hit. */
 static __always_inline __u32 site_of(void *ctx)
 {
-	if (by_copies || !bpf_core_enum_value_exists(enum bpf_func_id___local,
-						     BPF_FUNC_get_attach_cookie___local))
+	if (by_copies || !HAS_HELPER(get_attach_cookie))
 		return told_rule();
 	return bpf_get_attach_cookie(ctx);
 }

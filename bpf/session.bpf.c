@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The program of both ends of functions of user space. */
+/* The program of both ends of functions of user space. Sessions came with 6.13. */
+#define SINCE_6_2
 #include "enter.h"
 #include "leave.h"
 #include "probe.h"

@@ -9,8 +9,20 @@
 #include "kernel.h"
 #include "tlsscope.h"
 
-#define TASK_IS_TYPED                                                                              \
-	bpf_core_enum_value_exists(enum bpf_func_id___local, BPF_FUNC_get_current_task_btf___local)
+/*
+ * What the kernel has. Where it is asked, the verifier takes out what is not reached, and moves the
+ * rest of the program up for each piece: milliseconds. So a program is compiled twice; for kernels
+ * since 6.2 nothing is asked that all of these have.
+ */
+#ifdef SINCE_6_2
+#define HAS_HELPER(name) true
+#define HAS_CAST true
+#else
+#define HAS_HELPER(name)                                                                           \
+	bpf_core_enum_value_exists(enum bpf_func_id___local, BPF_FUNC_##name##___local)
+#define HAS_CAST types.cast
+#endif
+#define TASK_IS_TYPED HAS_HELPER(get_current_task_btf)
 
 /*
  * bpf_rdonly_cast: since 6.2 a pointer may be said to be of a type. That is a function of the
@@ -26,7 +38,7 @@ static void *(*const cast_to)(const void *object, __u32 type) = (void *)TS_CALL_
  */
 static __always_inline struct task_struct *typed_task(void)
 {
-	if (types.cast)
+	if (HAS_CAST)
 		return cast_to((void *)bpf_get_current_task(), types.task);
 	return (void *)bpf_get_current_task_btf();
 }

@@ -153,14 +153,17 @@ static int attach_first(struct tracer *t, const struct tracer_options *o)
 	return 0;
 }
 
-static int open_objects(struct tracer *t)
+/* since_6_2: programs that do not ask which of these kernels it is. */
+static int open_those(struct tracer *t, bool since_6_2)
 {
 	enum { LIFE, LEAVE, ENTER, SOCK, SESSION, OBJECTS };
-	static const char *const names[] = {[LIFE] = "bpf/life.bpf.o",
-					    [LEAVE] = "bpf/leave.bpf.o",
-					    [ENTER] = "bpf/enter.bpf.o",
-					    [SOCK] = TRACER_SOCK_FILE,
-					    [SESSION] = "bpf/session.bpf.o"};
+	const char *names[] = {
+		[LIFE] = "bpf/life.bpf.o",
+		[LEAVE] = since_6_2 ? "bpf/leave_since_6_2.bpf.o" : "bpf/leave.bpf.o",
+		[ENTER] = since_6_2 ? "bpf/enter_since_6_2.bpf.o" : "bpf/enter.bpf.o",
+		[SOCK] = TRACER_SOCK_FILE,
+		[SESSION] = "bpf/session.bpf.o",
+	};
 	struct bpf_object *o[OBJECTS] = {0};
 	int ret = tracer_open_objects(o, names, OBJECTS - (t->attach != TRACER_SESSIONS), false);
 
@@ -170,6 +173,30 @@ static int open_objects(struct tracer *t)
 	t->sockets = o[SOCK];
 	t->session.object = o[SESSION];
 	return ret;
+}
+
+static void close_programs(struct tracer *t)
+{
+	close_program(&t->enter);
+	close_program(&t->leave);
+	close_program(&t->session);
+	bpf_object__close(t->sockets);
+	bpf_object__close(t->lives);
+	t->sockets = t->lives = NULL;
+}
+
+static int open_objects(struct tracer *t)
+{
+	int ret;
+
+	if (t->attach == TRACER_COPIES || tracer_kernel_before(6, 2))
+		return open_those(t, false);
+	ret = open_those(t, true);
+	if (ret || tracer_has_cast())
+		return ret;
+	/* Its types do not say all that it has. */
+	close_programs(t);
+	return open_those(t, false);
 }
 
 /* --- at the same time */
@@ -264,11 +291,7 @@ int tracer_load(struct tracer *t, const struct tracer_options *o, struct ts_err 
 
 void tracer_unload(struct tracer *t)
 {
-	close_program(&t->enter);
-	close_program(&t->leave);
-	close_program(&t->session);
-	bpf_object__close(t->sockets);
-	bpf_object__close(t->lives);
+	close_programs(t);
 	bpf_object__close(t->maps);
 	if (t->programs >= 0)
 		close(t->programs);

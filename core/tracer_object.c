@@ -248,7 +248,7 @@ static int find_types(struct bpf_object *const *objects, size_t count)
 static void tell_types(struct bpf_object *o)
 {
 	const struct ts_types numbers = {
-		.cast = !!number_of(BTF_KIND_FUNC, by_number[CAST]),
+		.cast = tracer_has_cast(),
 		.file = number_of(BTF_KIND_STRUCT, by_number[CAST_FILE]),
 		.task = number_of(BTF_KIND_STRUCT, by_number[CAST_TASK]),
 	};
@@ -333,6 +333,11 @@ int tracer_open_objects(struct bpf_object **out, const char *const *names, size_
 	if (ret)
 		close_all(out, count);
 	return ret;
+}
+
+bool tracer_has_cast(void)
+{
+	return number_of(BTF_KIND_FUNC, by_number[CAST]);
 }
 
 struct bpf_object *tracer_open_again(const char *name)

@@ -173,6 +173,7 @@ int tracer_open_objects(struct bpf_object **out, const char *const *names, size_
 /* One of these once more: what failed to be loaded cannot be. NULL: errno says why. */
 struct bpf_object *tracer_open_again(const char *name);
 void tracer_forget_types(void);
+bool tracer_has_cast(void); /* those opened last find bpf_rdonly_cast in this kernel */
 /* An embedded object that uses none of the kernel's types. NULL: errno says why. */
 struct bpf_object *tracer_open_plain(const char *name);
 /* Before it is loaded. size: the section's, which may be absent. */

@@ -371,6 +371,32 @@ raw.recv(1)
     same_as(c, how="error")
 
 
+@case()
+def errors_of_a_reset(lab):
+    """SSL_read_ex, which says 0 where SSL_read says -1: a reset is an error there too."""
+    port = lab.port()
+    lab.spawn([PYTHON, lab.write("resets.py", """
+import socket, ssl, struct, sys
+c = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+c.load_cert_chain(sys.argv[2])
+l = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+for _ in range(2):
+    s = c.wrap_socket(l.accept()[0], server_side=True)
+    s.recv(1)
+    raw = socket.socket(fileno=s.detach())
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    raw.close()
+"""), str(port), lab.both], port=port)
+    tracer = lab.tracer(script=OPENS.replace("on.tls_open(show)", ""))
+    talk = "try:\n    talk(1)\nexcept OSError:\n    pass\n"
+    client(lab, "reset", port, talk)
+    client(lab, "again", port, talk)
+    seen = tracer.stop()
+    for comm in ("reset", "again"):
+        (e,) = of(seen, "tls_error", comm)
+        same_as(e, err="the connection broke", ms=None)
+
+
 def open_of_go(lab, version, variant):
     """Both ends of connections in one Go program, and one that fails."""
     program = named(lab, golang.talk(lab, version, variant), "gotalk")
