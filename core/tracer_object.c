@@ -47,10 +47,29 @@ static struct {
 	int fd; /* of the file with the types */
 } loading = {.fd = -1};
 
+/*
+ * libbpf has copied what it needs of the embedded files. Their pages are our own program's: where
+ * one is wanted again, the kernel reads it again.
+ */
+static void let_go_of_files(void)
+{
+	const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+	const struct embed_file *last = embed_files;
+	uintptr_t from, to;
+
+	while (last[1].name)
+		last++;
+	from = ((uintptr_t)embed_files->data + page - 1) & ~(page - 1);
+	to = (uintptr_t)last->end & ~(page - 1);
+	if (from < to)
+		madvise((void *)from, to - from, MADV_DONTNEED);
+}
+
 void tracer_forget_types(void)
 {
 	size_t i;
 
+	let_go_of_files();
 	ktypes_close(loading.types);
 	loading.types = NULL;
 	for (i = 0; i < loading.names_count; i++)
@@ -256,28 +275,13 @@ static void tell_types(struct bpf_object *o)
 	tracer_set_constant(o, ".rodata.types", &numbers, sizeof(numbers));
 }
 
-/* libbpf has copied what it needs. The pages are our own file's: the kernel has them again. */
-static void let_go(const struct embed_file *file)
-{
-	const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-	const uintptr_t from = ((uintptr_t)file->data + page - 1) & ~(page - 1);
-	const uintptr_t to = (uintptr_t)file->end & ~(page - 1);
-
-	if (from < to)
-		madvise((void *)from, to - from, MADV_DONTNEED);
-}
-
 static struct bpf_object *open_with(const char *name, const char *types)
 {
 	const struct embed_file *file = embed_find(name);
 	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = "tlsscope",
 		    .btf_custom_path = types);
-	struct bpf_object *o =
-		bpf_object__open_mem(file->data, (size_t)(file->end - file->data), &opts);
 
-	if (o)
-		let_go(file);
-	return o;
+	return bpf_object__open_mem(file->data, (size_t)(file->end - file->data), &opts);
 }
 
 static struct bpf_object *open_one(const char *name)
