@@ -198,6 +198,13 @@ static int sleep_ms(const struct run *r, int most)
 	return (next - now) / 1000000 < (uint64_t)most ? (int)((next - now) / 1000000) + 1 : most;
 }
 
+/* Now and then. It may take milliseconds: what came before was shown. */
+static void look_around(struct run *r)
+{
+	tracer_search(r->tracer);
+	targets_look_at_kernel(r->targets);
+}
+
 /*
  * Waits for something to happen, after `got` records: until woken where they are few, as being
  * woken costs the traced program microseconds; else for a moment.
@@ -211,8 +218,7 @@ static void wait_events(struct run *r, int got)
 		poll(r->fds, r->fds_count, sleep_ms(r, ARMED_SLEEP_MS));
 		return;
 	}
-	/* That may take milliseconds: what came before was shown. */
-	tracer_search(r->tracer);
+	look_around(r);
 	if (armed) {
 		tracer_arm(r->tracer, true);
 		/* What came before that wakes nobody. */
@@ -271,7 +277,7 @@ static void loop(struct run *r)
 		if (n == POLL_BUDGET && r->repl)
 			repl_flush(r->repl);
 		if (n == POLL_BUDGET) {
-			tracer_search(r->tracer);
+			look_around(r);
 			continue;
 		}
 		if (last)

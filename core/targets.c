@@ -340,8 +340,7 @@ static void on_lost(void *ctx, uint64_t records)
 	proc_each(scan_process, ctx);
 }
 
-/* The kernel's own TLS comes with a module, which any program may cause to be loaded. */
-static void look_at_kernel(struct targets *t)
+void targets_look_at_kernel(struct targets *t)
 {
 	struct resolve_plan plan = {0};
 	struct ts_err err = {""};
@@ -451,7 +450,7 @@ int targets_scan(struct targets *t, struct ts_err *err)
 		targets_scan_pids(t);
 	else
 		proc_each(scan_process, t);
-	look_at_kernel(t);
+	targets_look_at_kernel(t);
 	return 0;
 }
 
@@ -464,7 +463,6 @@ void targets_poll(struct targets *t)
 {
 	if (t->watch)
 		watch_poll(t->watch);
-	look_at_kernel(t);
 }
 
 size_t targets_attached(const struct targets *t)
