@@ -55,7 +55,8 @@ int targets_judge(struct targets *t, uint32_t pid, struct image *im, const char 
 		  struct ts_err *err);
 int targets_fd(const struct targets *t); /* -1 when nothing is watched */
 void targets_poll(struct targets *t);
-/* The kernel's own TLS comes with a module, which any program may cause to be loaded; now and then. */
+/* The kernel's own TLS comes with a module, which any program may cause to be loaded; now and then.
+ */
 void targets_look_at_kernel(struct targets *t);
 size_t targets_attached(const struct targets *t); /* files with probes */
 
