@@ -63,20 +63,25 @@ static void *close_all(void *arg)
 	return NULL;
 }
 
-void tracer_close_aside(struct tracer *t, struct probe_links *links)
+bool tracer_begin_thread(pthread_t *thread, void *(*run)(void *arg), void *arg)
 {
 	sigset_t all, before;
 	int ret;
 
-	links->next = t->asides;
-	t->asides = links;
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	ret = pthread_create(&links->thread, NULL, close_all, links);
+	ret = pthread_create(thread, NULL, run, arg);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	links->aside = !ret;
 	if (ret)
-		close_all(links);
+		run(arg);
+	return !ret;
+}
+
+void tracer_close_aside(struct tracer *t, struct probe_links *links)
+{
+	links->next = t->asides;
+	t->asides = links;
+	links->aside = tracer_begin_thread(&links->thread, close_all, links);
 }
 
 static void join_asides(struct tracer *t)

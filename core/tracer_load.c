@@ -223,9 +223,7 @@ static void *run(void *arg)
 static void begin(struct step *s, step_fn *fn, struct tracer *t, const struct tracer_options *o)
 {
 	*s = (struct step){.run = fn, .t = t, .options = o};
-	s->aside = !pthread_create(&s->thread, NULL, run, s);
-	if (!s->aside)
-		run(s);
+	s->aside = tracer_begin_thread(&s->thread, run, s);
 }
 
 static int end(struct step *s)

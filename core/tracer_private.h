@@ -182,6 +182,8 @@ void tracer_set_constant(struct bpf_object *o, const char *section, const void *
 int tracer_add_file(struct tracer *t, int fd, const char *path, const struct resolve_plan *plan,
 		    struct ts_err *err);
 int tracer_add_link(struct tracer *t, struct probe_link link);
+/* A thread that no signal comes to: see signals.c. false: there is none, and `run` is done. */
+bool tracer_begin_thread(pthread_t *thread, void *(*run)(void *arg), void *arg);
 void tracer_close_aside(struct tracer *t, struct probe_links *links); /* takes them */
 /* Attaches a file's sites of one kind. */
 int tracer_attach_sites(struct tracer *t, const struct traced_file *f,
