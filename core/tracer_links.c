@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -69,8 +68,7 @@ int tracer_has_links(__u32 type)
 
 void tracer_attach_first(struct tracer *t)
 {
-	int program = load_nothing(TRACE_UPROBE_MULTI),
-	    file = memfd_create("tlsscope", MFD_CLOEXEC);
+	int program = load_nothing(TRACE_UPROBE_MULTI), file = tracer_memory_file("tlsscope");
 	char path[32];
 	int link = -1;
 

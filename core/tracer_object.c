@@ -314,6 +314,15 @@ static void close_all(struct bpf_object **objects, size_t count)
 	}
 }
 
+int tracer_memory_file(const char *name)
+{
+	/* linux/memfd.h since 6.3; vm.memfd_noexec may ask for it. */
+	const unsigned int noexec_seal = 8;
+	int fd = memfd_create(name, MFD_CLOEXEC | noexec_seal);
+
+	return fd < 0 && errno == EINVAL ? memfd_create(name, MFD_CLOEXEC) : fd;
+}
+
 int tracer_open_objects(struct bpf_object **out, const char *const *names, size_t count,
 			bool modules)
 {
@@ -322,7 +331,7 @@ int tracer_open_objects(struct bpf_object **out, const char *const *names, size_
 
 	register_sections();
 	tracer_forget_types();
-	loading.fd = modules ? -1 : memfd_create("types", MFD_CLOEXEC);
+	loading.fd = modules ? -1 : tracer_memory_file("types");
 	ret = open_all(out, names, count);
 	if (!ret && find_types(out, count)) {
 		/* As libbpf does it alone. */

@@ -174,6 +174,8 @@ int tracer_open_objects(struct bpf_object **out, const char *const *names, size_
 struct bpf_object *tracer_open_again(const char *name);
 void tracer_forget_types(void);
 bool tracer_has_cast(void); /* those opened last find bpf_rdonly_cast in this kernel */
+/* A file in memory, which nobody executes; below 0: errno says why. */
+int tracer_memory_file(const char *name);
 /* An embedded object that uses none of the kernel's types. NULL: errno says why. */
 struct bpf_object *tracer_open_plain(const char *name);
 /* Before it is loaded. size: the section's, which may be absent. */
