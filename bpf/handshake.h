@@ -303,6 +303,7 @@ static __always_inline void note_reason(__s64 lib, __s64 reason)
 		flow->reason = reason;
 }
 
+/* A function that may end a connection says so. */
 static __always_inline void end_conn(const struct ts_rule *rule, __u32 id, __u64 conn)
 {
 	/* A handshake begins by clearing what was there. */

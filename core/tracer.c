@@ -40,8 +40,10 @@ static enum tracer_attach best_attach(const struct tracer *t)
 									 : TRACER_MULTI;
 }
 
-static int choose_attach(struct tracer *t, const struct tracer_options *o, struct ts_err *err)
+static int choose_attach(struct tracer *t, struct ts_err *err)
 {
+	const struct tracer_options *o = t->options;
+
 	t->leave_name = lacks_helper(BPF_FUNC_loop) ? "leave_no_loop" : "leave";
 	t->attach = o->attach == TRACER_AUTO ? best_attach(t) : o->attach;
 	if (o->attach == TRACER_MULTI && tracer_has_links(TRACE_UPROBE_MULTI) == 0)
@@ -51,7 +53,7 @@ static int choose_attach(struct tracer *t, const struct tracer_options *o, struc
 			       "this kernel's uprobe_multi has no sessions (they came with 6.13)");
 	/* Without cookies, a copy of the programs serves a function, at whatever site. */
 	t->at_symbols = o->symbols || t->attach == TRACER_COPIES;
-	return tracer_load(t, o, err);
+	return tracer_load(t, err);
 }
 
 int tracer_map_fd(const struct tracer *t, const char *name)
@@ -72,7 +74,7 @@ static int on_sample(void *ctx, const void *sample, size_t size)
 	return 0;
 }
 
-static int open_maps(struct tracer *t, const struct tracer_options *o, struct ts_err *err)
+static int open_maps(struct tracer *t, struct ts_err *err)
 {
 	int ret;
 
@@ -98,7 +100,7 @@ static int open_maps(struct tracer *t, const struct tracer_options *o, struct ts
 		t->counters = NULL;
 		return ts_fail(err, errno, "cannot map the BPF counters: %s", strerror(errno));
 	}
-	ret = tracer_open_buffer(t, o);
+	ret = tracer_open_buffer(t);
 	if (ret)
 		return ts_fail(err, -ret, "cannot make the ring buffer: %s", strerror(-ret));
 	return 0;
@@ -139,9 +141,11 @@ int tracer_open(struct tracer **out, const struct tracer_options *options,
 	t->sink = *sink;
 	t->groups = options->groups;
 	t->aggs.sink = options->agg_sink;
-	ret = choose_attach(t, options, err);
+	t->options = options;
+	ret = choose_attach(t, err);
 	if (!ret)
-		ret = open_maps(t, options, err);
+		ret = open_maps(t, err);
+	t->options = NULL;
 	if (ret) {
 		tracer_close(t);
 		return ret;

@@ -44,14 +44,14 @@ size_t tracer_buffer_size(const struct tracer_options *o)
 	return size;
 }
 
-int tracer_open_buffer(struct tracer *t, const struct tracer_options *o)
+int tracer_open_buffer(struct tracer *t)
 {
 	int fd = fcntl(tracer_map_fd(t, "ring"), F_DUPFD_CLOEXEC, 3), ret;
 
 	if (fd < 0)
 		return -errno;
-	t->ring_most = o->ring_grows ? most_bytes() : 0;
-	ret = tracer_ring_open(&t->ring, fd, tracer_buffer_size(o));
+	t->ring_most = t->options->ring_grows ? most_bytes() : 0;
+	ret = tracer_ring_open(&t->ring, fd, tracer_buffer_size(t->options));
 	if (ret)
 		close(fd);
 	return ret;

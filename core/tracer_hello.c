@@ -136,7 +136,7 @@ static int load(struct tracer_hello *h)
 	bpf_object__for_each_program(p, h->object) if (!strncmp(bpf_program__name(p), "again_", 6))
 		bpf_program__set_autoload(p, !tracer_kernel_before(7, 0));
 	ret = bpf_object__load(h->object);
-	tracer_forget_types();
+	tracer_end_loading();
 	if (ret)
 		return ret;
 	h->looks = bpf_object__find_map_fd_by_name(h->object, "looks");

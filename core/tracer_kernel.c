@@ -127,7 +127,7 @@ static int hook_by(struct tracer *t, struct traced_func *f, const struct hook_wa
 	tracer_share_maps(t, o);
 	choose_programs(o, way, enter, calls ? leave : "", target);
 	ret = bpf_object__load(o);
-	tracer_forget_types();
+	tracer_end_loading();
 	/* The return first: no call is begun that could not end. */
 	if (!ret && calls)
 		ret = link_program(t, o, way, leave, target, true);

@@ -52,7 +52,7 @@ static int explain_load(int code, struct ts_err *err)
 
 /* --- what the programs share */
 
-static void set_sizes(struct tracer *t, const struct tracer_options *o)
+static void set_sizes(struct tracer *t)
 {
 	struct bpf_map *ring = bpf_object__find_map_by_name(t->maps, "ring");
 	struct bpf_map *counters = bpf_object__find_map_by_name(t->maps, "counters");
@@ -60,25 +60,24 @@ static void set_sizes(struct tracer *t, const struct tracer_options *o)
 	int cpus = libbpf_num_possible_cpus();
 
 	t->cpus = cpus > 0 ? (uint32_t)cpus : 1;
-	bpf_map__set_max_entries(ring, (__u32)tracer_buffer_size(o));
+	bpf_map__set_max_entries(ring, (__u32)tracer_buffer_size(t->options));
 	bpf_map__set_max_entries(counters, t->cpus);
 	bpf_map__set_max_entries(watched, (__u32)t->pids_count);
 }
 
-static int make_maps(struct tracer *t, const struct tracer_options *o)
+static int make_maps(struct tracer *t)
 {
 	t->maps = tracer_open_plain("bpf/maps.bpf.o");
 	if (!t->maps)
 		return -errno;
-	set_sizes(t, o);
+	set_sizes(t);
 	return bpf_object__load(t->maps);
 }
 
 /* --- the programs */
 
-static int load_life(struct tracer *t, const struct tracer_options *o)
+static int load_life(struct tracer *t)
 {
-	(void)o;
 	tracer_share_maps(t, t->lives);
 	return bpf_object__load(t->lives);
 }
@@ -106,15 +105,13 @@ static enum bpf_attach_type link_type(const struct tracer *t)
 	return t->attach <= TRACER_MULTI ? TRACE_UPROBE_MULTI : 0;
 }
 
-static int load_enter(struct tracer *t, const struct tracer_options *o)
+static int load_enter(struct tracer *t)
 {
-	(void)o;
 	return load_program(t, &t->enter, "enter", link_type(t));
 }
 
-static int load_leave(struct tracer *t, const struct tracer_options *o)
+static int load_leave(struct tracer *t)
 {
-	(void)o;
 	return load_program(t, &t->leave, t->leave_name, link_type(t));
 }
 
@@ -124,30 +121,28 @@ static void close_program(struct tracer_program *p)
 	*p = (struct tracer_program){0};
 }
 
-static int load_session(struct tracer *t, const struct tracer_options *o)
+static int load_session(struct tracer *t)
 {
 	int ret;
 
 	if (!t->session.object)
 		return 0;
 	ret = load_program(t, &t->session, "session", TRACE_UPROBE_SESSION);
-	if (!ret || o->attach != TRACER_AUTO)
+	if (!ret || t->options->attach != TRACER_AUTO)
 		return ret;
 	/* Where they were not asked for, it is done without them. */
 	close_program(&t->session);
 	return 0;
 }
 
-static int load_sockets(struct tracer *t, const struct tracer_options *o)
+static int load_sockets(struct tracer *t)
 {
-	(void)o;
 	tracer_load_sockets(t);
 	return 0;
 }
 
-static int attach_first(struct tracer *t, const struct tracer_options *o)
+static int attach_first(struct tracer *t)
 {
-	(void)o;
 	if (t->attach <= TRACER_MULTI)
 		tracer_attach_first(t);
 	return 0;
@@ -201,12 +196,11 @@ static int open_objects(struct tracer *t)
 
 /* --- at the same time */
 
-typedef int step_fn(struct tracer *t, const struct tracer_options *o);
+typedef int step_fn(struct tracer *t);
 
 struct step {
 	step_fn *run;
 	struct tracer *t;
-	const struct tracer_options *options;
 	pthread_t thread;
 	bool aside; /* the thread runs */
 	int ret;
@@ -216,13 +210,13 @@ static void *run(void *arg)
 {
 	struct step *s = arg;
 
-	s->ret = s->run(s->t, s->options);
+	s->ret = s->run(s->t);
 	return NULL;
 }
 
-static void begin(struct step *s, step_fn *fn, struct tracer *t, const struct tracer_options *o)
+static void begin(struct step *s, step_fn *fn, struct tracer *t)
 {
-	*s = (struct step){.run = fn, .t = t, .options = o};
+	*s = (struct step){.run = fn, .t = t};
 	s->aside = tracer_begin_thread(&s->thread, run, s);
 }
 
@@ -233,7 +227,7 @@ static int end(struct step *s)
 	return s->ret;
 }
 
-static int load_programs(struct tracer *t, const struct tracer_options *o)
+static int load_programs(struct tracer *t)
 {
 	/* What takes longest comes first. */
 	static step_fn *const fns[] = {attach_first, load_session, load_leave,
@@ -243,7 +237,7 @@ static int load_programs(struct tracer *t, const struct tracer_options *o)
 	size_t i;
 
 	for (i = 0; i < TS_ARRAY_SIZE(fns); i++)
-		begin(&steps[i], fns[i], t, o);
+		begin(&steps[i], fns[i], t);
 	for (i = 0; i < TS_ARRAY_SIZE(fns); i++) {
 		one = end(&steps[i]);
 		ret = ret ? ret : one;
@@ -268,20 +262,22 @@ static int open_programs(struct tracer *t, struct ts_err *err)
 	return map < 0 ? ts_fail(err, errno, "cannot write a BPF map: %s", strerror(errno)) : 0;
 }
 
-int tracer_load(struct tracer *t, const struct tracer_options *o, struct ts_err *err)
+int tracer_load(struct tracer *t, struct ts_err *err)
 {
 	struct step maps;
 	int ret, made;
 
 	libbpf_set_print(print_libbpf);
-	begin(&maps, make_maps, t, o);
+	begin(&maps, make_maps, t);
 	ret = open_objects(t);
 	made = end(&maps);
-	if (ret || !t->maps)
+	if (!ret && !made)
+		ret = load_programs(t);
+	tracer_end_loading();
+	if (!t->maps || !t->enter.object)
 		return ts_fail(err, ret ? -ret : -made, "cannot read the embedded BPF objects: %s",
 			       strerror(ret ? -ret : -made));
-	ret = made ? made : load_programs(t, o);
-	tracer_forget_types();
+	ret = ret ? ret : made;
 	if (ret)
 		return explain_load(-ret, err);
 	return t->attach == TRACER_COPIES ? open_programs(t, err) : 0;

@@ -65,11 +65,10 @@ static void let_go_of_files(void)
 		madvise((void *)from, to - from, MADV_DONTNEED);
 }
 
-void tracer_forget_types(void)
+static void forget(void)
 {
 	size_t i;
 
-	let_go_of_files();
 	ktypes_close(loading.types);
 	loading.types = NULL;
 	for (i = 0; i < loading.names_count; i++)
@@ -80,6 +79,12 @@ void tracer_forget_types(void)
 	if (loading.fd >= 0)
 		close(loading.fd);
 	loading.fd = -1;
+}
+
+void tracer_end_loading(void)
+{
+	forget();
+	let_go_of_files();
 }
 
 /* 0: the kernel has none. */
@@ -330,21 +335,23 @@ int tracer_open_objects(struct bpf_object **out, const char *const *names, size_
 	int ret;
 
 	register_sections();
-	tracer_forget_types();
+	forget();
 	loading.fd = modules ? -1 : tracer_memory_file("types");
 	ret = open_all(out, names, count);
 	if (!ret && find_types(out, count)) {
 		/* As libbpf does it alone. */
 		close_all(out, count);
-		tracer_forget_types();
+		forget();
 		ret = open_all(out, names, count);
 		if (!ret && find_types(out, count))
-			tracer_forget_types();
+			forget();
 	}
 	for (i = 0; i < count && !ret; i++)
 		tell_types(out[i]);
-	if (ret)
+	if (ret) {
 		close_all(out, count);
+		forget();
+	}
 	return ret;
 }
 

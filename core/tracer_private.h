@@ -80,6 +80,7 @@ struct tracer {
 	struct bpf_object **copies;    /* TRACER_COPIES: by rule */
 	int programs; /* TRACER_COPIES: the map of what they go on in; else below 0 */
 	enum tracer_attach attach;
+	const struct tracer_options *options; /* while it is opened */
 	const struct hook_way *hook_way; /* the one that the last of the kernel's functions took */
 	struct resolve_kernel symbols;	 /* when the kernel is hooked */
 	struct bpf_object *kernel; /* the first of those of traced_file.kernel: owns their maps */
@@ -145,7 +146,7 @@ int tracer_check_exe(struct tracer *t, struct ts_err *err);
 #define TRACER_SOCK_FILE "bpf/sock.bpf.o"
 void tracer_load_sockets(struct tracer *t);
 /* tracer_load.c: the maps, and the programs for user space. attach is chosen; it may get less. */
-int tracer_load(struct tracer *t, const struct tracer_options *o, struct ts_err *err);
+int tracer_load(struct tracer *t, struct ts_err *err);
 void tracer_unload(struct tracer *t);
 /* Attaches a program of ours; NULL when that is not possible, and then it is told what is
  * `without`.
@@ -164,7 +165,7 @@ void tracer_attach_first(struct tracer *t);
 /* By version: only for what the kernel cannot be asked. */
 bool tracer_kernel_before(unsigned int major, unsigned int minor);
 /*
- * Opens embedded objects, which are to be loaded next, by any threads; then tracer_forget_types is
+ * Opens embedded objects, which are to be loaded next, by any threads; then tracer_end_loading is
  * called. modules: their programs use types of modules too, so libbpf has to look for them. 0 or
  * -errno: none is open.
  */
@@ -172,7 +173,7 @@ int tracer_open_objects(struct bpf_object **out, const char *const *names, size_
 			bool modules);
 /* One of these once more: what failed to be loaded cannot be. NULL: errno says why. */
 struct bpf_object *tracer_open_again(const char *name);
-void tracer_forget_types(void);
+void tracer_end_loading(void);
 bool tracer_has_cast(void); /* those opened last find bpf_rdonly_cast in this kernel */
 /* A file in memory, which nobody executes; below 0: errno says why. */
 int tracer_memory_file(const char *name);
@@ -217,7 +218,7 @@ void tracer_relax(const struct tracer_haste *h);
 
 /* tracer_buffer.c: the ring, and a larger one where a poll has found that it is short. */
 size_t tracer_buffer_size(const struct tracer_options *o); /* bytes, at first */
-int tracer_open_buffer(struct tracer *t, const struct tracer_options *o);
+int tracer_open_buffer(struct tracer *t);
 void tracer_fit_buffer(struct tracer *t, bool drained);
 
 /* tracer_life.c */
