@@ -126,6 +126,7 @@ __noinline int send_open(__u64 conn, __u64 outcome, __s64 ret, __u64 nsecs, __u6
 	__u32 id = out.rule;
 	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
 	struct conn *c = find_conn(conn);
+	const __u64 now = bpf_ktime_get_ns();
 	struct ts_data *d;
 	struct ts_open *o;
 
@@ -141,6 +142,7 @@ __noinline int send_open(__u64 conn, __u64 outcome, __s64 ret, __u64 nsecs, __u6
 	__builtin_memset(d, 0, sizeof(*d));
 	__builtin_memset(o, 0, sizeof(*o));
 	fill_call(d, rule, &call, ret, 0);
+	d->nsecs = now;
 	d->record.type = TS_REC_OPEN;
 	d->record.size = sizeof(*d) + sizeof(*o);
 	d->captured = sizeof(*o);

@@ -13,6 +13,7 @@ static __always_inline bool is_watched(__u32 pid)
 
 __noinline int send_life(__u32 pid, __u32 what)
 {
+	const __u64 nsecs = bpf_ktime_get_ns();
 	struct ts_life *l = reserve(sizeof(*l));
 
 	if (!l) {
@@ -22,7 +23,7 @@ __noinline int send_life(__u32 pid, __u32 what)
 	__builtin_memset(l, 0, sizeof(*l));
 	l->record.type = TS_REC_LIFE;
 	l->record.size = sizeof(*l);
-	l->nsecs = bpf_ktime_get_ns();
+	l->nsecs = nsecs;
 	l->pid = pid;
 	l->what = what;
 	current_comm(l->comm);

@@ -297,6 +297,16 @@ struct {
 	__uint(max_entries, 1 << 23); /* user space sets another */
 } ring SEC(".maps");
 
+/*
+ * Where it is used, records go here first, and to the other one where this is full: what is written
+ * again and again stays in the processors' caches. User space reads both, by their records' times.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, TS_SMALL_RING);
+} small_ring SEC(".maps");
+const volatile __u32 small_first SEC(".rodata.small") = 0;
+
 struct larger_ring {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 16); /* those that user space makes have more */
@@ -362,8 +372,19 @@ static __always_inline void *get_ring(void)
 	return larger ? larger : &ring;
 }
 
-/* Room in the ring, of a constant size; NULL: there is none. */
+/*
+ * Room in a ring, of a constant size; NULL: there is none. A record's time is asked for before:
+ * what has another ring's later time was not there yet.
+ */
 static __always_inline void *reserve(const __u64 size)
+{
+	void *room = small_first ? bpf_ringbuf_reserve(&small_ring, size, 0) : 0;
+
+	return room ? room : bpf_ringbuf_reserve(get_ring(), size, 0);
+}
+
+/* Of records that have one time, as a call's pieces: in one ring these stay in order. */
+static __always_inline void *reserve_large(const __u64 size)
 {
 	return bpf_ringbuf_reserve(get_ring(), size, 0);
 }

@@ -13,13 +13,13 @@
 enum space { SPACE_USER, SPACE_KERNEL, SPACE_NONE /* nowhere that can be read */ };
 
 /*
- * A record with room for `room` bytes, a constant, and the first n of those at `from` in it. *fault
- * is not 0 where they could not be read.
+ * A record with room for `room` bytes, a constant, and the first n of those at `from` in it; piece:
+ * one of several. *fault is not 0 where they could not be read.
  */
-static __always_inline struct ts_data *take_record(void *ring, const __u32 room, __u64 n,
-						   const void *from, enum space space, long *fault)
+static __always_inline struct ts_data *take_record(const __u32 room, __u64 n, const void *from,
+						   enum space space, bool piece, long *fault)
 {
-	struct ts_data *d = bpf_ringbuf_reserve(ring, sizeof(*d) + room, 0);
+	struct ts_data *d = piece ? reserve_large(sizeof(*d) + room) : reserve(sizeof(*d) + room);
 
 	if (!d || !room)
 		return d;
@@ -34,23 +34,21 @@ static __always_inline struct ts_data *take_record(void *ring, const __u32 room,
 
 /* The sizes of reservations must be constant: the smallest class that n <= TS_CHUNK fits in. */
 static __always_inline struct ts_data *new_record(__u64 n, const void *from, enum space space,
-						  long *fault)
+						  bool piece, long *fault)
 {
-	void *ring = get_ring();
-
 	if (n == 0)
-		return take_record(ring, 0, 0, from, space, fault);
+		return take_record(0, 0, from, space, piece, fault);
 	if (n <= 128)
-		return take_record(ring, 128, n, from, space, fault);
+		return take_record(128, n, from, space, piece, fault);
 	if (n <= 512)
-		return take_record(ring, 512, n, from, space, fault);
+		return take_record(512, n, from, space, piece, fault);
 	if (n <= 2048)
-		return take_record(ring, 2048, n, from, space, fault);
+		return take_record(2048, n, from, space, piece, fault);
 	if (n <= 4096)
-		return take_record(ring, 4096, n, from, space, fault);
+		return take_record(4096, n, from, space, piece, fault);
 	if (n <= 8192)
-		return take_record(ring, 8192, n, from, space, fault);
-	return take_record(ring, TS_CHUNK, n, from, space, fault);
+		return take_record(8192, n, from, space, piece, fault);
+	return take_record(TS_CHUNK, n, from, space, piece, fault);
 }
 
 enum sent { SENT, SENT_LAST /* no more should follow */, SENT_NOT /* could not be read */ };
@@ -66,7 +64,7 @@ static __always_inline enum sent send_piece(struct sending *s, __u64 off, __u64 
 {
 	__u64 left = s->want - off;
 	long fault = 0;
-	struct ts_data *d = new_record(n, from, space, &fault);
+	struct ts_data *d = new_record(n, from, space, off || left > n, &fault);
 
 	if (!d) {
 		if (!off)
@@ -181,13 +179,23 @@ static __always_inline void set_conn(struct ts_data *d, const struct call *call,
 		d->flags |= TS_DATA_KTLS;
 }
 
+/*
+ * The call is over. Again, where what tells of its connection was sent meanwhile: user space reads
+ * records by their times (small_ring).
+ */
+static __always_inline void stamp(struct ts_data *d, const struct call *c)
+{
+	d->nsecs = bpf_ktime_get_ns();
+	d->duration = d->nsecs - c->nsecs;
+	/* A thread ends no two calls in one nanosecond; the shift is an hour long. */
+	d->call = d->nsecs << 22 | (d->tid & ((1 << 22) - 1));
+}
+
 /* What every call's record says. */
 static __always_inline void fill_call(struct ts_data *d, const struct ts_rule *rule,
 				      const struct call *c, __s64 ret, __u64 len)
 {
 	d->record.type = TS_REC_DATA;
-	d->nsecs = bpf_ktime_get_ns();
-	d->duration = d->nsecs - c->nsecs;
 	d->subs = c->subs;
 	d->conn = c->conn;
 	d->len = len;
@@ -195,9 +203,8 @@ static __always_inline void fill_call(struct ts_data *d, const struct ts_rule *r
 	d->source = rule->source;
 	d->dir = c->dir;
 	fill_task(d);
-	/* A thread ends no two calls in one nanosecond; the shift is an hour long. */
-	d->call = d->nsecs << 22 | (d->tid & ((1 << 22) - 1));
 	d->fd = FD_NONE;
+	stamp(d, c);
 }
 
 /* How many of a call's bytes are asked for. */
@@ -249,6 +256,7 @@ static __always_inline bool prepare_call(struct sending *s, struct ts_rule *rule
 {
 	struct ts_data *d = &s->head;
 	struct conn *conn;
+	__u64 inode;
 
 	fill_call(d, rule, c, ret, len);
 	d->flags = flags_of(rule, c);
@@ -258,10 +266,13 @@ static __always_inline bool prepare_call(struct sending *s, struct ts_rule *rule
 			return false;
 	}
 	conn = get_calls_conn(c, true);
+	inode = conn ? conn->socket.inode : 0;
 	if (conn && len && once)
 		tell_addresses_once(rule, c, conn);
 	else if (conn && len)
 		tell_addresses(rule, c, conn);
+	if (conn && conn->socket.inode != inode)
+		stamp(d, c);
 	if (d->subs & control.ends)
 		d->subs = filter_conn(d->subs, c->conn);
 	s->buf = rule->flags & TS_RULE_NODATA ? 0 : c->buf;
@@ -289,6 +300,7 @@ __noinline int send_close(__u32 id, __u64 conn)
 	struct ts_data *d;
 	struct conn_key key;
 	struct conn *c;
+	__u64 nsecs;
 
 	get_conn_key(conn, &key);
 	c = bpf_map_lookup_elem(&conns, &key);
@@ -298,12 +310,13 @@ __noinline int send_close(__u32 id, __u64 conn)
 		c->closed = bpf_ktime_get_ns();
 		return 0;
 	}
+	nsecs = bpf_ktime_get_ns();
 	d = reserve(sizeof(*d));
 	if (d) {
 		__builtin_memset(d, 0, sizeof(*d));
 		d->record.type = TS_REC_CLOSE;
 		d->record.size = sizeof(*d);
-		d->nsecs = bpf_ktime_get_ns();
+		d->nsecs = nsecs;
 		d->conn = conn;
 		d->conn_opened = c->opened;
 		d->fd = c->fd;

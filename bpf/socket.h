@@ -95,6 +95,7 @@ static __always_inline void fill_ends(struct ends *e, const struct sock_common *
 static __always_inline bool send_conn(__u64 conn, const struct conn *c, __u64 sk, bool tls)
 {
 	const struct inet_connection_sock *icsk = (void *)sk;
+	const __u64 nsecs = bpf_ktime_get_ns();
 	struct ts_conn_info *i = reserve(sizeof(*i));
 	struct tls_context *context;
 
@@ -103,7 +104,7 @@ static __always_inline bool send_conn(__u64 conn, const struct conn *c, __u64 sk
 	__builtin_memset(i, 0, sizeof(*i));
 	i->record.type = TS_REC_CONN;
 	i->record.size = sizeof(*i);
-	i->nsecs = bpf_ktime_get_ns();
+	i->nsecs = nsecs;
 	i->conn = conn;
 	i->conn_opened = c->opened;
 	i->pid = owner();

@@ -8,14 +8,15 @@
 #ifndef TLSSCOPE_SHARED_H
 #define TLSSCOPE_SHARED_H
 
-#define TS_MAX_SUBS 64	     /* subscriptions: one bit each in a mask */
-#define TS_MAX_RULES 4096    /* functions attached, over all files; 0 is never a rule */
-#define TS_MAX_NEST 4	     /* hooked calls in flight in one flow of control */
-#define TS_CHUNK 16384	     /* payload bytes in one record at most */
-#define TS_CAPTURE_ALL (~0u) /* a capture limit that is none */
-#define TS_COMM_LEN 16	     /* TASK_COMM_LEN */
-#define TS_FILTER_VALUE 16   /* bytes in a filter's value: a comm, or a number in the first 8 */
-#define TS_NET_BITS 128	     /* of an address; IPv4's are IPv6's that begin with ::ffff */
+#define TS_MAX_SUBS 64	      /* subscriptions: one bit each in a mask */
+#define TS_MAX_RULES 4096     /* functions attached, over all files; 0 is never a rule */
+#define TS_MAX_NEST 4	      /* hooked calls in flight in one flow of control */
+#define TS_CHUNK 16384	      /* payload bytes in one record at most */
+#define TS_CAPTURE_ALL (~0u)  /* a capture limit that is none */
+#define TS_COMM_LEN 16	      /* TASK_COMM_LEN */
+#define TS_SMALL_RING 1048576 /* bytes; any record is smaller */
+#define TS_FILTER_VALUE 16    /* bytes in a filter's value: a comm, or a number in the first 8 */
+#define TS_NET_BITS 128	      /* of an address; IPv4's are IPv6's that begin with ::ffff */
 
 enum ts_dir { TS_IN, TS_OUT }; /* as the traced program sees it: read, written */
 

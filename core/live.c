@@ -205,6 +205,26 @@ static void look_around(struct run *r)
 	targets_look_at_kernel(r->targets);
 }
 
+/* The tracer's own readiness is of no use while it is polled anyway. */
+static void watch_tracer(struct run *r, bool armed)
+{
+	int fds[TRACER_FDS], i;
+
+	tracer_fds(r->tracer, fds);
+	for (i = 0; i < TRACER_FDS; i++)
+		r->fds[FD_TRACER + i].fd = armed ? fds[i] : -1;
+}
+
+static bool tracer_woke(const struct run *r)
+{
+	int i;
+
+	for (i = 0; i < TRACER_FDS; i++)
+		if (r->fds[FD_TRACER + i].revents)
+			return true;
+	return false;
+}
+
 /*
  * Waits for something to happen, after `got` records: until woken where they are few, as being
  * woken costs the traced program microseconds; else for a moment.
@@ -225,12 +245,11 @@ static void wait_events(struct run *r, int got)
 		if (tracer_poll(r->tracer, POLL_BUDGET))
 			return;
 	}
-	/* The ring's own readiness is of no use while it is polled anyway. */
 	r->fds[FD_WATCH].fd = targets_fd(r->targets);
-	r->fds[FD_TRACER].fd = armed ? tracer_fd(r->tracer) : -1;
+	watch_tracer(r, armed);
 	poll(r->fds, r->fds_count, sleep_ms(r, armed ? ARMED_SLEEP_MS : WAKE_PAUSE_MS));
 	tracer_arm(r->tracer, false);
-	if (armed && r->fds[FD_TRACER].revents)
+	if (armed && tracer_woke(r))
 		r->woken = ts_now();
 }
 
@@ -309,16 +328,15 @@ static void drain(struct run *r)
 
 static int start(struct run *r, struct ts_err *err)
 {
-	int ret = r->repl ? 0 : live_attach(r, err);
+	int ret = r->repl ? 0 : live_attach(r, err), i;
 
 	if (!ret)
 		ret = open_pids(r, err);
 	if (ret)
 		return ret;
 	r->fds[FD_SIGNALS] = (struct pollfd){.fd = r->signals, .events = POLLIN};
-	r->fds[FD_TRACER] = (struct pollfd){.fd = -1, .events = POLLIN};
-	r->fds[FD_WATCH] = (struct pollfd){.fd = -1, .events = POLLIN};
-	r->fds[FD_INPUT] = (struct pollfd){.fd = -1, .events = POLLIN};
+	for (i = FD_SIGNALS + 1; i < FD_PIDS; i++)
+		r->fds[i] = (struct pollfd){.fd = -1, .events = POLLIN};
 	if (!r->started)
 		run_send_start(r);
 	if (r->repl) {

@@ -51,7 +51,7 @@ struct run {
 };
 
 /* Places in run.fds. */
-enum { FD_SIGNALS, FD_TRACER, FD_WATCH, FD_INPUT, FD_PIDS };
+enum { FD_SIGNALS, FD_WATCH, FD_INPUT, FD_TRACER, FD_PIDS = FD_TRACER + TRACER_FDS };
 
 /* The sink of everything that sends records. */
 int run_record(void *ctx, const struct ts_record *rec);

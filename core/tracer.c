@@ -187,9 +187,9 @@ void tracer_close(struct tracer *t)
 	free(t);
 }
 
-int tracer_fd(const struct tracer *t)
+void tracer_fds(const struct tracer *t, int fds[TRACER_FDS])
 {
-	return tracer_ring_fd(t->ring);
+	tracer_ring_fds(t->ring, fds);
 }
 
 int tracer_poll(struct tracer *t, unsigned int budget)

@@ -59,7 +59,9 @@ int tracer_attach(struct tracer *t, int fd, const char *path, const struct resol
 int tracer_attach_kernel(struct tracer *t, struct resolve_plan *plan, struct ts_err *err);
 void tracer_detach(struct tracer *t); /* all probes; the ring can still be drained */
 
-int tracer_fd(const struct tracer *t); /* readable when records wait */
+/* One is readable when records wait; below 0: there is none. */
+#define TRACER_FDS 2
+void tracer_fds(const struct tracer *t, int fds[TRACER_FDS]);
 /*
  * Hands up to `budget` records to the sink. Returns how many, or the sink's negative value. Fewer
  * than budget: the ring is empty.

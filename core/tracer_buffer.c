@@ -44,14 +44,29 @@ size_t tracer_buffer_size(const struct tracer_options *o)
 	return size;
 }
 
+static int duplicate(const struct tracer *t, const char *map)
+{
+	int fd = fcntl(tracer_map_fd(t, map), F_DUPFD_CLOEXEC, 3);
+
+	return fd < 0 ? -errno : fd;
+}
+
 int tracer_open_buffer(struct tracer *t)
 {
-	int fd = fcntl(tracer_map_fd(t, "ring"), F_DUPFD_CLOEXEC, 3), ret;
+	int fd = duplicate(t, "ring"), ret;
 
 	if (fd < 0)
-		return -errno;
+		return fd;
 	t->ring_most = t->options->ring_grows ? most_bytes() : 0;
 	ret = tracer_ring_open(&t->ring, fd, tracer_buffer_size(t->options));
+	if (ret) {
+		close(fd);
+		return ret;
+	}
+	fd = t->small ? duplicate(t, "small_ring") : 0;
+	if (fd <= 0)
+		return fd;
+	ret = tracer_ring_precede(t->ring, fd, TS_SMALL_RING);
 	if (ret)
 		close(fd);
 	return ret;

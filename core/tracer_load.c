@@ -57,8 +57,12 @@ static void set_sizes(struct tracer *t)
 	struct bpf_map *ring = bpf_object__find_map_by_name(t->maps, "ring");
 	struct bpf_map *counters = bpf_object__find_map_by_name(t->maps, "counters");
 	struct bpf_map *watched = bpf_object__find_map_by_name(t->maps, "watched");
+	struct bpf_map *small = bpf_object__find_map_by_name(t->maps, "small_ring");
 	int cpus = libbpf_num_possible_cpus();
 
+	t->small = tracer_buffer_size(t->options) > TS_SMALL_RING;
+	if (!t->small)
+		bpf_map__set_max_entries(small, (__u32)sysconf(_SC_PAGESIZE));
 	t->cpus = cpus > 0 ? (uint32_t)cpus : 1;
 	bpf_map__set_max_entries(ring, (__u32)tracer_buffer_size(t->options));
 	bpf_map__set_max_entries(counters, t->cpus);

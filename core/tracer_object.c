@@ -387,10 +387,12 @@ void tracer_set_constant(struct bpf_object *o, const char *section, const void *
 
 void tracer_share_maps(struct tracer *t, struct bpf_object *o)
 {
+	const __u32 small = t->small;
 	struct bpf_map *m;
 	const char *name;
 	int fd;
 
+	tracer_set_constant(o, ".rodata.small", &small, sizeof(small));
 	bpf_object__for_each_map(m, o)
 	{
 		name = bpf_map__name(m);

@@ -93,6 +93,7 @@ struct tracer {
 	const struct ts_counts *counters; /* mapped: one a possible processor */
 	uint32_t cpus;
 	struct tracer_ring *ring;
+	bool small;		    /* there is a small one before it */
 	size_t ring_most;	    /* bytes that it may have */
 	bool ring_short;	    /* it was more than half full */
 	struct tracer_hello *hello; /* NULL while nobody wants hellos */

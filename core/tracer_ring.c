@@ -22,11 +22,14 @@ struct buffer {
 	const unsigned long *producer;
 	const unsigned char *data;
 	size_t size;
-	int fd; /* below 0: there is none */
+	unsigned long pos; /* of the next sample; *consumer comes after it */
+	int fd;		   /* below 0: there is none */
 };
 
 struct tracer_ring {
-	struct buffer now, next; /* the next one is looked at when that now in use is empty */
+	struct buffer small; /* samples come here first */
+	struct buffer now,
+		next; /* the next one takes the place of that in use when this is empty */
 	size_t page, used;
 	struct ts_buf joined; /* a sample that lies around the end */
 };
@@ -50,6 +53,7 @@ static int map_buffer(struct buffer *b, int fd, size_t size, size_t page)
 			     .producer = producer,
 			     .data = (const unsigned char *)producer + page,
 			     .size = size,
+			     .pos = *(unsigned long *)consumer,
 			     .fd = fd};
 	return 0;
 }
@@ -72,7 +76,7 @@ int tracer_ring_open(struct tracer_ring **out, int fd, size_t size)
 	if (!r)
 		return -ENOMEM;
 	r->page = (size_t)sysconf(_SC_PAGESIZE);
-	r->next.fd = -1;
+	r->small.fd = r->next.fd = -1;
 	ret = map_buffer(&r->now, fd, size, r->page);
 	if (ret) {
 		free(r);
@@ -86,10 +90,16 @@ void tracer_ring_close(struct tracer_ring *r)
 {
 	if (!r)
 		return;
+	unmap_buffer(&r->small, r->page);
 	unmap_buffer(&r->now, r->page);
 	unmap_buffer(&r->next, r->page);
 	ts_buf_free(&r->joined);
 	free(r);
+}
+
+int tracer_ring_precede(struct tracer_ring *r, int fd, size_t size)
+{
+	return map_buffer(&r->small, fd, size, r->page);
 }
 
 int tracer_ring_follow(struct tracer_ring *r, int fd, size_t size)
@@ -107,9 +117,10 @@ void tracer_ring_stay(struct tracer_ring *r)
 	unmap_buffer(&r->next, r->page);
 }
 
-int tracer_ring_fd(const struct tracer_ring *r)
+void tracer_ring_fds(const struct tracer_ring *r, int fds[TRACER_RING_FDS])
 {
-	return tracer_ring_moves(r) ? r->next.fd : r->now.fd;
+	fds[0] = tracer_ring_moves(r) ? r->next.fd : r->now.fd;
+	fds[1] = r->small.fd;
 }
 
 size_t tracer_ring_size(const struct tracer_ring *r)
@@ -122,11 +133,94 @@ size_t tracer_ring_used(const struct tracer_ring *r)
 	return r->used;
 }
 
-/* The len bytes from pos on, in one piece; NULL: no memory. */
-static const void *sample_at(struct tracer_ring *r, unsigned long pos, size_t len)
+/* --- which sample comes next */
+
+static unsigned long end_of(const struct buffer *b)
 {
-	const struct buffer *b = &r->now;
-	size_t at = pos & (b->size - 1), first = b->size - at;
+	return __atomic_load_n(b->producer, __ATOMIC_ACQUIRE);
+}
+
+static __u32 header_of(const struct buffer *b)
+{
+	return __atomic_load_n((const __u32 *)(b->data + (b->pos & (b->size - 1))),
+			       __ATOMIC_ACQUIRE);
+}
+
+static void tell(struct buffer *b)
+{
+	if (b->fd >= 0 && *b->consumer != b->pos)
+		__atomic_store_n(b->consumer, b->pos, __ATOMIC_RELEASE);
+}
+
+static void advance(struct buffer *b, __u32 header)
+{
+	b->pos += ((header & ~DISCARD) + HEADER + 7) & ~7ul;
+	/* Each write of it costs the kernel's next sample a cache miss. */
+	if (b->pos - *b->consumer >= b->size / 16)
+		tell(b);
+}
+
+enum state { EMPTY, WRITTEN /* what comes next is being written */, READY };
+
+static enum state look(struct buffer *b)
+{
+	__u32 header;
+
+	while (b->fd >= 0 && b->pos != end_of(b)) {
+		header = header_of(b);
+		if (header & BUSY)
+			return WRITTEN;
+		if (!(header & DISCARD))
+			return READY;
+		advance(b, header);
+	}
+	return EMPTY;
+}
+
+/* Of the next sample. Positions and sizes are multiples of 8: it does not lie around the end. */
+static __u64 time_of(const struct buffer *b)
+{
+	const size_t at = b->pos + HEADER + offsetof(struct ts_data, nsecs);
+
+	return *(const __u64 *)(b->data + (at & (b->size - 1)));
+}
+
+/* The buffer in use, and what comes next there. What it will never get more of makes room. */
+static enum state look_at_large(struct tracer_ring *r)
+{
+	enum state state = look(&r->now);
+
+	if (state != EMPTY || !tracer_ring_moves(r))
+		return state;
+	unmap_buffer(&r->now, r->page);
+	r->now = r->next;
+	r->next.fd = -1;
+	return look(&r->now);
+}
+
+/*
+ * Where the next sample is; NULL: there is none yet. What one buffer has may have come after what
+ * is in the other: so the other is looked at afterwards, and what is being written is waited for.
+ */
+static struct buffer *choose(struct tracer_ring *r)
+{
+	enum state small = look(&r->small), large = look_at_large(r);
+
+	if (large != EMPTY && small == EMPTY)
+		small = look(&r->small);
+	if (small == WRITTEN || large == WRITTEN)
+		return NULL;
+	if (small == READY && large == READY)
+		return time_of(&r->now) < time_of(&r->small) ? &r->now : &r->small;
+	return small == READY ? &r->small : large == READY ? &r->now : NULL;
+}
+
+/* --- handing over */
+
+/* The next sample, in one piece; NULL: no memory. */
+static const void *sample_of(struct tracer_ring *r, const struct buffer *b, size_t len)
+{
+	size_t at = (b->pos + HEADER) & (b->size - 1), first = b->size - at;
 
 	if (len <= first)
 		return b->data + at;
@@ -137,52 +231,24 @@ static const void *sample_at(struct tracer_ring *r, unsigned long pos, size_t le
 	return r->joined.data;
 }
 
-/* As tracer_ring_poll, of the buffer in use; *count goes up to the budget. 0, or what ended it. */
-static int poll_buffer(struct tracer_ring *r, unsigned int budget, unsigned int *count,
-		       int (*take)(void *ctx, const void *sample, size_t size), void *ctx)
-{
-	const struct buffer *b = &r->now;
-	unsigned long pos = *b->consumer, told = pos;
-	const void *sample;
-	int ret = 0;
-	__u32 len;
-
-	r->used = __atomic_load_n(b->producer, __ATOMIC_ACQUIRE) - pos;
-	while (*count < budget && pos != __atomic_load_n(b->producer, __ATOMIC_ACQUIRE)) {
-		len = __atomic_load_n((const __u32 *)(b->data + (pos & (b->size - 1))),
-				      __ATOMIC_ACQUIRE);
-		if (len & BUSY)
-			break;
-		if (!(len & DISCARD)) {
-			sample = sample_at(r, pos + HEADER, len);
-			ret = sample ? take(ctx, sample, len) : -ENOMEM;
-			(*count)++;
-		}
-		pos += ((len & ~DISCARD) + HEADER + 7) & ~7ul;
-		/* Each write of it costs the kernel's next sample a cache miss. */
-		if (pos - told >= b->size / 16) {
-			__atomic_store_n(b->consumer, pos, __ATOMIC_RELEASE);
-			told = pos;
-		}
-		if (ret)
-			break;
-	}
-	if (pos != told)
-		__atomic_store_n(b->consumer, pos, __ATOMIC_RELEASE);
-	return ret;
-}
-
 int tracer_ring_poll(struct tracer_ring *r, unsigned int budget,
 		     int (*take)(void *ctx, const void *sample, size_t size), void *ctx)
 {
 	unsigned int count = 0;
-	int ret = poll_buffer(r, budget, &count, take, ctx);
+	struct buffer *b;
+	const void *sample;
+	int ret = 0;
+	__u32 header;
 
-	if (!ret && tracer_ring_moves(r) && *r->now.consumer == *r->now.producer) {
-		unmap_buffer(&r->now, r->page);
-		r->now = r->next;
-		r->next.fd = -1;
-		ret = poll_buffer(r, budget, &count, take, ctx);
+	r->used = end_of(&r->now) - r->now.pos;
+	while (!ret && count < budget && (b = choose(r))) {
+		header = header_of(b);
+		sample = sample_of(r, b, header);
+		ret = sample ? take(ctx, sample, header) : -ENOMEM;
+		count++;
+		advance(b, header);
 	}
+	tell(&r->small);
+	tell(&r->now);
 	return ret < 0 ? ret : (int)count;
 }

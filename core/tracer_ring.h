@@ -17,6 +17,13 @@ int tracer_ring_open(struct tracer_ring **out, int fd, size_t size);
 void tracer_ring_close(struct tracer_ring *r);
 
 /*
+ * Another map, smaller, which samples come to first, and to the one above only where it is full.
+ * They are handed over by the times of their records (struct ts_data, or others that begin as it
+ * does); what has one time is in one map. As above.
+ */
+int tracer_ring_precede(struct tracer_ring *r, int fd, size_t size);
+
+/*
  * Goes on in another map, once all that is in the present one was handed over: before the next poll
  * samples must come to the other one only. As above.
  */
@@ -25,7 +32,10 @@ bool tracer_ring_moves(const struct tracer_ring *r); /* it has yet to; then it c
 void tracer_ring_stay(struct tracer_ring *r);	     /* it shall not, after all */
 size_t tracer_ring_size(const struct tracer_ring *r);
 size_t tracer_ring_used(const struct tracer_ring *r); /* bytes that the last poll found waiting */
-int tracer_ring_fd(const struct tracer_ring *r); /* the map, which is readable when samples wait */
+
+/* Maps, one of which is readable when samples come; below 0: there is none. */
+#define TRACER_RING_FDS 2
+void tracer_ring_fds(const struct tracer_ring *r, int fds[TRACER_RING_FDS]);
 
 /*
  * Hands over the samples that are there, `budget` at most: a sample is `take`'s until it returns,

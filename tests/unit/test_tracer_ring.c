@@ -26,7 +26,7 @@ struct map {
 
 struct fixture {
 	size_t page;
-	struct map map, next;
+	struct map map, next, small;
 	struct tracer_ring *ring;
 	char seen[64]; /* the first byte of each sample */
 	size_t count, last_size;
@@ -77,6 +77,7 @@ static int close_ring(void **state)
 	tracer_ring_close(f->ring);
 	free_map(&f->map, f->page);
 	free_map(&f->next, f->page);
+	free_map(&f->small, f->page);
 	free(f);
 	return 0;
 }
@@ -183,20 +184,84 @@ static void an_error_ends_it(void **state)
 	assert_string_equal(f->seen, "ab");
 }
 
+/* A record's beginning: 'c' and its time. */
+static uint32_t *put_record(struct map *m, char c, uint64_t nsecs, uint32_t flags)
+{
+	uint32_t *header = put_in(m, c, sizeof(struct ts_data), flags);
+	unsigned char *at = (unsigned char *)header + 8;
+
+	memcpy(at + offsetof(struct ts_data, nsecs), &nsecs, sizeof(nsecs));
+	return header;
+}
+
+static void precede(struct fixture *f)
+{
+	int fd, fds[TRACER_RING_FDS];
+
+	make_map(&f->small, f->page, &fd);
+	tracer_ring_fds(f->ring, fds);
+	assert_true(fds[0] >= 0 && fds[1] < 0);
+	assert_int_equal(tracer_ring_precede(f->ring, fd, SIZE), 0);
+	tracer_ring_fds(f->ring, fds);
+	assert_true(fds[0] >= 0);
+	assert_int_equal(fds[1], fd);
+}
+
+static void reads_two_maps_by_time(void **state)
+{
+	struct fixture *f = *state;
+
+	precede(f);
+	put_record(&f->small, 'a', 10, 0);
+	put_record(&f->map, 'x', 11, 1u << 30);
+	put_record(&f->map, 'b', 20, 0);
+	put_record(&f->map, 'c', 30, 0);
+	put_record(&f->small, 'd', 40, 0);
+	put_record(&f->map, 'e', 50, 0);
+	assert_int_equal(tracer_ring_poll(f->ring, 2, take, f), 2);
+	assert_int_equal(tracer_ring_poll(f->ring, 10, take, f), 3);
+	assert_string_equal(f->seen, "abcde");
+	assert_int_equal(*f->map.consumer, *f->map.producer);
+	assert_int_equal(*f->small.consumer, *f->small.producer);
+}
+
+/* What is behind it may have come before what the other map has. */
+static void waits_for_what_is_written_in_either(void **state)
+{
+	struct fixture *f = *state;
+	uint32_t *busy;
+
+	precede(f);
+	busy = put_record(&f->map, 'b', 20, 1u << 31);
+	put_record(&f->map, 'c', 30, 0);
+	put_record(&f->small, 'd', 40, 0);
+	assert_int_equal(tracer_ring_poll(f->ring, 10, take, f), 0);
+	*busy &= ~(1u << 31);
+	assert_int_equal(tracer_ring_poll(f->ring, 10, take, f), 3);
+	busy = put_record(&f->small, 'e', 50, 1u << 31);
+	put_record(&f->map, 'f', 60, 0);
+	assert_int_equal(tracer_ring_poll(f->ring, 10, take, f), 0);
+	*busy &= ~(1u << 31);
+	assert_int_equal(tracer_ring_poll(f->ring, 10, take, f), 2);
+	assert_string_equal(f->seen, "bcdef");
+}
+
 /* What is in the first map comes first, whatever the budget. */
 static void goes_on_in_another_map(void **state)
 {
 	struct fixture *f = *state;
-	int fd, old;
+	int fd, old, fds[TRACER_RING_FDS];
 
 	put(f, 'a', 1000, 0);
 	put(f, 'b', 1, 0);
 	make_map(&f->next, f->page, &fd);
-	old = tracer_ring_fd(f->ring);
+	tracer_ring_fds(f->ring, fds);
+	old = fds[0];
 	assert_int_equal(tracer_ring_follow(f->ring, fd, SIZE), 0);
 	put_in(&f->next, 'c', 1, 0);
 	assert_true(tracer_ring_moves(f->ring));
-	assert_int_equal(tracer_ring_fd(f->ring), fd);
+	tracer_ring_fds(f->ring, fds);
+	assert_int_equal(fds[0], fd);
 	assert_int_equal(tracer_ring_poll(f->ring, 1, take, f), 1);
 	assert_int_equal(tracer_ring_used(f->ring), 1008 + 16);
 	assert_true(tracer_ring_moves(f->ring));
@@ -207,6 +272,21 @@ static void goes_on_in_another_map(void **state)
 	put_in(&f->next, 'd', 1, 0);
 	assert_int_equal(tracer_ring_poll(f->ring, 10, take, f), 1);
 	assert_string_equal(f->seen, "abcd");
+}
+
+static void reads_the_next_map_by_time_too(void **state)
+{
+	struct fixture *f = *state;
+	int fd;
+
+	precede(f);
+	put_record(&f->map, 'a', 10, 0);
+	put_record(&f->small, 'c', 30, 0);
+	make_map(&f->next, f->page, &fd);
+	assert_int_equal(tracer_ring_follow(f->ring, fd, SIZE), 0);
+	put_record(&f->next, 'b', 20, 0);
+	assert_int_equal(tracer_ring_poll(f->ring, 10, take, f), 3);
+	assert_string_equal(f->seen, "abc");
 }
 
 static void stays_after_all(void **state)
@@ -242,8 +322,13 @@ int main(void)
 		cmocka_unit_test_setup_teardown(keeps_to_its_budget, open_ring, close_ring),
 		cmocka_unit_test_setup_teardown(joins_what_lies_around_the_end, open_ring,
 						close_ring),
+		cmocka_unit_test_setup_teardown(reads_two_maps_by_time, open_ring, close_ring),
+		cmocka_unit_test_setup_teardown(waits_for_what_is_written_in_either, open_ring,
+						close_ring),
 		cmocka_unit_test_setup_teardown(an_error_ends_it, open_ring, close_ring),
 		cmocka_unit_test_setup_teardown(goes_on_in_another_map, open_ring, close_ring),
+		cmocka_unit_test_setup_teardown(reads_the_next_map_by_time_too, open_ring,
+						close_ring),
 		cmocka_unit_test_setup_teardown(stays_after_all, open_ring, close_ring),
 		cmocka_unit_test(no_map_is_an_error),
 	};
