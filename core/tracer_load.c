@@ -52,6 +52,21 @@ static int explain_load(int code, struct ts_err *err)
 
 /* --- what the programs share */
 
+/*
+ * Of these there are seldom many. Since 6.1 the kernel has memory for it at hand, whatever it
+ * does when a probe is hit (bpf_mem_alloc); before, all that a map may have is taken when the map
+ * is made.
+ */
+static void take_as_needed(struct tracer *t)
+{
+	static const char *const names[] = {"flows", "goroutines", "filters"};
+	size_t i;
+
+	for (i = 0; i < TS_ARRAY_SIZE(names) && !tracer_kernel_before(6, 1); i++)
+		bpf_map__set_map_flags(bpf_object__find_map_by_name(t->maps, names[i]),
+				       BPF_F_NO_PREALLOC);
+}
+
 static void set_sizes(struct tracer *t)
 {
 	struct bpf_map *ring = bpf_object__find_map_by_name(t->maps, "ring");
@@ -67,6 +82,7 @@ static void set_sizes(struct tracer *t)
 	bpf_map__set_max_entries(ring, (__u32)tracer_buffer_size(t->options));
 	bpf_map__set_max_entries(counters, t->cpus);
 	bpf_map__set_max_entries(watched, (__u32)t->pids_count);
+	take_as_needed(t);
 }
 
 static int make_maps(struct tracer *t)
