@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The live half of a run: attaching, the event loop, and what came and went meanwhile. */
 #include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -96,6 +98,30 @@ static bool is_loss(unsigned int counter)
 	return counter != TS_CNT_EVENTS && counter != TS_CNT_BYTES && counter != TS_CNT_FILTERED;
 }
 
+/* In ns, what the kernel says of this thread (CONFIG_SCHED_INFO; else 0). */
+static struct run_times read_times(void)
+{
+	FILE *f = fopen("/proc/thread-self/schedstat", "re");
+	struct run_times t = {0};
+
+	if (f && fscanf(f, "%" SCNu64 " %" SCNu64, &t.ran, &t.waited) != 2)
+		t = (struct run_times){0};
+	if (f)
+		fclose(f);
+	return t;
+}
+
+static void warn_of_loss(const struct run *r)
+{
+	const struct run_times now = read_times();
+	const bool starved = now.waited - r->times.waited > now.ran - r->times.ran;
+
+	ts_warn("events are being lost: %s (the total is told at the end)",
+		starved ? "tlsscope waits for a processor, as others have them all; start it by "
+			  "nice -n -20"
+			: "the handlers are slower than the traffic");
+}
+
 /* Tells what was lost since it was told last. */
 static void send_lost(struct run *r)
 {
@@ -114,8 +140,7 @@ static void send_lost(struct run *r)
 	if (!any)
 		return;
 	if (now[TS_CNT_LOST_EVENTS] && !r->lost[TS_CNT_LOST_EVENTS])
-		ts_warn("events are being lost: the handlers are slower than the traffic "
-			"(the total is told at the end)");
+		warn_of_loss(r);
 	memcpy(r->lost, now, sizeof(now));
 	run_send(r, TS_REC_LOST, &body, sizeof(body), NULL);
 }
@@ -136,6 +161,7 @@ static void send_tick(struct run *r, uint64_t now, bool behind)
 
 	r->last_tick = now;
 	send_lost(r);
+	r->times = read_times();
 	if (r->sweep && r->tracer)
 		tracer_sweep(r->tracer);
 	if (r->tracer)
@@ -337,6 +363,7 @@ static int start(struct run *r, struct ts_err *err)
 	r->fds[FD_SIGNALS] = (struct pollfd){.fd = r->signals, .events = POLLIN};
 	for (i = FD_SIGNALS + 1; i < FD_PIDS; i++)
 		r->fds[i] = (struct pollfd){.fd = -1, .events = POLLIN};
+	r->times = read_times();
 	if (!r->started)
 		run_send_start(r);
 	if (r->repl) {

@@ -16,6 +16,11 @@
 #include "script.h"
 #include "targets.h"
 
+/* Of the thread that reads: it had a processor, and it waited for one. */
+struct run_times {
+	uint64_t ran, waited; /* ns */
+};
+
 struct run {
 	const struct options *o;
 	struct ts_filter filter; /* the command line's, with the child of -c */
@@ -39,7 +44,8 @@ struct run {
 	bool sweep;		     /* processes ended since their calls were last looked for */
 	uint64_t lost[TS_CNT_COUNT]; /* the counters as they were told */
 	uint64_t last_tick, last_nsecs;
-	struct pollfd *fds; /* signals, tracer, watch, prompt, then one for each process of -p */
+	struct run_times times; /* as they were at the last tick */
+	struct pollfd *fds;	/* their places are below; then one for each process of -p */
 	size_t fds_count;
 	uint64_t woken;	      /* when the last record woke it */
 	int signals;	      /* readable after a signal */

@@ -61,6 +61,26 @@ def loss_is_counted(lab):
 
 
 @case(timeout=120)
+def loss_without_a_processor(lab):
+    """The handler is quick: it is told that somebody else has the processor."""
+    p = lab.spawn([lab.victim("flood"), lab.cert, lab.key, "30000", "2000"], ready=b"waiting", stdin=subprocess.PIPE)
+    tracer = lab.tracer("-p", str(p.pid), script=SMALL + """
+        on.start(function() emit{type = "ready"} end)
+        on.ssl_write(function() end)
+        """)
+    place = min(os.sched_getaffinity(0))
+    other = lab.spawn(["sh", "-c", "while :; do :; done"])
+    for pid in tracer.process.pid, other.pid:
+        os.sched_setaffinity(pid, {place})
+    os.setpriority(os.PRIO_PROCESS, tracer.process.pid, 19)
+    p.say()
+    p.finish(60)
+    other.stop()
+    said = tracer.stop().stderr
+    check("events are being lost: tlsscope waits for a processor" in said, said)
+
+
+@case(timeout=120)
 def buffer_grows(lab):
     """Where the script does not say how large it is to be; nothing is lost, doubled or out of order by that."""
     if os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") < 32 * 2 * 8 << 20:
