@@ -87,7 +87,7 @@ static __always_inline void wake_consumer(void)
 	void *nothing = control.armed ? reserve(8) : 0;
 
 	if (nothing)
-		bpf_ringbuf_discard(nothing, wake_flags());
+		discard(nothing, wake_flags());
 }
 
 static __always_inline void send_packet(const struct packet *p, __u32 len)

@@ -27,7 +27,7 @@ __noinline int send_life(__u32 pid, __u32 what)
 	l->pid = pid;
 	l->what = what;
 	current_comm(l->comm);
-	bpf_ringbuf_submit(l, wake_flags());
+	submit(l, wake_flags());
 	return 0;
 }
 

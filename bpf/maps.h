@@ -373,20 +373,50 @@ static __always_inline void *get_ring(void)
 }
 
 /*
- * Room in a ring, of a constant size; NULL: there is none. A record's time is asked for before:
- * what has another ring's later time was not there yet.
+ * Nobody reads past a record that is being written. So who writes one is not interrupted by other
+ * threads, which might have the processor for long: where the kernel lets programs say so (6.10).
+ * Where it does not, user space puts nothing in the place of these calls.
+ */
+static void (*const keep_processor)(void) = (void *)TS_CALL_KEEP_PROCESSOR;
+static void (*const leave_processor)(void) = (void *)TS_CALL_LEAVE_PROCESSOR;
+
+static __always_inline void *begin_record(void *room)
+{
+	if (!room)
+		leave_processor();
+	return room;
+}
+
+/*
+ * Room in a ring, of a constant size, to be submitted or discarded soon; NULL: there is none. A
+ * record's time is asked for before: what has another ring's later time was not there yet.
  */
 static __always_inline void *reserve(const __u64 size)
 {
-	void *room = small_first ? bpf_ringbuf_reserve(&small_ring, size, 0) : 0;
+	void *room;
 
-	return room ? room : bpf_ringbuf_reserve(get_ring(), size, 0);
+	keep_processor();
+	room = small_first ? bpf_ringbuf_reserve(&small_ring, size, 0) : 0;
+	return begin_record(room ? room : bpf_ringbuf_reserve(get_ring(), size, 0));
 }
 
 /* Of records that have one time, as a call's pieces: in one ring these stay in order. */
 static __always_inline void *reserve_large(const __u64 size)
 {
-	return bpf_ringbuf_reserve(get_ring(), size, 0);
+	keep_processor();
+	return begin_record(bpf_ringbuf_reserve(get_ring(), size, 0));
+}
+
+static __always_inline void submit(void *room, __u64 flags)
+{
+	bpf_ringbuf_submit(room, flags);
+	leave_processor();
+}
+
+static __always_inline void discard(void *room, __u64 flags)
+{
+	bpf_ringbuf_discard(room, flags);
+	leave_processor();
 }
 
 /* The consumer is woken once: it says when it sleeps again. */

@@ -29,9 +29,18 @@ __noinline __u64 proof_of(__u64 at, __u64 len)
 	return proof | 1;
 }
 
+/* While a record is written: kernels before 6.15 let only static functions be called where a
+ * program has the processor for itself, and those are verified for each of their calls. */
 static __always_inline bool still_true(const struct proof *p)
 {
-	return !p || !p->is || proof_of(p->at, p->len) == p->is;
+	bool same;
+
+	if (!p || !p->is)
+		return true;
+	leave_processor();
+	same = proof_of(p->at, p->len) == p->is;
+	keep_processor();
+	return same;
 }
 
 #endif

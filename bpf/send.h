@@ -78,7 +78,7 @@ static __always_inline enum sent send_piece(struct sending *s, __u64 off, __u64 
 		fault = 1;
 	if (fault) {
 		if (again) {
-			bpf_ringbuf_discard(d, BPF_RB_NO_WAKEUP);
+			discard(d, BPF_RB_NO_WAKEUP);
 			return SENT_NOT;
 		}
 		d->flags |= TS_DATA_FAULT;
@@ -88,7 +88,7 @@ static __always_inline enum sent send_piece(struct sending *s, __u64 off, __u64 
 	}
 	d->captured = n;
 	d->record.size = sizeof(*d) + n;
-	bpf_ringbuf_submit(d, off ? BPF_RB_NO_WAKEUP : wake_flags());
+	submit(d, off ? BPF_RB_NO_WAKEUP : wake_flags());
 	if (fault)
 		count(TS_CNT_FAULTS, left);
 	count_sent(!off, n);
@@ -323,7 +323,7 @@ __noinline int send_close(__u32 id, __u64 conn)
 		d->source = rule->source;
 		d->how = c->how ? c->how : rule->how;
 		fill_task(d);
-		bpf_ringbuf_submit(d, wake_flags());
+		submit(d, wake_flags());
 	}
 	/* Not told: the connection's next record has another conn_opened, which tells the same. */
 	return bpf_map_delete_elem(&conns, &key);

@@ -115,7 +115,7 @@ static __always_inline bool send_conn(__u64 conn, const struct conn *c, __u64 sk
 		i->version = BPF_CORE_READ(context, prot_info.version);
 		i->cipher = BPF_CORE_READ(context, prot_info.cipher_type);
 	}
-	bpf_ringbuf_submit(i, BPF_RB_NO_WAKEUP);
+	submit(i, BPF_RB_NO_WAKEUP);
 	return true;
 }
 

@@ -418,7 +418,10 @@ struct ts_hook {
 struct ts_types {
 	__u32 cast, file, task;
 };
-#define TS_CALL_CAST 0x7ca57 /* what calls that one, until user space puts its number there */
+/* What calls a function of the kernel's, until user space puts its number there. */
+#define TS_CALL_CAST 0x7ca57
+#define TS_CALL_KEEP_PROCESSOR 0x7ca58	/* bpf_preempt_disable */
+#define TS_CALL_LEAVE_PROCESSOR 0x7ca59 /* bpf_preempt_enable */
 
 /*
  * A record. The ring buffer, a file written with -w, and everything that is handed up the pipeline

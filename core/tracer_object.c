@@ -2,8 +2,8 @@
 /*
  * The embedded BPF objects: opened, and loaded by libbpf, which is spared what takes it longest. It
  * would read all of the kernel's types, and go through them for each that the programs use; it gets
- * a file with these alone. The numbers of types that the kernel itself wants are put in here: that
- * of the function that casts, and those that tp_btf programs attach to.
+ * a file with these alone. The numbers of types that the kernel itself wants are put in here: those
+ * of its functions that programs call, and those that tp_btf programs attach to.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -18,9 +18,12 @@
 #include "tracer_private.h"
 
 /* What the programs name only by number. */
-enum { CAST, CAST_FILE, CAST_TASK };
-static const char *const by_number[] = {
-	[CAST] = "bpf_rdonly_cast", [CAST_FILE] = "file", [CAST_TASK] = "task_struct"};
+enum { CAST, KEEP_PROCESSOR, LEAVE_PROCESSOR, CAST_FILE, CAST_TASK };
+static const char *const by_number[] = {[CAST] = "bpf_rdonly_cast",
+					[KEEP_PROCESSOR] = "bpf_preempt_disable",
+					[LEAVE_PROCESSOR] = "bpf_preempt_enable",
+					[CAST_FILE] = "file",
+					[CAST_TASK] = "task_struct"};
 
 /* A name's end, where a flavor begins ("iov_iter___type"), is not the kernel's. */
 static const char flavor[] = "___";
@@ -93,10 +96,53 @@ static uint32_t number_of(uint32_t kind, const char *name)
 	return loading.types ? ktypes_id(loading.types, kind, name) : 0;
 }
 
-/* The code calls no such helper: user space knows the function's number (BPF_PSEUDO_KFUNC_CALL). */
-static int name_cast(struct bpf_program *p, uint32_t cast)
+/* The numbers of the functions that programs call; 0: the kernel has none. */
+struct functions {
+	uint32_t cast, keep, leave;
+};
+
+static struct functions find_functions(void)
+{
+	struct functions f = {.cast = number_of(BTF_KIND_FUNC, by_number[CAST])};
+
+	/* Before 6.12 a kernel that is preemptible everywhere sleeps for a ring's lock. */
+	if (tracer_kernel_before(6, 12))
+		return f;
+	f.keep = number_of(BTF_KIND_FUNC, by_number[KEEP_PROCESSOR]);
+	f.leave = number_of(BTF_KIND_FUNC, by_number[LEAVE_PROCESSOR]);
+	if (!f.keep || !f.leave)
+		f.keep = f.leave = 0;
+	return f;
+}
+
+/* A call of a helper that there is not becomes that of a function (BPF_PSEUDO_KFUNC_CALL), or none.
+ */
+static void name_function(struct bpf_insn *insn, const struct functions *f)
+{
+	uint32_t number;
+
+	if (insn->code != (BPF_JMP | BPF_CALL) || insn->src_reg)
+		return;
+	if (insn->imm == TS_CALL_CAST)
+		number = f->cast;
+	else if (insn->imm == TS_CALL_KEEP_PROCESSOR)
+		number = f->keep;
+	else if (insn->imm == TS_CALL_LEAVE_PROCESSOR)
+		number = f->leave;
+	else
+		return;
+	if (number)
+		*insn = (struct bpf_insn){.code = BPF_JMP | BPF_CALL,
+					  .src_reg = BPF_PSEUDO_KFUNC_CALL,
+					  .imm = (__s32)number};
+	else
+		*insn = (struct bpf_insn){.code = BPF_ALU64 | BPF_MOV | BPF_K};
+}
+
+static int name_functions(struct bpf_program *p)
 {
 	const size_t count = bpf_program__insn_cnt(p);
+	const struct functions f = find_functions();
 	struct bpf_insn *insns = malloc(count * sizeof(*insns));
 	size_t i;
 	int ret;
@@ -105,11 +151,7 @@ static int name_cast(struct bpf_program *p, uint32_t cast)
 		return -ENOMEM;
 	memcpy(insns, bpf_program__insns(p), count * sizeof(*insns));
 	for (i = 0; i < count; i++)
-		if (insns[i].code == (BPF_JMP | BPF_CALL) && !insns[i].src_reg &&
-		    insns[i].imm == TS_CALL_CAST) {
-			insns[i].src_reg = BPF_PSEUDO_KFUNC_CALL;
-			insns[i].imm = (__s32)cast;
-		}
+		name_function(&insns[i], &f);
 	ret = bpf_program__set_insns(p, insns, count);
 	free(insns);
 	return ret;
@@ -118,7 +160,6 @@ static int name_cast(struct bpf_program *p, uint32_t cast)
 /* The last before a program is loaded: all of its functions are in it. */
 static int prepare(struct bpf_program *p, struct bpf_prog_load_opts *opts, long cookie)
 {
-	const uint32_t cast = number_of(BTF_KIND_FUNC, by_number[CAST]);
 	const char *tracepoint = tracepoint_of(p);
 	char name[64];
 
@@ -131,7 +172,7 @@ static int prepare(struct bpf_program *p, struct bpf_prog_load_opts *opts, long 
 		/* Until now libbpf was not to see one for which it reads all types. */
 		bpf_program__set_type(p, BPF_PROG_TYPE_TRACING);
 	}
-	return cast ? name_cast(p, cast) : 0;
+	return name_functions(p);
 }
 
 static int attach(const struct bpf_program *p, long cookie, struct bpf_link **link)
