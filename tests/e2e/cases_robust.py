@@ -81,6 +81,28 @@ def loss_without_a_processor(lab):
 
 
 @case(timeout=120)
+def writers_keep_the_processor(lab):
+    """Of many threads none is interrupted while it writes a record, past which nobody reads."""
+    with open("/proc/cmdline") as line, open("/proc/cpuinfo") as cpus:
+        if "preempt=full" not in line.read().split() or "QEMU TCG" not in cpus.read():
+            raise Skip("the buffer is for an emulated processor, and a kernel that is started with preempt=full")
+    p = lab.spawn([lab.victim("crowd"), lab.cert, lab.key, "60", "400", "100"], ready=b"waiting",
+                  stdin=subprocess.PIPE)
+    tracer = lab.tracer("-p", str(p.pid), script="""
+        config{buffer = "512K"}
+        local n = 0
+        on.start(function() emit{type = "ready"} end)
+        on.tls_data(function() n = n + 1 end)
+        on.stop(function() emit{type = "seen", n = n} end)
+        """)
+    os.setpriority(os.PRIO_PROCESS, tracer.process.pid, -20)
+    p.say()
+    p.finish(60)
+    seen = tracer.stop()
+    check(seen.records[-1]["n"] == 2 * 60 * 400 and "lost" not in seen.stderr, f"{seen.records}: {seen.stderr}")
+
+
+@case(timeout=120)
 def buffer_grows(lab):
     """Where the script does not say how large it is to be; nothing is lost, doubled or out of order by that."""
     if os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") < 32 * 2 * 8 << 20:
