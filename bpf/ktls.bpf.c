@@ -281,7 +281,7 @@ static __always_inline bool prepare(struct kcall *k, __s64 ret)
 		if (!c->told) {
 			c->told = send_conn(k->call.conn, c, k->sk, true);
 			fill_ends(&c->ends, (void *)k->sk);
-			stamp(d, &k->call);
+			come_after_conn(d);
 		}
 	}
 	if (!k->call.subs)

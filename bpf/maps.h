@@ -374,8 +374,8 @@ static __always_inline void *get_ring(void)
 
 /*
  * Nobody reads past a record that is being written. So who writes one is not interrupted by other
- * threads, which might have the processor for long: where the kernel lets programs say so (6.10).
- * Where it does not, user space puts nothing in the place of these calls.
+ * threads, which might have the processor for long: where the kernel lets programs say so (since
+ * 6.10; used since 6.12). Where it does not, user space puts nothing in the place of these calls.
  */
 static void (*const keep_processor)(void) = (void *)TS_CALL_KEEP_PROCESSOR;
 static void (*const leave_processor)(void) = (void *)TS_CALL_LEAVE_PROCESSOR;

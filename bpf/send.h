@@ -179,16 +179,10 @@ static __always_inline void set_conn(struct ts_data *d, const struct call *call,
 		d->flags |= TS_DATA_KTLS;
 }
 
-/*
- * The call is over. Again, where what tells of its connection was sent meanwhile: user space reads
- * records by their times (small_ring).
- */
-static __always_inline void stamp(struct ts_data *d, const struct call *c)
+/* What tells of its connection was sent: user space reads records by their times (small_ring). */
+static __always_inline void come_after_conn(struct ts_data *d)
 {
 	d->nsecs = bpf_ktime_get_ns();
-	d->duration = d->nsecs - c->nsecs;
-	/* A thread ends no two calls in one nanosecond; the shift is an hour long. */
-	d->call = d->nsecs << 22 | (d->tid & ((1 << 22) - 1));
 }
 
 /* What every call's record says. */
@@ -196,6 +190,8 @@ static __always_inline void fill_call(struct ts_data *d, const struct ts_rule *r
 				      const struct call *c, __s64 ret, __u64 len)
 {
 	d->record.type = TS_REC_DATA;
+	d->nsecs = bpf_ktime_get_ns();
+	d->duration = d->nsecs - c->nsecs;
 	d->subs = c->subs;
 	d->conn = c->conn;
 	d->len = len;
@@ -203,8 +199,9 @@ static __always_inline void fill_call(struct ts_data *d, const struct ts_rule *r
 	d->source = rule->source;
 	d->dir = c->dir;
 	fill_task(d);
+	/* A thread ends no two calls in one nanosecond; the shift is an hour long. */
+	d->call = d->nsecs << 22 | (d->tid & ((1 << 22) - 1));
 	d->fd = FD_NONE;
-	stamp(d, c);
 }
 
 /* How many of a call's bytes are asked for. */
@@ -272,7 +269,7 @@ static __always_inline bool prepare_call(struct sending *s, struct ts_rule *rule
 	else if (conn && len)
 		tell_addresses(rule, c, conn);
 	if (conn && conn->socket.inode != inode)
-		stamp(d, c);
+		come_after_conn(d);
 	if (d->subs & control.ends)
 		d->subs = filter_conn(d->subs, c->conn);
 	s->buf = rule->flags & TS_RULE_NODATA ? 0 : c->buf;

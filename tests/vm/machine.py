@@ -30,9 +30,8 @@ EMULATORS = {
 # With a second processor, an early panic in one of forty boots: a race of text patching under TCG.
 ALWAYS = ["-accel", "tcg,tb-size=256", "-smp", "1", "-m", str(MEGABYTES), "-display", "none", "-monitor", "none",
           "-nic", "none", "-no-reboot"]
-# preempt=full, where the kernel lets one choose: programs of probes are interrupted, as on many a desktop.
 # A kretprobe of 5.10 serves as many waiting threads as there may be processors: as on a usual server.
-KERNEL = "panic=-1 preempt=full loglevel=5 mitigations=off no5lvl cryptomgr.notests possible_cpus=16"
+KERNEL = "panic=-1 loglevel=5 mitigations=off no5lvl cryptomgr.notests possible_cpus=16"
 
 
 # console: what the kernel wrote there. processor: seconds that the emulator used.
