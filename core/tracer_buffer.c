@@ -89,20 +89,35 @@ static int enlarge(struct tracer *t, size_t size)
 	return ret;
 }
 
+/* For want of room, of all processors. */
+static uint64_t lost_bytes(const struct tracer *t)
+{
+	uint64_t sum = 0;
+	uint32_t i;
+
+	for (i = 0; i < t->cpus; i++)
+		sum += __atomic_load_n(&t->counters[i].n[TS_CNT_LOST_BYTES], __ATOMIC_RELAXED);
+	return sum;
+}
+
 /*
- * While it is put in its place the old one must do: that is begun when it is empty, or where all is
- * lost anyway.
+ * While it is put in its place the old one must do: that is begun when it is empty, or where it
+ * does not do anyway.
  */
 void tracer_fit_buffer(struct tracer *t, bool drained)
 {
-	const size_t size = tracer_ring_size(t->ring), used = tracer_ring_used(t->ring);
+	const size_t size = tracer_ring_size(t->ring);
+	uint64_t lost;
 	int ret;
 
-	t->ring_short |= used > size / 2;
-	if (t->detached || !t->ring_short || 2 * size > t->ring_most ||
-	    tracer_ring_moves(t->ring) || !(drained || used > size - size / 16))
+	t->ring_short |= tracer_ring_used(t->ring) > size / 2;
+	if (t->detached || !t->ring_short || 2 * size > t->ring_most || tracer_ring_moves(t->ring))
+		return;
+	lost = lost_bytes(t);
+	if (!drained && lost == t->ring_lost)
 		return;
 	t->ring_short = false;
+	t->ring_lost = lost;
 	ret = enlarge(t, 2 * size);
 	if (ret)
 		t->ring_most = size;

@@ -96,6 +96,7 @@ struct tracer {
 	bool small;		    /* there is a small one before it */
 	size_t ring_most;	    /* bytes that it may have */
 	bool ring_short;	    /* it was more than half full */
+	uint64_t ring_lost;	    /* bytes that were lost when it was enlarged last */
 	struct tracer_hello *hello; /* NULL while nobody wants hellos */
 	bool hello_failed;	    /* and that was told */
 	struct bpf_link *exit_link, *fork_link, *exec_link;

@@ -250,5 +250,7 @@ int tracer_ring_poll(struct tracer_ring *r, unsigned int budget,
 	}
 	tell(&r->small);
 	tell(&r->now);
+	if (end_of(&r->now) - r->now.pos > r->used)
+		r->used = end_of(&r->now) - r->now.pos;
 	return ret < 0 ? ret : (int)count;
 }
