@@ -115,8 +115,7 @@ static struct functions find_functions(void)
 	return f;
 }
 
-/* A call of a helper that there is not becomes that of a function (BPF_PSEUDO_KFUNC_CALL), or none.
- */
+/* A call of no helper becomes one of a function (BPF_PSEUDO_KFUNC_CALL), or nothing. */
 static void name_function(struct bpf_insn *insn, const struct functions *f)
 {
 	uint32_t number;
