@@ -137,7 +137,7 @@ __noinline int send_open(__u64 conn, __u64 outcome, __s64 ret, __u64 nsecs, __u6
 		count(TS_CNT_LOST_EVENTS, 1);
 		return 0;
 	}
-	/* As in still_true. */
+	/* What follows calls functions that are not static, as still_true does. */
 	leave_processor();
 	call.dir = rule->dir;
 	o = (void *)(d + 1);

@@ -29,8 +29,10 @@ __noinline __u64 proof_of(__u64 at, __u64 len)
 	return proof | 1;
 }
 
-/* While a record is written: kernels before 6.15 let only static functions be called where a
- * program has the processor for itself, and those are verified for each of their calls. */
+/*
+ * While a record is written: kernels before 6.15 let only static functions be called where a
+ * program keeps the processor, and those are verified for each of their calls.
+ */
 static __always_inline bool still_true(const struct proof *p)
 {
 	bool same;

@@ -114,7 +114,7 @@ static struct run_times read_times(void)
 static void warn_of_loss(const struct run *r)
 {
 	const struct run_times now = read_times();
-	const bool starved = now.waited - r->times.waited > now.ran - r->times.ran;
+	const bool starved = now.ran && now.waited - r->times.waited > now.ran - r->times.ran;
 
 	ts_warn("events are being lost: %s (the total is told at the end)",
 		starved ? "tlsscope waits for a processor, as others have them all; start it by "

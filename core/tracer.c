@@ -189,6 +189,8 @@ void tracer_close(struct tracer *t)
 
 void tracer_fds(const struct tracer *t, int fds[TRACER_FDS])
 {
+	_Static_assert(TRACER_FDS == TRACER_RING_FDS, "those of the ring");
+
 	tracer_ring_fds(t->ring, fds);
 }
 
@@ -268,14 +270,22 @@ static uint64_t program_misses(int fd)
 	return bpf_obj_get_info_by_fd(fd, &info, &size) ? 0 : info.recursion_misses;
 }
 
+uint64_t tracer_counter(const struct tracer *t, unsigned int which)
+{
+	uint64_t sum = 0;
+	uint32_t cpu;
+
+	for (cpu = 0; cpu < t->cpus; cpu++)
+		sum += __atomic_load_n(&t->counters[cpu].n[which], __ATOMIC_RELAXED);
+	return sum;
+}
+
 void tracer_counters(const struct tracer *t, uint64_t counters[TS_CNT_COUNT])
 {
-	uint32_t cpu, i;
+	unsigned int i;
 
-	memset(counters, 0, TS_CNT_COUNT * sizeof(*counters));
-	for (cpu = 0; cpu < t->cpus; cpu++)
-		for (i = 0; i < TS_CNT_COUNT; i++)
-			counters[i] += __atomic_load_n(&t->counters[cpu].n[i], __ATOMIC_RELAXED);
+	for (i = 0; i < TS_CNT_COUNT; i++)
+		counters[i] = tracer_counter(t, i);
 	counters[TS_CNT_UNPAIRED] += t->unpaired;
 	counters[TS_CNT_MISSED] = program_misses(bpf_program__fd(t->enter.program)) +
 				  program_misses(bpf_program__fd(t->leave.program)) +

@@ -63,8 +63,10 @@ int tracer_open_buffer(struct tracer *t)
 		close(fd);
 		return ret;
 	}
-	fd = t->small ? duplicate(t, "small_ring") : 0;
-	if (fd <= 0)
+	if (!t->small)
+		return 0;
+	fd = duplicate(t, "small_ring");
+	if (fd < 0)
 		return fd;
 	ret = tracer_ring_precede(t->ring, fd, TS_SMALL_RING);
 	if (ret)
@@ -89,17 +91,6 @@ static int enlarge(struct tracer *t, size_t size)
 	return ret;
 }
 
-/* For want of room, of all processors. */
-static uint64_t lost_bytes(const struct tracer *t)
-{
-	uint64_t sum = 0;
-	uint32_t i;
-
-	for (i = 0; i < t->cpus; i++)
-		sum += __atomic_load_n(&t->counters[i].n[TS_CNT_LOST_BYTES], __ATOMIC_RELAXED);
-	return sum;
-}
-
 /*
  * While it is put in its place the old one must do: that is begun when it is empty, or where it
  * does not do anyway.
@@ -113,7 +104,7 @@ void tracer_fit_buffer(struct tracer *t, bool drained)
 	t->ring_short |= tracer_ring_used(t->ring) > size / 2;
 	if (t->detached || !t->ring_short || 2 * size > t->ring_most || tracer_ring_moves(t->ring))
 		return;
-	lost = lost_bytes(t);
+	lost = tracer_counter(t, TS_CNT_LOST_BYTES);
 	if (!drained && lost == t->ring_lost)
 		return;
 	t->ring_short = false;

@@ -166,6 +166,8 @@ int tracer_has_links(__u32 type);
 void tracer_attach_first(struct tracer *t);
 /* By version: only for what the kernel cannot be asked. */
 bool tracer_kernel_before(unsigned int major, unsigned int minor);
+/* What the programs counted, on all processors; which: TS_CNT_*. */
+uint64_t tracer_counter(const struct tracer *t, unsigned int which);
 /*
  * Opens embedded objects, which are to be loaded next, by any threads; then tracer_end_loading is
  * called. modules: their programs use types of modules too, so libbpf has to look for them. 0 or

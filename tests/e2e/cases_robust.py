@@ -112,6 +112,8 @@ def ring_of(pid):
             rows = dict(line.split(":", 1) for line in f)
         if int(rows.get("map_type", 0)) == 27 and int(rows["max_entries"]) == RING:
             break
+    else:
+        check(False, "the tracer has no such buffer")
     pidfd = os.pidfd_open(pid)
     fd = ctypes.CDLL(None).syscall(438, pidfd, int(name), 0)  # pidfd_getfd
     check(fd >= 0, "the tracer's buffer cannot be had")
