@@ -463,29 +463,26 @@ bool ts_filter_names_ends(const struct ts_filter *f)
 	return false;
 }
 
-/* Whether the set that item i belongs to has a name that matches. */
-static bool set_matches(const struct ts_filter_names *n, size_t i,
-			bool (*matches)(void *ctx, const char *value), void *ctx)
-{
-	size_t j;
-
-	for (j = 0; j < n->count; j++)
-		if (n->items[j].set == n->items[i].set && !n->items[j].exclude &&
-		    matches(ctx, n->items[j].text))
-			return true;
-	return false;
-}
-
 bool ts_filter_names_pass(const struct ts_filter_names *n,
 			  bool (*matches)(void *ctx, const char *value), void *ctx)
 {
+	const struct ts_filter_name *name;
+	bool named = false, found = false;
 	size_t i;
 
-	for (i = 0; i < n->count; i++)
-		if (n->items[i].exclude ? matches(ctx, n->items[i].text)
-					: !set_matches(n, i, matches, ctx))
+	for (i = 0; i < n->count; i++) {
+		name = &n->items[i];
+		if (i && name->set != name[-1].set) {
+			if (named && !found)
+				return false;
+			named = found = false;
+		}
+		if (name->exclude && matches(ctx, name->text))
 			return false;
-	return true;
+		named |= !name->exclude;
+		found = found || (!name->exclude && matches(ctx, name->text));
+	}
+	return found || !named;
 }
 
 bool ts_filter_lib_passes(const struct ts_filter *f, const char *path)

@@ -36,7 +36,7 @@ struct ts_filter_names {
 		char *text;
 		bool exclude;
 		unsigned int set; /* of each set with accepted names, one must match */
-	} * items;
+	} * items;		  /* by set, ascending: values are added before filters intersect */
 	size_t count;
 };
 enum ts_names { TS_NAMES_LIB, TS_NAMES_CGROUP, TS_NAMES_CONTAINER, TS_NAMES_COUNT };

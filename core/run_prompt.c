@@ -26,10 +26,10 @@ static int print_libraries(struct run *r, const char *pattern, struct ts_err *er
 	struct ts_filter narrow = {0};
 	int ret = 0;
 
-	if (ts_filter_intersect(&narrow, script_target(r->script)))
-		ret = ts_fail(err, ENOMEM, "out of memory");
-	if (!ret && pattern && *pattern)
+	if (pattern && *pattern)
 		ret = ts_filter_add(&narrow, "lib", pattern, false, err);
+	if (!ret && ts_filter_intersect(&narrow, script_target(r->script)))
+		ret = ts_fail(err, ENOMEM, "out of memory");
 	if (!ret)
 		ret = list_files(&narrow, ~0ull, err);
 	ts_filter_free(&narrow);
