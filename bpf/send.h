@@ -42,6 +42,8 @@ static __always_inline struct ts_data *new_record(__u64 n, const void *from, enu
 		return take_record(128, n, from, space, piece, fault);
 	if (n <= 512)
 		return take_record(512, n, from, space, piece, fault);
+	if (n <= 1024)
+		return take_record(1024, n, from, space, piece, fault);
 	if (n <= 2048)
 		return take_record(2048, n, from, space, piece, fault);
 	if (n <= 4096)
