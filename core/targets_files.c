@@ -16,14 +16,14 @@
 int targets_look_at_path(struct targets *t, const char *path, struct ts_err *err)
 {
 	/* Not to hang on a FIFO. */
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY), ret;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY), ret = 0;
 	struct stat st;
 
 	if (fd < 0)
 		return ts_fail(err, errno, "%s: %s", path, strerror(errno));
 	if (!fstat(fd, &st) && !S_ISREG(st.st_mode))
 		ret = ts_fail(err, EINVAL, "%s is not a file", path);
-	else
+	else if (ts_filter_lib_passes(t->narrow, path))
 		ret = targets_look(t, 0, fd, path, err);
 	close(fd);
 	return ret;

@@ -43,7 +43,10 @@ struct targets {
 int targets_look(struct targets *t, uint32_t pid, int fd, const char *path, struct ts_err *err);
 bool targets_is_library(const char *path); /* by its name */
 
-/* A file that the user named: here whatever is wrong with it is an error. As targets_look. */
+/*
+ * A file that the user named: here whatever is wrong with it is an error. As targets_look; 0, too,
+ * where another filter does not let it pass.
+ */
 int targets_look_at_path(struct targets *t, const char *path, struct ts_err *err);
 /* The libraries where a process' root folder has them; each root once. pid 0: ours. */
 void targets_look_at_root(struct targets *t, uint32_t pid);

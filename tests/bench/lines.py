@@ -185,29 +185,45 @@ def address(lab, rounds):
     return [Row("descriptor to known addresses, a call", [w - e for w, e in zip(walks, empty)], "ns", 65)]
 
 
+def both(lab, pids, *programs):
+    return [Bare(lab, pid, *programs) for pid in pids]
+
+
+# What makes the tracers of two processes.
+OVER_TCP = {
+    "": lambda lab, pids: [Tlsscope(lab, pids[0], HANDLERS["an aggregating"], "-p", str(pids[1]))],
+    ": two empty programs": lambda lab, pids: both(lab, pids, "empty", "empty"),
+    ": bare capture": lambda lab, pids: both(lab, pids, "keep", "capture"),
+}
+
+
 @line
 def tcp(lab, rounds):
     """TLS ping-pong of 1 KiB between two processes over loopback, both traced with all their bytes"""
     load = lab.load()
-    child = int(load.ask("tcp 1024 10")[2])
+    pids = load.pid, int(load.ask("tcp 1024 10")[2])
     every = os.sched_getaffinity(0)
     first, last = {min(every)}, {max(every)}
     # Whether one process wakes the other on its own processor or on another's makes more of a
     # difference than all else: so each way is measured too.
-    ways = {"": (every, every), ", on one processor": (first, first), ", each on its own": (first, last)}
+    ways = {"": (every, every), ", each on its own": (first, last), ", on one processor": (first, first)}
     times = {way: [] for way in ways}
+    times.update({", on one processor" + what: [] for what in OVER_TCP})
     for n in range(rounds + 1):
-        for way, (here, there) in ways.items():
-            os.sched_setaffinity(load.pid, here)
-            os.sched_setaffinity(child, there)
+        for name in times:
+            way, _, what = name.partition(":")
+            for pid, processors in zip(pids, ways[way]):
+                os.sched_setaffinity(pid, processors)
             bare = load.ask("tcp 1024 300")[0]
-            tracer = Tlsscope(lab, load.pid, HANDLERS["an aggregating"], "-p", str(child))
+            tracers = OVER_TCP[what and ":" + what](lab, pids)
             try:
-                tracer.wait_ready(load)
+                for tracer in tracers:
+                    tracer.wait_ready(load)
                 if n:
-                    times[way].append(load.ask("tcp 1024 300")[0] / bare)
+                    times[name].append(load.ask("tcp 1024 300")[0] / bare)
             finally:
-                tracer.stop()
+                for tracer in tracers:
+                    tracer.stop()
     load.close()
     name = "slowdown over loopback TCP, two processes, 1 KiB"
     return [Row(name + way, found, "x", None if way else 1.5) for way, found in times.items()]

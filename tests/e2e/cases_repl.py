@@ -2,11 +2,13 @@
 """The prompt: through a real terminal (tmux), and from a pipe."""
 import os
 import re
+import shutil
 import stat
 import subprocess
 import time
 
 from cases_cli import copy_for_nobody
+from cases_pitfalls import libssl
 from harness import NOBODY, PYTHON, TLSSCOPE, Fail, case, check, same, wait_for
 
 # TLS in memory, RATE writes and as many reads a second.
@@ -431,6 +433,18 @@ def repl_scripts(lab):
     out, err = piped(lab, "1 + 1\nprint('a')\n", "-f", "json")
     same("as JSON", out, '{"text":"2","type":"print"}\n{"text":"a","type":"print"}\n')
     out, err = piped(lab, "n = 1\nexit(7)\n", status=7)
+
+
+@case()
+def repl_libs_narrows(lab):
+    """.libs PATTERN lists what the pattern names, of what --lib names."""
+    libs = [lab.path(name) for name in ("libssl-own.so", "libssl-other.so")]
+    for path in libs:
+        shutil.copy(libssl(), path)
+    options = [word for path in libs for word in ("--lib", path)]
+    for pattern, seen in (("", (True, True)), ("libssl-own", (True, False)), ("libgnutls", (False, False))):
+        out, err = piped(lab, f".libs {pattern}\n", *options)
+        same(f"libraries that '{pattern}' lists", tuple(path in out for path in libs), seen)
 
 
 @case()

@@ -383,6 +383,35 @@ static void libraries_intersect(void **state)
 	ts_filter_free(&b);
 }
 
+static bool counts(void *ctx, const char *value)
+{
+	++*(unsigned int *)ctx;
+	return !strcmp(value, "b");
+}
+
+static void names_are_matched_once(void **state)
+{
+	struct ts_filter a = {0}, b = {0}, c = {0};
+	unsigned int count = 0;
+
+	(void)state;
+	add(&a, "lib", "a");
+	add(&a, "lib", "b");
+	add(&a, "lib", "c");
+	add(&b, "lib", "!x");
+	add(&c, "lib", "a");
+	add(&c, "lib", "c");
+	assert_int_equal(ts_filter_intersect(&a, &b), 0);
+	assert_true(ts_filter_names_pass(&a.names[TS_NAMES_LIB], counts, &count));
+	assert_int_equal(count, 3); /* not c: b was found */
+	assert_int_equal(ts_filter_intersect(&a, &c), 0);
+	assert_false(ts_filter_names_pass(&a.names[TS_NAMES_LIB], counts, &count));
+	assert_int_equal(count, 8);
+	ts_filter_free(&a);
+	ts_filter_free(&b);
+	ts_filter_free(&c);
+}
+
 /* A filter that memory ran out for is still whole, and is freed without a leak. */
 static void every_allocation_may_fail(void **state)
 {
@@ -429,6 +458,7 @@ int main(void)
 		cmocka_unit_test(children_are_followed_through_an_intersection),
 		cmocka_unit_test(libraries_match_by_name_glob_and_path),
 		cmocka_unit_test(libraries_intersect),
+		cmocka_unit_test(names_are_matched_once),
 		cmocka_unit_test(every_allocation_may_fail),
 	};
 
