@@ -319,6 +319,8 @@ void targets_on_exec(void *ctx, uint32_t pid, const char *comm, uint64_t nsecs)
 {
 	struct targets *t = ctx;
 
+	if (!pid_passes(t, pid))
+		return;
 	/* A container's first program: there may be time before the one that has TLS. */
 	targets_look_at_root(t, pid);
 	if (t->ops->exec)
@@ -329,7 +331,7 @@ void targets_on_exited(void *ctx, uint32_t pid, uint64_t nsecs)
 {
 	struct targets *t = ctx;
 
-	if (t->ops->exited)
+	if (t->ops->exited && pid_passes(t, pid))
 		t->ops->exited(t->ctx, pid, nsecs);
 }
 

@@ -25,7 +25,10 @@ struct tracer_options {
 	bool ring_grows;   /* where the load needs it */
 	enum tracer_attach attach;
 	bool symbols; /* probes at functions' symbols only, and no cheaper sites */
-	/* Where only these processes can ever be wanted, nobody else pays for the probes. */
+	/*
+	 * Where only these processes can ever be wanted, nobody else pays for the probes, unless
+	 * there are too many for probes of their own.
+	 */
 	const uint32_t *pids;
 	size_t pids_count;     /* 0: probes for the whole system */
 	struct groups *groups; /* finds the cgroups that filters name; outlives the tracer */

@@ -87,6 +87,30 @@ def pids_become_others(lab):
         check(hooks <= {"sched_process_exec", "sched_process_exit"}, f"hooks {hooks}")
 
 
+@case(timeout=120)
+def pids_too_many(lab):
+    """Many processes, which have no probes of their own: theirs alone is seen, and the end is soon."""
+    port = page_server(lab)
+    two = [lab.spawn([PYTHON, "-c", CHANGES, str(port), name], ready=b"waiting", stdin=subprocess.PIPE)
+           for name in ("first", "second")]
+    idle = [lab.spawn(["sleep", "1000"]) for _ in range(100)]
+    pids = [word for p in (two[0], *idle) for word in ("-p", str(p.pid))]
+    tracer = lab.tracer("-v", *pids, script=TELL)
+    for p in reversed(two):
+        p.say()
+        wait_for("libssl", lambda p=p: b"loaded" in p.out())
+        p.say()
+        p.finish()
+    tracer.wait_until("the first's request", b"GET /first")
+    begun = time.monotonic()
+    seen = tracer.stop()
+    took = time.monotonic() - begun
+    check("too many for probes of their own" in seen.stderr, seen.stderr[-2000:])
+    told = [(r["type"], r.get("head") or r["pid"]) for r in seen.records if r["type"] in ("exit", "seen")]
+    check(told == [("seen", "GET /first H"), ("exit", two[0].pid)], f"told: {told}")
+    check(took < 30, f"it ended after {took:.0f} s")
+
+
 ASKS = """
 import asyncio, ssl, sys
 async def ask(port, path):
