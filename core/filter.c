@@ -477,10 +477,12 @@ bool ts_filter_names_pass(const struct ts_filter_names *n,
 				return false;
 			named = found = false;
 		}
-		if (name->exclude && matches(ctx, name->text))
+		if (!name->exclude) {
+			named = true;
+			found = found || matches(ctx, name->text);
+		} else if (matches(ctx, name->text)) {
 			return false;
-		named |= !name->exclude;
-		found = found || (!name->exclude && matches(ctx, name->text));
+		}
 	}
 	return found || !named;
 }

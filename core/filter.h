@@ -36,7 +36,7 @@ struct ts_filter_names {
 		char *text;
 		bool exclude;
 		unsigned int set; /* of each set with accepted names, one must match */
-	} * items;		  /* by set, ascending: values are added before filters intersect */
+	} * items;		  /* by set, ascending */
 	size_t count;
 };
 enum ts_names { TS_NAMES_LIB, TS_NAMES_CGROUP, TS_NAMES_CONTAINER, TS_NAMES_COUNT };
@@ -52,7 +52,8 @@ void ts_filter_free(struct ts_filter *f); /* and empties it */
  * Adds one value to a key: "pid", "comm", "uid", "exe", "lport", "rport", "laddr", "raddr", "lib",
  * "cgroup", "container". A uid may be a user's name, a pid and a port are above 0, an exe is a path
  * from the root or the last name of one, an address is IPv4 or IPv6, alone or with the length of a
- * prefix: "10.0.0.0/8". Returns 0, -EINVAL with err set for a bad value or key, -ENOMEM.
+ * prefix: "10.0.0.0/8". To be called before filters intersect: behind that it would widen what they
+ * mean. Returns 0, -EINVAL with err set for a bad value or key, -ENOMEM.
  */
 int ts_filter_add(struct ts_filter *f, const char *key, const char *value, bool exclude,
 		  struct ts_err *err);

@@ -25,16 +25,18 @@ static bool lacks_helper(enum bpf_func_id helper)
 	return libbpf_probe_bpf_helper(BPF_PROG_TYPE_KPROBE, helper, NULL) == 0;
 }
 
-/*
- * Before 6.11 uprobe_multi compared threads where its pid should have meant the process. Sessions
- * spare a call's return where nobody wants the call: most are wanted where pids were given.
- */
+/* by_pid: before 6.11 uprobe_multi compared threads where its pid should have meant the process. */
+static bool has_multi(bool by_pid)
+{
+	return tracer_has_links(TRACE_UPROBE_MULTI) > 0 && !(by_pid && tracer_kernel_before(6, 11));
+}
+
+/* Sessions spare a call's return where nobody wants it: most are wanted where pids were given. */
 static enum tracer_attach best_attach(const struct tracer *t)
 {
 	if (lacks_helper(BPF_FUNC_get_attach_cookie))
 		return TRACER_COPIES;
-	if (tracer_has_links(TRACE_UPROBE_MULTI) <= 0 ||
-	    (t->pids[0] && tracer_kernel_before(6, 11)))
+	if (!has_multi(t->pids[0]))
 		return TRACER_PERF;
 	return !t->pids[0] && tracer_has_links(TRACE_UPROBE_SESSION) > 0 ? TRACER_SESSIONS
 									 : TRACER_MULTI;
@@ -125,10 +127,9 @@ struct bpf_link *tracer_tracepoint(struct tracer *t, const char *name, const cha
 #define MOST_PIDS_PERF 4
 static bool too_many_pids(const struct tracer_options *o)
 {
-	const bool links = o->attach <= TRACER_MULTI && !tracer_kernel_before(6, 11) &&
-			   tracer_has_links(TRACE_UPROBE_MULTI) > 0;
+	const bool multi = o->attach <= TRACER_MULTI && has_multi(true);
 
-	return o->pids_count > (links ? MOST_PIDS : MOST_PIDS_PERF);
+	return o->pids_count > (multi ? MOST_PIDS : MOST_PIDS_PERF);
 }
 
 static int copy_pids(struct tracer *t, const struct tracer_options *o)

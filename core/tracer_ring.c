@@ -140,6 +140,12 @@ static unsigned long end_of(const struct buffer *b)
 	return __atomic_load_n(b->producer, __ATOMIC_ACQUIRE);
 }
 
+/* Bytes that have not been handed over. */
+static size_t waiting(const struct buffer *b)
+{
+	return end_of(b) - b->pos;
+}
+
 static __u32 header_of(const struct buffer *b)
 {
 	return __atomic_load_n((const __u32 *)(b->data + (b->pos & (b->size - 1))),
@@ -237,10 +243,11 @@ int tracer_ring_poll(struct tracer_ring *r, unsigned int budget,
 	unsigned int count = 0;
 	struct buffer *b;
 	const void *sample;
+	size_t after;
 	int ret = 0;
 	__u32 header;
 
-	r->used = end_of(&r->now) - r->now.pos;
+	r->used = waiting(&r->now);
 	while (!ret && count < budget && (b = choose(r))) {
 		header = header_of(b);
 		sample = sample_of(r, b, header);
@@ -250,7 +257,8 @@ int tracer_ring_poll(struct tracer_ring *r, unsigned int budget,
 	}
 	tell(&r->small);
 	tell(&r->now);
-	if (end_of(&r->now) - r->now.pos > r->used)
-		r->used = end_of(&r->now) - r->now.pos;
+	after = waiting(&r->now);
+	if (after > r->used)
+		r->used = after;
 	return ret < 0 ? ret : (int)count;
 }

@@ -31,8 +31,8 @@ int tracer_ring_follow(struct tracer_ring *r, int fd, size_t size);
 bool tracer_ring_moves(const struct tracer_ring *r); /* it has yet to; then it cannot follow */
 void tracer_ring_stay(struct tracer_ring *r);	     /* it shall not, after all */
 size_t tracer_ring_size(const struct tracer_ring *r);
-size_t tracer_ring_used(
-	const struct tracer_ring *r); /* bytes that waited at the last poll's beginning, or end */
+/* Bytes that waited at the last poll's beginning or its end, whichever were more. */
+size_t tracer_ring_used(const struct tracer_ring *r);
 
 /* Maps, one of which is readable when samples come; below 0: there is none. */
 #define TRACER_RING_FDS 2

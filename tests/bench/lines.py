@@ -185,16 +185,8 @@ def address(lab, rounds):
     return [Row("descriptor to known addresses, a call", [w - e for w, e in zip(walks, empty)], "ns", 65)]
 
 
-def both(lab, pids, *programs):
-    return [Bare(lab, pid, *programs) for pid in pids]
-
-
-# What makes the tracers of two processes.
-OVER_TCP = {
-    "": lambda lab, pids: [Tlsscope(lab, pids[0], HANDLERS["an aggregating"], "-p", str(pids[1]))],
-    ": two empty programs": lambda lab, pids: both(lab, pids, "empty", "empty"),
-    ": bare capture": lambda lab, pids: both(lab, pids, "keep", "capture"),
-}
+# What sits before and after each call of both processes, to compare with.
+BARE = {"two empty programs": ("empty", "empty"), "bare capture": ("keep", "capture")}
 
 
 @line
@@ -204,23 +196,29 @@ def tcp(lab, rounds):
     pids = load.pid, int(load.ask("tcp 1024 10")[2])
     every = os.sched_getaffinity(0)
     first, last = {min(every)}, {max(every)}
+
+    def traced():
+        return [Tlsscope(lab, pids[0], HANDLERS["an aggregating"], "-p", str(pids[1]))]
+
     # Whether one process wakes the other on its own processor or on another's makes more of a
     # difference than all else: so each way is measured too.
-    ways = {"": (every, every), ", each on its own": (first, last), ", on one processor": (first, first)}
+    ways = {"": ((every, every), traced), ", each on its own": ((first, last), traced),
+            ", on one processor": ((first, first), traced)}
+    for what, programs in BARE.items():
+        ways[f", on one processor: {what}"] = (
+            (first, first), lambda p=programs: [Bare(lab, pid, *p) for pid in pids])
     times = {way: [] for way in ways}
-    times.update({", on one processor" + what: [] for what in OVER_TCP})
     for n in range(rounds + 1):
-        for name in times:
-            way, _, what = name.partition(":")
-            for pid, processors in zip(pids, ways[way]):
-                os.sched_setaffinity(pid, processors)
+        for way, (processors, make) in ways.items():
+            for pid, allowed in zip(pids, processors):
+                os.sched_setaffinity(pid, allowed)
             bare = load.ask("tcp 1024 300")[0]
-            tracers = OVER_TCP[what and ":" + what](lab, pids)
+            tracers = make()
             try:
                 for tracer in tracers:
                     tracer.wait_ready(load)
                 if n:
-                    times[name].append(load.ask("tcp 1024 300")[0] / bare)
+                    times[way].append(load.ask("tcp 1024 300")[0] / bare)
             finally:
                 for tracer in tracers:
                     tracer.stop()
