@@ -143,21 +143,20 @@ def check_connections(seen, process):
             continue
         which = found.get(digest_of(t))
         check(which, f"no connection has the bytes of '{t['conn']}' ({t['in']['bytes']} in, "
-              f"{t['out']['bytes']} out): {nearest(t, flows)}")
+              f"{t['out']['bytes']} out): {nearest(t, flows)}; {seen.stderr[-1000:] or 'no loss was told'}")
         known[t["conn"]] = which.pop(0)
         check_calls(t, known[t["conn"]])
     return known, [f for rest in found.values() for f in rest]
 
 
 def nearest(told, flows):
-    """A connection with as many bytes one way, or with the same descriptor, for the reader."""
-    for f in flows:
-        if len(f.received) == told["in"]["bytes"] or len(f.sent) == told["out"]["bytes"]:
-            return f"as many bytes has {f}"
-    for f in flows:
-        if f.calls[0].get("fd") == told["fd"]:
-            return f"the same descriptor has {f}"
-    return f"there are {len(flows)}: {flows[:3]}"
+    """What is most like a connection that was not found, for the reader."""
+    def unlike(f):
+        return abs(len(f.received) - told["in"]["bytes"]) + abs(len(f.sent) - told["out"]["bytes"])
+    same_fd = [f for f in flows if f.calls[0].get("fd") == told["fd"]]
+    if not flows:
+        return "there is none at all"
+    return f"of {len(flows)} the most like is {min(same_fd or flows, key=unlike)}"
 
 
 def check_all(seen, process):
