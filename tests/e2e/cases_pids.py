@@ -99,6 +99,8 @@ def pids_too_many(lab):
     for p in reversed(two):
         p.say()
         wait_for("libssl", lambda p=p: b"loaded" in p.out())
+        if p == two[0]:
+            tracer.wait_until("attachment", b"libssl")
         p.say()
         p.finish()
     tracer.wait_until("the first's request", b"GET /first")
