@@ -95,6 +95,8 @@ type meter struct {
 	name    string
 	fd      int // -1: it has none
 	in, out *tally
+	ends    [2]string    // its addresses
+	writes  sync.RWMutex // held by each Write: what it wrote may have arrived before it is counted
 }
 
 var (
@@ -105,6 +107,7 @@ var (
 // measured puts a meter on conn, whose bytes travel over `over`.
 func measured(name string, conn net.Conn, over net.Conn) *meter {
 	m := &meter{Conn: conn, name: name, fd: descriptor(over), in: newTally(), out: newTally()}
+	m.ends = [2]string{conn.LocalAddr().String(), conn.RemoteAddr().String()}
 	metersLock.Lock()
 	defer metersLock.Unlock()
 	meters = append(meters, m)
@@ -119,6 +122,8 @@ func (m *meter) Read(b []byte) (int, error) {
 }
 
 func (m *meter) Write(b []byte) (int, error) {
+	m.writes.RLock()
+	defer m.writes.RUnlock()
 	id, thread := goid(), syscall.Gettid()
 	n, err := m.Conn.Write(b)
 	m.out.add(b[:n], id, thread, err)
@@ -131,9 +136,10 @@ func report() {
 	defer stdoutLock.Unlock()
 	out := json.NewEncoder(os.Stdout)
 	for _, m := range meters {
+		m.writes.Lock()
 		must(out.Encode(map[string]interface{}{
 			"conn": m.name, "fd": m.fd, "in": m.in.tell(), "out": m.out.tell(),
-			"laddr": m.LocalAddr().String(), "raddr": m.RemoteAddr().String(),
+			"laddr": m.ends[0], "raddr": m.ends[1],
 		}))
 	}
 	must(out.Encode(map[string]interface{}{"go": runtime.Version(), "connections": len(meters)}))
