@@ -188,6 +188,7 @@ static __always_inline bool leave_conn(const struct call *c)
 	/* Another connection is there when this one was closed and something was sent on it yet. */
 	if (!conn || !conn->calls)
 		return false;
+	conn->used = 1;
 	__sync_fetch_and_add(&conn->calls, -1);
 	return conn->closed && !conn->calls;
 }

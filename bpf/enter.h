@@ -95,8 +95,10 @@ static __always_inline bool use_enter(void *ctx, const struct ts_rule *rule, __u
 		send_life(bpf_get_current_pid_tgid() >> 32, TS_LIFE_LOADED);
 		return true;
 	}
-	if (!get_value(ctx, &rule->conn, (__s64 *)&n.conn))
+	if (!get_value(ctx, &rule->conn, (__s64 *)&n.conn)) {
+		count(TS_CNT_UNREADABLE, 1);
 		return true;
+	}
 	if (rule->role == TS_ROLE_CLOSE && !rule->sp_leave.kind) {
 		/* One reference of several is no end. */
 		if (!get_value(ctx, &rule->refs, &refs) || refs <= 1)
@@ -104,6 +106,8 @@ static __always_inline bool use_enter(void *ctx, const struct ts_rule *rule, __u
 	} else if (rule->role == TS_ROLE_REASON) {
 		if (get_value(ctx, &rule->len, &reason))
 			note_reason((__s32)n.conn, reason);
+	} else if (rule->role == TS_ROLE_BEGIN) {
+		begin_conn(n.rule, n.conn);
 	} else if (rule->role == TS_ROLE_BIO) {
 		keep_mark(ctx, site);
 	} else if (rule->role != TS_ROLE_CLOSE || find_conn(n.conn)) {

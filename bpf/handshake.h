@@ -307,6 +307,34 @@ static __always_inline void note_reason(__s64 lib, __s64 reason)
 		flow->reason = reason;
 }
 
+/*
+ * A connection shakes hands. Where it has no version yet it is new, and what is known is of another
+ * one, which was at its address: Go's collector takes what nobody closed. Of calls in flight, which
+ * may have begun the handshake, all are the new one's. Where the version is not known, a call in
+ * flight may as well do it once more.
+ */
+__noinline int begin_conn(__u32 id, __u64 conn)
+{
+	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
+	struct conn fresh = {.opened = bpf_ktime_get_ns(), .fd = FD_UNREAD};
+	struct conn *c = find_conn(conn);
+	__u64 version;
+
+	if (!rule || !c || !c->used)
+		return 0;
+	version = read_member(rule, id, MEMBER(version), conn);
+	if (version == UNKNOWN ? c->calls : version)
+		return 0;
+	fresh.calls = c->calls;
+	fresh.subs = c->subs;
+	if (control.opens | control.fails) {
+		fresh.shake = SHAKE_RUNS;
+		fresh.began = fresh.opened;
+	}
+	*c = fresh;
+	return 0;
+}
+
 /* A function that may end a connection says so. */
 static __always_inline void end_conn(const struct ts_rule *rule, __u32 id, __u64 conn)
 {

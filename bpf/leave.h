@@ -63,9 +63,17 @@ static __always_inline bool take_call(void *ctx, const struct ts_rule *rule, __u
 	return c->rule;
 }
 
+/* Whether a close that returns is that of the connection which is there now. */
+static __always_inline bool was_there(const struct call *close)
+{
+	struct conn *conn = find_conn(close->conn);
+
+	return conn && conn->opened <= close->nsecs;
+}
+
 static __always_inline int end_call(const struct ts_rule *rule, const struct call *c)
 {
-	if (rule->role == TS_ROLE_CLOSE || leave_conn(c))
+	if (rule->role == TS_ROLE_CLOSE ? was_there(c) : leave_conn(c))
 		end_conn(rule, c->rule, c->conn);
 	return 0;
 }

@@ -40,6 +40,7 @@ struct ts_value {
 enum ts_role {
 	TS_ROLE_CALL,	/* transfers plaintext: an enter site and leave sites */
 	TS_ROLE_CLOSE,	/* ends a connection: an enter site only */
+	TS_ROLE_BEGIN,	/* does a connection's first handshake: an enter site only */
 	TS_ROLE_BIO,	/* gives TLS records to a BIO: an enter site only */
 	TS_ROLE_SHAKE,	/* does handshakes: sites as of a call */
 	TS_ROLE_RESULT, /* tells how the call before it on the connection went: as SSL_get_error */

@@ -83,6 +83,7 @@ static const struct lib_func openssl_errors[] = {
 	.probe = TS_P_GOTLS_WRITE, .dir = TS_OUT, .conn = 1, .buf = 2, .len = 3, .words = 4,       \
 	.ret_mode = TS_RET_LEN
 #define GO_SHAKE .role = TS_ROLE_SHAKE, .probe = TS_P_OPEN, .conn = 1, .ret_mode = TS_RET_FAILS
+#define GO_BEGIN .role = TS_ROLE_BEGIN, .conn = 1, .words = 1
 #define GO_CLOSE .role = TS_ROLE_CLOSE, .conn = 1, .words = 1, .how = TS_HOW_CLOSED
 
 /* func (c *Conn) Read(b []byte) (n int, err error), and what forks of crypto/tls made of it. */
@@ -90,20 +91,27 @@ static const struct lib_func go_funcs[] = {
 	{"crypto/tls.(*Conn).Read", GO_READ},
 	{"crypto/tls.(*Conn).Write", GO_WRITE},
 	{"crypto/tls.(*Conn).Close", GO_CLOSE},
+	{"crypto/tls.(*Conn).clientHandshake", GO_BEGIN},
+	{"crypto/tls.(*Conn).serverHandshake", GO_BEGIN},
 	/* (c *Conn) (ret error); (c *Conn) (ctx context.Context) (ret error), from Go 1.17 on */
 	{"crypto/tls.(*Conn).Handshake", GO_SHAKE, .words = 1},
 	{"crypto/tls.(*Conn).handshakeContext", GO_SHAKE, .words = 3},
 	{"*tls.(*Conn).Read", GO_READ},
 	{"*tls.(*Conn).Write", GO_WRITE},
 	{"*tls.(*Conn).Close", GO_CLOSE},
+	{"*tls.(*Conn).clientHandshake", GO_BEGIN},
+	{"*tls.(*Conn).serverHandshake", GO_BEGIN},
 	/* A dot in the last part of a package's path is written %2e. */
 	{"*utls%2egit.(*Conn).Read", GO_READ},
 	{"*utls%2egit.(*Conn).Write", GO_WRITE},
 	{"*utls%2egit.(*Conn).Close", GO_CLOSE},
+	{"*utls%2egit.(*Conn).clientHandshake", GO_BEGIN},
+	{"*utls%2egit.(*Conn).serverHandshake", GO_BEGIN},
 	/* uTLS: type UConn struct { *Conn; ... } */
 	{"*.(*UConn).Read", GO_READ, .conn_inside = true},
 	{"*.(*UConn).Write", GO_WRITE, .conn_inside = true},
 	{"*.(*UConn).Close", GO_CLOSE, .conn_inside = true},
+	{"*.(*UConn).clientHandshake", GO_BEGIN, .conn_inside = true},
 };
 
 const struct lib_row lib_rows[] = {

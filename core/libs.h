@@ -49,9 +49,9 @@ const char *lib_probe_name(enum ts_probe p); /* never a union's */
  * the length is an int, not a size_t. Where `inside` is set, the function may have no symbol: then
  * it is the one function that all those named there call (found by disassembly). The out
  * argument may also be `out_alt`: which, the callers' code shows; where none of them calls it,
- * `out_alt` holds where the row's function `alt_symbol` is there. A function of TS_ROLE_CLOSE has
- * no probe: it serves all of them. One of TS_ROLE_REASON has its arguments in conn and len,
- * and one of TS_ROLE_RESULT in len what the call before returned.
+ * `out_alt` holds where the row's function `alt_symbol` is there. A function of TS_ROLE_CLOSE
+ * or TS_ROLE_BEGIN has no probe: it serves all of them. One of TS_ROLE_REASON has its arguments in
+ * conn and len, and one of TS_ROLE_RESULT in len what the call before returned.
  *
  * Of a Go row, a name that begins with an asterisk is what a function's name ends with, and
  * arguments are numbered by words: a slice is three (address, length, capacity). The first result

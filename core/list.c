@@ -21,6 +21,7 @@ static void print_func(FILE *to, const struct targets_file *f, uint32_t index)
 
 	fprintf(to, "  %-22s %-10s %s:", ts_clean(name, sizeof(name), func->name),
 		func->func->role == TS_ROLE_CLOSE    ? "(close)"
+		: func->func->role == TS_ROLE_BEGIN  ? "(begin)"
 		: func->func->role == TS_ROLE_REASON ? "(reason)"
 						     : lib_probe_name(func->func->probe),
 		func->how);

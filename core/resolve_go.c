@@ -10,7 +10,7 @@
 #include "gobin.h"
 #include "resolve_private.h"
 
-#define MAX_FOUND 32
+#define MAX_FOUND 64
 #define MAX_PATTERNS 32
 
 /* A function of the row, in the file. size is exact where `table` is set. */
@@ -231,6 +231,12 @@ static struct ts_value word(const struct work *w, const struct abi *abi, unsigne
 				 arch->go.stack_args + 8 * ((int32_t)n - 1)};
 }
 
+/* Whether its connections are as the version says: of the Go project's own crypto/tls. */
+static bool is_known(const struct work *w, const struct lib_func *func)
+{
+	return func->name[0] != '*' && is_release(gobin_version(w->go));
+}
+
 static struct ts_rule make_rule(const struct work *w, const struct found *f, const struct abi *abi,
 				bool returns)
 {
@@ -244,16 +250,15 @@ static struct ts_rule make_rule(const struct work *w, const struct found *f, con
 	r.flow = abi->g;
 	if (returns)
 		r.sp_leave = r.sp;
-	if (func->role == TS_ROLE_CLOSE)
+	if (func->role == TS_ROLE_SHAKE || func->role == TS_ROLE_BEGIN)
+		r.shake = resolve_go_shake(is_known(w, func) ? gobin_minor(w->go) : -1);
+	if (func->role == TS_ROLE_CLOSE || func->role == TS_ROLE_BEGIN)
 		return r;
 	r.buf = word(w, abi, func->buf);
 	r.len = word(w, abi, func->len);
 	/* Results begin with the first register again, or go on after the arguments. */
 	r.ret = word(w, abi, abi->stack ? func->words + 1u : 1);
 	r.goid = w->goid;
-	if (func->role == TS_ROLE_SHAKE)
-		r.shake = resolve_go_shake(is_release(gobin_version(w->go)) ? gobin_minor(w->go)
-									    : -1);
 	if (w->fd.types[0] || w->fd.types[1])
 		r.fd = w->fd;
 	return r;
@@ -299,7 +304,7 @@ static int examine(struct work *w, const struct found *f, struct abi *abi,
 	int ret = find_abi(w, f, abi);
 
 	returns->count = 0;
-	if (!ret)
+	if (!ret && f->func->role != TS_ROLE_BEGIN)
 		ret = find_returns(w, f, returns);
 	w->common->no_memory |= ret == -ENOMEM;
 	if (ret && f->func->role == TS_ROLE_CLOSE) {

@@ -99,7 +99,7 @@ static int sync_func(struct tracer *t, const struct traced_file *f, struct trace
 	struct ts_rule *rule = &func->func.rule;
 
 	rule->subs = func_subs(t, f, &func->func, rule);
-	if (rule->role == TS_ROLE_CLOSE)
+	if (rule->role == TS_ROLE_CLOSE || rule->role == TS_ROLE_BEGIN)
 		rule->subs = any ? ~0ull : 0;
 	if (rule->role == TS_ROLE_BIO)
 		rule->subs = t->marks ? ~0ull : 0;

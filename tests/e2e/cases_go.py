@@ -163,6 +163,19 @@ def reused(lab, version, variant):
     check(f"{sum(REUSED[1::2])} bytes not readable" in seen.stderr, seen.stderr)
 
 
+@of_each("dropped", MIXED)
+def dropped(lab, version, variant):
+    """Memory of connections that nobody closed, or that are just being closed, serves others."""
+    p, known, _ = alone(lab, version, variant, "dropped")
+    told = next(t for t in said(p) if "again" in t)
+    check(told["again"] > 20, f"only {told['again']} were where another one had been")
+    check(told["reborn"], "none came to be while another one was being closed")
+    for t in connections(p):
+        for name in ("laddr", "raddr"):
+            where = {f"{c[name]}:{c[name[0] + 'port']}" for c in known[t["conn"]].calls if c.get(name)}
+            check(where <= {t[name]}, f"{t['conn']}: {name} is {where}, not {t[name]}")
+
+
 @of_each("descriptors", OTHER)
 def descriptors(lab, version, variant):
     """TCP, IPv6 and Unix sockets have theirs; a pipe and wrapped connections have none."""
@@ -249,7 +262,7 @@ MAGIC, UNKNOWN = b"\xf1\xff\xff\xff\0\0\1\x08", b"\x77\xff\xff\xff\0\0\1\x08"
 def second_sources(lab):
     program = talk(lab, "1.24", "plain")
     _, real, _ = listed(lab, program)
-    check(len(real) == 4 and {how for how, _ in real.values()} == {"gopclntab"}, f"{real}")
+    check(len(real) == 6 and {how for how, _ in real.values()} == {"gopclntab"}, f"{real}")
     hidden = changed(lab, "hidden", program, MAGIC, UNKNOWN)
     lab.need("strip")
     for how in ("DWARF", "symtab"):

@@ -461,7 +461,7 @@ def large_program_takes_little_memory(lab, suite):
                  TLSSCOPE, "-l", "--lib", program])
     *_, peak = p.out().decode().split()
     size, peak = os.path.getsize(program) >> 20, int(peak) >> 10
-    check(p.out().count(b" gopclntab: entry ") == 4, p.out())
+    check(p.out().count(b" gopclntab: entry ") == 6, p.out())
     check(size > 40 and peak < 24, f"{peak} MiB of memory for a program of {size} MiB")
 
 

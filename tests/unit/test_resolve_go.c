@@ -441,6 +441,37 @@ static void a_close_without_returns(void **state)
 	end(p);
 }
 
+/* A connection's first handshake: where it returns is not asked; a fork's layout is not known. */
+static void a_handshake_begins_a_connection(void **state)
+{
+	static const char *const names[] = {"crypto/tls.(*Conn).clientHandshake",
+					    "crypto/tls.(*Conn).serverHandshake",
+					    "example.com/tls.(*Conn).clientHandshake"};
+	struct program *p = begin(GO_MAGIC_1_20, EM_X86_64, "go1.24.4");
+	const uint8_t jump[] = {0xe9, 0, 0x10, 0, 0}; /* out of it */
+	const struct resolve_func *f;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < TS_ARRAY_SIZE(names); i++)
+		add(p, names[i]);
+	go_fill(&p->file, &p->layout);
+	for (i = 0; i < TS_ARRAY_SIZE(names); i++)
+		body_x86(p, i, true);
+	memcpy(p->file.bytes + GO_TEXT + SIZE - sizeof(jump), jump, sizeof(jump));
+	look(p);
+	for (i = 0; i < TS_ARRAY_SIZE(names); i++) {
+		f = hooked(p, names[i]);
+		assert_non_null(f);
+		check_sites(p, f, i);
+		assert_int_equal(f->rule.role, TS_ROLE_BEGIN);
+		assert_int_equal(f->rule.sp_leave.kind, TS_VAL_NONE);
+		check_value(f->rule.conn, TS_VAL_REG, 80, 0);
+		assert_int_equal(f->rule.shake.version.size, i < 2 ? 2 : 0);
+	}
+	end(p);
+}
+
 static struct image *copy(const struct program *p, size_t at, const void *bytes, size_t len)
 {
 	struct image *im = NULL;
@@ -500,6 +531,7 @@ int main(void)
 		cmocka_unit_test(no_tls_is_no_problem),
 		cmocka_unit_test(a_table_of_unknown_form_is_told),
 		cmocka_unit_test(a_close_without_returns),
+		cmocka_unit_test(a_handshake_begins_a_connection),
 		cmocka_unit_test(copies_are_looked_at_once),
 		cmocka_unit_test(memory_may_run_out),
 	};

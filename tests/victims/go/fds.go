@@ -11,8 +11,8 @@ import (
 	"path/filepath"
 )
 
-// exchange sends a message each way.
-func exchange(client, server *meter, number uint32) {
+// toAndFro sends a message each way.
+func toAndFro(client, server *meter, number uint32) {
 	sent := make(chan bool)
 	send := func(m *meter, number uint32) {
 		inPieces(m, message(number), number)
@@ -26,6 +26,12 @@ func exchange(client, server *meter, number uint32) {
 	_, err = receive(client)
 	must(err)
 	<-sent
+}
+
+// exchange sends a message each way, and closes.
+func exchange(client, server *meter, number uint32) {
+	toAndFro(client, server, number)
+	sent := make(chan bool)
 	go func() {
 		client.Close()
 		sent <- true

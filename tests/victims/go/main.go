@@ -39,13 +39,14 @@ var talks = map[string]kind{
 }
 
 var alone = map[string]func(){
-	"ends":   ends,
-	"fds":    fds,
-	"stdin":  stdin,
-	"stack":  stacks,
-	"park":   park,
-	"layers": layers,
-	"reused": reused,
+	"ends":    ends,
+	"fds":     fds,
+	"stdin":   stdin,
+	"stack":   stacks,
+	"park":    park,
+	"layers":  layers,
+	"reused":  reused,
+	"dropped": dropped,
 }
 
 func usage() {
