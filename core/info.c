@@ -59,7 +59,7 @@ static int refuse(void *ctx, const struct ts_record *r)
 /* The only proof that the programs load is to load them. */
 static void add_tracer(struct list *l)
 {
-	struct tracer_options options = {.ring_bytes = 1 << 16};
+	struct tracer_options options = {.ring_bytes = 1 << 16, .selective = true};
 	struct record_sink sink = {refuse, NULL};
 	const char *name, *sockets;
 	struct tracer *t;
@@ -75,7 +75,7 @@ static void add_tracer(struct list *l)
 	sockets = tracer_sockets_name(t);
 	tracer_close(t);
 	add_needed(l, "probes",
-		   !strcmp(name, "uprobe_multi") ||
+		   !strncmp(name, "uprobe_multi", strlen("uprobe_multi")) ||
 			   !access("/sys/bus/event_source/devices/uprobe/type", R_OK),
 		   name, "mount /sys, on a kernel that is built with CONFIG_UPROBE_EVENTS");
 	add(l, "sockets", sockets,

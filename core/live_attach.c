@@ -36,6 +36,20 @@ static uint32_t *only_pids(const struct ts_filter *f, size_t *count)
 	return pids;
 }
 
+/* Whether nobody wants the calls of all processes. */
+static bool is_selective(struct script *s)
+{
+	const struct ts_sub *subs;
+	size_t count, i;
+
+	subs = script_subs(s, &count);
+	for (i = 0; i < count; i++)
+		if (!subs[i].removed && subs[i].probes &&
+		    !ts_filter_names_processes(&subs[i].filter))
+			return false;
+	return true;
+}
+
 static int open_tracer(struct run *r, struct ts_err *err)
 {
 	const struct script_config *config = script_config(r->script);
@@ -45,6 +59,7 @@ static int open_tracer(struct run *r, struct ts_err *err)
 		.ring_grows = !config->buffer,
 		.attach = attach_mode(config->attach),
 		.symbols = !strcmp(config->sites, "symbol"),
+		.selective = is_selective(r->script),
 		.groups = r->groups,
 		.agg_sink = {run_agg_cell, r},
 	};

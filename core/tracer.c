@@ -31,15 +31,19 @@ static bool has_multi(bool by_pid)
 	return tracer_has_links(TRACE_UPROBE_MULTI) > 0 && !(by_pid && tracer_kernel_before(6, 11));
 }
 
-/* Sessions spare a call's return where nobody wants it: most are wanted where pids were given. */
+/*
+ * Sessions spare a call's return where nobody wants it, and take the kernel's verifier 20 ms: most
+ * are wanted where pids were given, and all where nobody filters processes.
+ */
 static enum tracer_attach best_attach(const struct tracer *t)
 {
 	if (lacks_helper(BPF_FUNC_get_attach_cookie))
 		return TRACER_COPIES;
 	if (!has_multi(t->pids[0]))
 		return TRACER_PERF;
-	return !t->pids[0] && tracer_has_links(TRACE_UPROBE_SESSION) > 0 ? TRACER_SESSIONS
-									 : TRACER_MULTI;
+	return !t->pids[0] && t->options->selective && tracer_has_links(TRACE_UPROBE_SESSION) > 0
+		       ? TRACER_SESSIONS
+		       : TRACER_MULTI;
 }
 
 static int choose_attach(struct tracer *t, struct ts_err *err)
