@@ -45,7 +45,7 @@ LIBS = $(PKG_LIBS) -ldwarf -lhttp_parser -lm
 CORE := $(filter-out core/main.c,$(wildcard core/*.c))
 OBJS := $(CORE:core/%.c=$(B)/core/%.o)
 BPF := $(patsubst bpf/%.bpf.c,$(B)/bpf/%.bpf.o,$(wildcard bpf/*.bpf.c))
-EMBED := $(BPF) $(wildcard lua/*.lua) $(wildcard scripts/*.lua)
+EMBED := $(BPF) $(patsubst %,$(B)/%,$(wildcard lua/*.lua)) $(wildcard scripts/*.lua)
 UNIT := $(patsubst tests/unit/%.c,$(B)/unit/%,$(wildcard tests/unit/test_*.c))
 FUZZ := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 MAN := $(wildcard man/*.[0-9])
@@ -78,6 +78,10 @@ $(B)/bpf/%.bpf.o: bpf/%.bpf.c Makefile
 	@mkdir -p $(@D)
 	$(call run,BPF)$(CLANG) -target bpf -mcpu=v2 -O2 -g -Wall -Wextra -Werror -Ibpf $(BPF_INCLUDE) \
 		-MMD -MP -c -o $@ $<
+
+$(B)/lua/%.lua: lua/%.lua core/embed.lua
+	@mkdir -p $(@D)
+	$(call run,LUA)$(LUA) core/embed.lua $< >$@
 
 # The list changes when a file is added or removed; the files themselves are named too.
 $(B)/embed.list: FORCE
@@ -156,7 +160,7 @@ check-cppcheck:
 		-D'LIBBPF_OPTS(type, name, ...)=struct type name' \
 		-Icore core tests/unit tests/fuzz
 check-lua:
-	luacheck --quiet $(wildcard lua scripts tests/lua)
+	luacheck --quiet $(wildcard lua scripts tests/lua core/*.lua)
 check-shell:
 	shellcheck $(SHELL_SCRIPTS)
 check-man:

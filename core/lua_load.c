@@ -81,17 +81,13 @@ int host_load_buffer(lua_State *L, const char *chunk, struct ts_buf *text)
 int host_load_embedded(lua_State *L, const char *path)
 {
 	const struct embed_file *f = embed_find(path);
-	const char *text, *chunk;
 	int err;
 
 	if (!f) {
 		lua_pushnil(L);
 		return LUA_OK;
 	}
-	text = (const char *)f->data;
-	chunk = lua_pushfstring(L, "=%s", path);
-	err = luaL_loadbufferx(L, text, (size_t)(f->end - f->data), chunk, "t");
-	lua_remove(L, -2);
+	err = luaL_loadbufferx(L, (const char *)f->data, (size_t)(f->end - f->data), path, "b");
 	if (!err) {
 		lua_getfield(L, LUA_REGISTRYINDEX, HOST_LIBRARY);
 		lua_setupvalue(L, -2, 1);
