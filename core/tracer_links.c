@@ -37,15 +37,16 @@ static int load_nothing(__u32 type)
 			     TS_ARRAY_SIZE(nothing), &opts);
 }
 
+#define NOTHINGS 2
 static int attach_nothing(int program, __u32 type, const char *path)
 {
-	__u64 offset = 0;
+	const __u64 offsets[NOTHINGS] = {0, 1};
 	struct multi_attr a = {
 		.prog_fd = (__u32)program,
 		.attach_type = type,
 		.path = (uintptr_t)path,
-		.offsets = (uintptr_t)&offset,
-		.count = 1,
+		.offsets = (uintptr_t)offsets,
+		.count = NOTHINGS,
 	};
 
 	return create_multi(&a);
@@ -73,7 +74,7 @@ void tracer_attach_first(struct tracer *t)
 	int link = -1;
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
-	if (program >= 0 && file >= 0 && !ftruncate(file, 1))
+	if (program >= 0 && file >= 0 && !ftruncate(file, NOTHINGS))
 		link = attach_nothing(program, TRACE_UPROBE_MULTI, path);
 	if (link >= 0 && tracer_add_link(t, (struct probe_link){.fd = link}))
 		close(link);

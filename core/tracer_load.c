@@ -260,8 +260,8 @@ static int end(struct step *s)
 static int load_programs(struct tracer *t)
 {
 	/* What takes longest comes first. */
-	static step_fn *const fns[] = {attach_first, load_session, load_leave,
-				       load_enter,   load_sockets, load_life};
+	static step_fn *const fns[] = {load_session, load_leave, load_enter, load_sockets,
+				       load_life};
 	struct step steps[TS_ARRAY_SIZE(fns)];
 	int ret = 0, one;
 	size_t i;
@@ -294,15 +294,17 @@ static int open_programs(struct tracer *t, struct ts_err *err)
 
 int tracer_load(struct tracer *t, struct ts_err *err)
 {
-	struct step maps;
+	struct step first, maps;
 	int ret, made;
 
 	libbpf_set_print(print_libbpf);
+	begin(&first, attach_first, t);
 	begin(&maps, make_maps, t);
 	ret = open_objects(t);
 	made = end(&maps);
 	if (!ret && !made)
 		ret = load_programs(t);
+	end(&first);
 	tracer_end_loading();
 	if (!t->maps || !t->enter.object)
 		return ts_fail(err, ret ? -ret : -made, "cannot read the embedded BPF objects: %s",

@@ -159,9 +159,10 @@ int tracer_map_fd(const struct tracer *t, const char *name);
 /* Whether the kernel has links of this type, TRACE_*: 1, 0, or -errno: no program can be loaded. */
 int tracer_has_links(__u32 type);
 /*
- * A probe of nothing, by a link of uprobe_multi: with the first probe for a while the kernel waits
+ * Probes of nothing, by a link of uprobe_multi: with the first probe for a while the kernel waits
  * until no processor is where it was (rcu_sync_enter of the lock that forks take), some ms, and
- * not with those that follow.
+ * not with those that follow soon: before it would have waited as long once more, or, where there
+ * was a second one (GP_REPLAY), twice.
  */
 void tracer_attach_first(struct tracer *t);
 /* By version: only for what the kernel cannot be asked. */
