@@ -171,32 +171,22 @@ static int attach_first(struct tracer *t)
 /* since_6_2: programs that do not ask which of these kernels it is. */
 static int open_those(struct tracer *t, bool since_6_2)
 {
-	const struct {
-		const char *name;
-		struct bpf_object **object;
-		bool wanted;
-	} all[] = {
-		{"bpf/life.bpf.o", &t->lives, true},
-		{since_6_2 ? "bpf/leave_since_6_2.bpf.o" : "bpf/leave.bpf.o", &t->leave.object,
-		 true},
-		{since_6_2 ? "bpf/enter_since_6_2.bpf.o" : "bpf/enter.bpf.o", &t->enter.object,
-		 true},
-		/* With pids, when the first connection needs them. */
-		{TRACER_SOCK_FILE, &t->sockets, !t->pids[0]},
-		{"bpf/session.bpf.o", &t->session.object, t->attach == TRACER_SESSIONS},
+	enum { LIFE, LEAVE, ENTER, SOCK, SESSION, OBJECTS };
+	const char *names[] = {
+		[LIFE] = "bpf/life.bpf.o",
+		[LEAVE] = since_6_2 ? "bpf/leave_since_6_2.bpf.o" : "bpf/leave.bpf.o",
+		[ENTER] = since_6_2 ? "bpf/enter_since_6_2.bpf.o" : "bpf/enter.bpf.o",
+		[SOCK] = TRACER_SOCK_FILE,
+		[SESSION] = "bpf/session.bpf.o",
 	};
-	struct bpf_object *o[TS_ARRAY_SIZE(all)] = {0};
-	const char *names[TS_ARRAY_SIZE(all)];
-	size_t i, n = 0;
-	int ret;
+	struct bpf_object *o[OBJECTS] = {0};
+	int ret = tracer_open_objects(o, names, OBJECTS - (t->attach != TRACER_SESSIONS), false);
 
-	for (i = 0; i < TS_ARRAY_SIZE(all); i++)
-		if (all[i].wanted)
-			names[n++] = all[i].name;
-	ret = tracer_open_objects(o, names, n, false);
-	for (i = n = 0; i < TS_ARRAY_SIZE(all); i++)
-		if (all[i].wanted)
-			*all[i].object = o[n++];
+	t->lives = o[LIFE];
+	t->leave.object = o[LEAVE];
+	t->enter.object = o[ENTER];
+	t->sockets = o[SOCK];
+	t->session.object = o[SESSION];
 	return ret;
 }
 

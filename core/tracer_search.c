@@ -91,22 +91,11 @@ static int attach(struct tracer *t, const struct search_way *way)
 	return 0;
 }
 
-static void open_sockets(struct tracer *t)
-{
-	const char *file = TRACER_SOCK_FILE;
-
-	if (!tracer_open_objects(&t->sockets, &file, 1, false))
-		tracer_load_sockets(t);
-	tracer_end_loading();
-}
-
 static void watch_sockets(struct tracer *t)
 {
 	bool first = !t->sockets_tried;
 
 	t->sockets_tried = true;
-	if (first && t->pids[0])
-		open_sockets(t);
 	if (t->sockets_way && !attach(t, t->sockets_way)) {
 		t->control->watched = t->sockets_asked = ts_now();
 	} else {
