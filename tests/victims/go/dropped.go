@@ -26,13 +26,7 @@ func dropped() {
 		a, b := pair("tcp", "127.0.0.1:0")
 		client, server := secured(fmt.Sprintf("dropped %d", i), i, a, b)
 		if i%3 == 1 { // else the first Read and Write do
-			done := make(chan bool)
-			go func() {
-				must(server.Conn.(*tls.Conn).Handshake())
-				close(done)
-			}()
-			must(client.Conn.(*tls.Conn).Handshake())
-			<-done
+			shakeHands(client, server)
 		}
 		toAndFro(client, server, uint32(5000+i))
 		for _, m := range []*meter{client, server} {

@@ -35,9 +35,7 @@ func secured(name string, number int, a, b net.Conn) (*meter, *meter) {
 	return measured(name+", client", client, a), measured(name+", server", server, b)
 }
 
-// shaken is secured, and shakes hands.
-func shaken(name string, number int, a, b net.Conn) (*meter, *meter) {
-	client, server := secured(name, number, a, b)
+func shakeHands(client, server *meter) {
 	done := make(chan bool)
 	go func() {
 		must(server.Conn.(*tls.Conn).Handshake())
@@ -45,6 +43,12 @@ func shaken(name string, number int, a, b net.Conn) (*meter, *meter) {
 	}()
 	must(client.Conn.(*tls.Conn).Handshake())
 	<-done
+}
+
+// shaken is secured, and shakes hands.
+func shaken(name string, number int, a, b net.Conn) (*meter, *meter) {
+	client, server := secured(name, number, a, b)
+	shakeHands(client, server)
 	return client, server
 }
 
