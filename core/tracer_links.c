@@ -37,7 +37,7 @@ static int load_nothing(__u32 type)
 			     TS_ARRAY_SIZE(nothing), &opts);
 }
 
-#define NOTHINGS 2
+#define NOTHINGS 2 /* tracer_attach_first */
 static int attach_nothing(int program, __u32 type, const char *path)
 {
 	const __u64 offsets[NOTHINGS] = {0, 1};

@@ -321,22 +321,30 @@ static void what_may_not_return_is_refused(void **state)
 	end(p);
 }
 
+/* Functions that take their arguments in registers, of Go 1.24. */
+static struct program *with_functions(const char *const *names, size_t count)
+{
+	struct program *p = begin(GO_MAGIC_1_20, EM_X86_64, "go1.24.4");
+	size_t i;
+
+	for (i = 0; i < count; i++)
+		add(p, names[i]);
+	go_fill(&p->file, &p->layout);
+	for (i = 0; i < count; i++)
+		body_x86(p, i, true);
+	return p;
+}
+
 static void a_fork_is_known_by_its_end(void **state)
 {
 	static const char *const names[] = {
 		"example.com/utls.(*UConn).Read", "example.com/utls.(*UConn).Write",
 		"example.com/utls.(*Conn).Write", "example.com/mytls.(*myConn).Read",
 		"gitlab.com/x/utls%2egit.(*Conn).Read"};
-	struct program *p = begin(GO_MAGIC_1_20, EM_X86_64, "go1.24.4");
+	struct program *p = with_functions(names, TS_ARRAY_SIZE(names));
 	const int32_t to_conn = (int32_t)SIZE - 0x25;
-	size_t i;
 
 	(void)state;
-	for (i = 0; i < TS_ARRAY_SIZE(names); i++)
-		add(p, names[i]);
-	go_fill(&p->file, &p->layout);
-	for (i = 0; i < TS_ARRAY_SIZE(names); i++)
-		body_x86(p, i, true);
 	/* UConn.Write calls Conn.Write: one plaintext, one event. */
 	CODE_AT(p, 1, 0x20, 0xe8, to_conn & 0xff, (to_conn >> 8) & 0xff, 0, 0);
 	look(p);
@@ -447,17 +455,12 @@ static void a_handshake_begins_a_connection(void **state)
 	static const char *const names[] = {"crypto/tls.(*Conn).clientHandshake",
 					    "crypto/tls.(*Conn).serverHandshake",
 					    "example.com/tls.(*Conn).clientHandshake"};
-	struct program *p = begin(GO_MAGIC_1_20, EM_X86_64, "go1.24.4");
+	struct program *p = with_functions(names, TS_ARRAY_SIZE(names));
 	const uint8_t jump[] = {0xe9, 0, 0x10, 0, 0}; /* out of it */
 	const struct resolve_func *f;
 	size_t i;
 
 	(void)state;
-	for (i = 0; i < TS_ARRAY_SIZE(names); i++)
-		add(p, names[i]);
-	go_fill(&p->file, &p->layout);
-	for (i = 0; i < TS_ARRAY_SIZE(names); i++)
-		body_x86(p, i, true);
 	memcpy(p->file.bytes + GO_TEXT + SIZE - sizeof(jump), jump, sizeof(jump));
 	look(p);
 	for (i = 0; i < TS_ARRAY_SIZE(names); i++) {
