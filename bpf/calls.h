@@ -252,7 +252,11 @@ static __always_inline bool keep_of_goroutine(void *ctx, const struct ts_rule *r
 
 	if (!get_goroutine(ctx, rule, n->rule, n->sp, &key, &stack))
 		return false;
-	n->proof = joins && n->dir == TS_OUT ? proof_of(n->buf, n->len) : 0;
+	n->proof = 0;
+	if (joins && n->dir == TS_OUT) {
+		n->proven = n->len < rule->capture ? n->len : rule->capture;
+		n->proof = proof_of(n->buf, n->proven);
+	}
 	if (n->buf >= stack.lo && n->buf < stack.hi) {
 		n->on_stack = 1;
 		n->buf -= stack.hi;
@@ -299,7 +303,7 @@ take_of_goroutine(void *ctx, const struct ts_rule *rule, __u32 id, __u64 sp, str
 	flow = c->rule ? get_flow() : 0;
 	if (flow) {
 		flow->g = key.g;
-		flow->proof = (struct proof){c->proof, c->buf, c->len};
+		flow->proof = (struct proof){c->proof, c->buf, c->proven};
 	}
 	return flow;
 }

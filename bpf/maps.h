@@ -24,6 +24,7 @@ struct call {
 	};
 	__u64 base; /* where the file is loaded */
 	__u32 rule;
+	__u32 proven; /* of its bytes */
 	__u8 dir;
 	__u8 on_stack : 1; /* buf is an offset from the upper end of the goroutine's stack */
 	__u8 shakes : 1;   /* began in a handshake */

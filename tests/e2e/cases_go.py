@@ -123,7 +123,7 @@ def alone(lab, version, variant, kind, others=0, arguments=()):
 
 
 PLAIN = ["plain"] * 4
-REUSED = [100 + n * 100 for n in range(40)]
+REUSED = [1, 1, 7, 7, 8, 8, 63, 64, 65, 65, 16383, 16384] + [100 + n * 100 for n in range(40)]
 MIXED = ["stripped_pie", "plain", "stripped_pie", "plain"]
 OTHER = ["plain", "stripped_pie", "plain", "stripped_pie"]
 
