@@ -37,8 +37,8 @@ __noinline __u64 prove_row(__u64 proof, __u64 at, __u64 len, __u32 first, __u32 
 	__u32 i;
 
 	for (i = 0; i < PROOF_ROW && first + i < blocks && proof; i++)
-		proof = prove_block(
-			proof, at + (len - PROOF_BLOCK) * (first + i) / (blocks - 1), PROOF_BLOCK);
+		proof = prove_block(proof, at + (len - PROOF_BLOCK) * (first + i) / (blocks - 1),
+				    PROOF_BLOCK);
 	return proof;
 }
 
