@@ -146,7 +146,8 @@ static __always_inline struct conn *find_conn(__u64 conn)
 
 /*
  * A call's connection; 0: no room. When it transferred something, but began after the connection
- * there was closed, the address serves another one.
+ * there was closed, the address serves another one, unless it would have been seen to begin: what
+ * was decrypted before a close is still read.
  */
 static __always_inline struct conn *get_conn(const struct call *call, const bool transferred)
 {
@@ -155,7 +156,7 @@ static __always_inline struct conn *get_conn(const struct call *call, const bool
 
 	get_conn_key(call->conn, &key);
 	c = bpf_map_lookup_elem(&conns, &key);
-	if (!c || (transferred && c->closed && c->closed < call->nsecs)) {
+	if (!c || (transferred && !c->begins && c->closed && c->closed < call->nsecs)) {
 		new_conn(call->conn, call->nsecs, c != 0);
 		c = bpf_map_lookup_elem(&conns, &key);
 	}

@@ -320,7 +320,7 @@ __noinline int begin_conn(__u32 id, __u64 conn)
 	struct conn *c = find_conn(conn);
 	__u64 version;
 
-	if (!rule || !c || !c->used)
+	if (!rule || !c || !(c->used || c->ended))
 		return 0;
 	version = read_member(rule, id, MEMBER(version), conn);
 	if (version == UNKNOWN ? c->calls : version)

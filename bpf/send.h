@@ -303,13 +303,16 @@ __noinline int send_close(__u32 id, __u64 conn)
 
 	get_conn_key(conn, &key);
 	c = bpf_map_lookup_elem(&conns, &key);
-	if (!c || !rule)
+	if (!c || !rule || c->ended)
 		return 0;
+	if (!c->how)
+		c->how = rule->how;
+	c->begins = !!(rule->flags & TS_RULE_BEGINS);
+	nsecs = bpf_ktime_get_ns();
 	if (c->calls) {
-		c->closed = bpf_ktime_get_ns();
+		c->closed = nsecs;
 		return 0;
 	}
-	nsecs = bpf_ktime_get_ns();
 	d = reserve(sizeof(*d));
 	if (d) {
 		__builtin_memset(d, 0, sizeof(*d));
@@ -320,12 +323,14 @@ __noinline int send_close(__u32 id, __u64 conn)
 		d->conn_opened = c->opened;
 		d->fd = c->fd;
 		d->source = rule->source;
-		d->how = c->how ? c->how : rule->how;
+		d->how = c->how;
+		d->flags = c->begins ? TS_DATA_REST : 0;
 		fill_task(d);
 		submit(d, wake_flags());
 	}
+	c->ended = c->begins;
 	/* Not told: the connection's next record has another conn_opened, which tells the same. */
-	return bpf_map_delete_elem(&conns, &key);
+	return c->begins ? 0 : bpf_map_delete_elem(&conns, &key);
 }
 
 #endif

@@ -133,6 +133,7 @@ enum ts_rule_flags {
 	TS_RULE_PEEK = 1 << 0,	 /* what it reads will be read again */
 	TS_RULE_NODATA = 1 << 1, /* transfers bytes that never are in the caller's memory */
 	TS_RULE_EARLY = 1 << 2,	 /* TLS 1.3 early data */
+	TS_RULE_BEGINS = 1 << 3, /* how its connections begin is seen: TS_ROLE_BEGIN */
 };
 
 /*
@@ -465,6 +466,7 @@ enum ts_data_flags {
 	 */
 	TS_DATA_BELOW = 1 << 6,
 	TS_DATA_CONTROL = 1 << 7, /* a record that is not data, of kTLS: it has no position */
+	TS_DATA_REST = 1 << 8,	  /* TS_REC_CLOSE: what was decrypted before may still be read */
 };
 #define TS_DATA_UNCOUNTED (TS_DATA_PEEK | TS_DATA_BELOW | TS_DATA_CONTROL)
 #define TS_RECORD_DATA 23 /* RFC 8446, 5.1: ContentType application_data */

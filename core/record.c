@@ -82,7 +82,8 @@ bool record_container(const struct ts_record *r, struct container *out)
 static bool data_valid(const struct ts_data *d)
 {
 	const __u32 flags = TS_DATA_MORE | TS_DATA_PEEK | TS_DATA_FAULT | TS_DATA_NODATA |
-			    TS_DATA_EARLY | TS_DATA_KTLS | TS_DATA_BELOW | TS_DATA_CONTROL;
+			    TS_DATA_EARLY | TS_DATA_KTLS | TS_DATA_BELOW | TS_DATA_CONTROL |
+			    TS_DATA_REST;
 
 	if (d->record.size < sizeof(*d) || d->captured != d->record.size - sizeof(*d) ||
 	    d->captured > TS_CHUNK)

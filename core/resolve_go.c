@@ -344,6 +344,23 @@ static bool is_covered(struct work *w, const struct found *f)
 	return covered;
 }
 
+/* Whether f is of a package whose handshakes are hooked. */
+static bool begins_are_seen(struct work *w, const struct found *f)
+{
+	const size_t package = strcspn(f->at.name, "(");
+	const struct found *other;
+	size_t i;
+
+	for (i = 0; i < w->count; i++) {
+		other = &w->found[i];
+		if (other->func->role == TS_ROLE_BEGIN && is_hooked(w, other) &&
+		    strcspn(other->at.name, "(") == package &&
+		    !memcmp(other->at.name, f->at.name, package))
+			return true;
+	}
+	return false;
+}
+
 static void emit(struct work *w, const struct found *f)
 {
 	struct image_symbol sym = {f->at.name, f->at.addr, f->at.size};
@@ -369,6 +386,8 @@ static void emit(struct work *w, const struct found *f)
 	if (!out)
 		return;
 	out->rule = make_rule(w, f, &abi, returns.count > 0);
+	if (begins_are_seen(w, f))
+		out->rule.flags |= TS_RULE_BEGINS;
 	memcpy(out->how, f->how, sizeof(f->how));
 	resolve_add_enter(w->common, out, &sym, offset, false);
 	for (i = 0; i < returns.count; i++)

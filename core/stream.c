@@ -14,6 +14,7 @@
 #define SOURCE_BYTES (16u << 20) /* names of sources */
 #define SPARE_CALLS 8		 /* kept with their buffers, so that joining seldom allocates */
 #define SPARE_BYTES (2u << 20)	 /* no larger buffer is kept */
+#define LINGER 100000000u	 /* ns in which the rest is read of what was closed */
 #define FLUSH_AFTER 1000000000u	 /* ns after which a missing piece no longer comes */
 
 struct link {
@@ -25,7 +26,8 @@ struct link {
  */
 struct conn {
 	struct stream_conn is;
-	struct link lru;
+	struct link lru, ending; /* the second one if `closed` */
+	uint64_t closed;	 /* when; what was decrypted before may still come. Else 0 */
 	struct conn *next, **at; /* the process's others; what points here */
 	unsigned int open;	 /* unfinished calls */
 };
@@ -55,6 +57,7 @@ struct stream {
 	struct ts_map sources, conns, calls, processes;
 	struct link lru;    /* connections, the one silent for longest first */
 	struct link order;  /* unfinished calls, oldest first */
+	struct link ending; /* closed connections, the one closed first first */
 	struct call *spare; /* not in use */
 	size_t spare_count, open_bytes, source_bytes;
 	uint64_t last_id, invalid, evicted;
@@ -236,10 +239,47 @@ static void conn_close(struct stream *s, struct conn *c, uint64_t nsecs, enum ts
 	p = ts_map_get(&s->processes, c->is.pid, 0);
 	if (!p->conns)
 		free(ts_map_remove(&s->processes, c->is.pid, 0));
-	c->is.how = how;
+	if (c->closed) {
+		list_remove(&c->ending);
+		nsecs = c->closed;
+	} else {
+		c->is.how = how;
+	}
 	s->ops.closed(s->ctx, &c->is, nsecs);
 	free(c->is.shake);
 	free(c);
+}
+
+/* Closed, but what its program had decrypted before it may yet read. */
+static void conn_linger(struct stream *s, struct conn *c, const struct ts_data *d)
+{
+	if (c->closed)
+		return;
+	c->closed = d->nsecs;
+	c->is.how = (enum ts_how)d->how;
+	list_add(&s->ending, &c->ending);
+}
+
+static void close_ended(struct stream *s, uint64_t now)
+{
+	struct conn *c;
+
+	while (s->ending.next != &s->ending) {
+		c = OF(struct conn, ending, s->ending.next);
+		if (now < c->closed || now - c->closed < LINGER)
+			return;
+		conn_close(s, c, now, c->is.how);
+	}
+}
+
+static void conn_ends(struct stream *s, const struct ts_data *d)
+{
+	struct conn *c = ts_map_get(&s->conns, d->pid, d->conn);
+
+	if (c && d->flags & TS_DATA_REST)
+		conn_linger(s, c, d);
+	else if (c)
+		conn_close(s, c, d->nsecs, (enum ts_how)d->how);
 }
 
 static struct process *process_get(struct stream *s, uint32_t pid)
@@ -458,7 +498,6 @@ static void feed_exit(struct stream *s, const struct rec_exec *r)
 int stream_feed(struct stream *s, const struct ts_record *r)
 {
 	const struct ts_data *d = (const struct ts_data *)r;
-	struct conn *c;
 
 	if (!record_valid(r, r->size) ||
 	    ((r->type == TS_REC_DATA || r->type == TS_REC_OPEN) && !stream_source(s, d->source))) {
@@ -468,14 +507,14 @@ int stream_feed(struct stream *s, const struct ts_record *r)
 	switch (r->type) {
 	case TS_REC_DATA:
 		s->now = d->nsecs > s->now ? d->nsecs : s->now;
+		close_ended(s, d->nsecs);
 		return feed_data(s, d);
 	case TS_REC_OPEN:
 		s->now = d->nsecs > s->now ? d->nsecs : s->now;
 		return feed_open(s, d);
 	case TS_REC_CLOSE:
-		c = ts_map_get(&s->conns, d->pid, d->conn);
-		if (c)
-			conn_close(s, c, d->nsecs, (enum ts_how)d->how);
+		close_ended(s, d->nsecs);
+		conn_ends(s, d);
 		return 0;
 	case TS_REC_CONN:
 		return feed_conn(s, (const struct ts_conn_info *)r);
@@ -505,6 +544,7 @@ void stream_flush(struct stream *s, uint64_t nsecs)
 			next = s->order.next;
 		}
 	}
+	close_ended(s, nsecs);
 }
 
 int stream_open(struct stream **out, const struct stream_ops *ops, void *ctx)
@@ -517,6 +557,7 @@ int stream_open(struct stream **out, const struct stream_ops *ops, void *ctx)
 	s->ctx = ctx;
 	list_init(&s->lru);
 	list_init(&s->order);
+	list_init(&s->ending);
 	*out = s;
 	return 0;
 }

@@ -22,6 +22,8 @@ struct fixture {
 	const unsigned char *data; /* where the last one's were */
 	const struct stream_conn *conn;
 	struct ts_data head; /* of the last one */
+	uint64_t closed;     /* when the last one that was closed was, and how */
+	enum ts_how how;
 };
 
 static inline void on_message(void *ctx, const struct stream_message *m)
@@ -49,7 +51,8 @@ static inline void on_closed(void *ctx, struct stream_conn *c, uint64_t nsecs)
 {
 	struct fixture *f = ctx;
 
-	(void)nsecs;
+	f->closed = nsecs;
+	f->how = c->how;
 	ts_buf_printf(&f->said, "%d closed %d %d\n", (int)c->id, (int)c->bytes[TS_IN],
 		      (int)c->bytes[TS_OUT]);
 }

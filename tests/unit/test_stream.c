@@ -284,6 +284,47 @@ static void an_address_serves_again(void **state)
 	assert_int_equal(stream_conn_count(f->stream), 2);
 }
 
+static void feed_closed_by_go(struct fixture *f, unsigned int conn, uint64_t nsecs)
+{
+	struct ts_data d = {.record = {sizeof(d), TS_REC_CLOSE, 0},
+			    .pid = 10,
+			    .conn = 0x1000 + 16 * conn,
+			    .nsecs = nsecs,
+			    .how = TS_HOW_CLOSED,
+			    .flags = TS_DATA_REST};
+
+	assert_int_equal(stream_feed(f->stream, &d.record), 0);
+}
+
+static void what_is_read_after_a_close_is_its_connections(void **state)
+{
+	struct fixture *f = *state;
+
+	FEED("one", .call = 1, .nsecs = 1000);
+	feed_closed_by_go(f, 0, 2000);
+	feed_closed_by_go(f, 0, 2500);
+	FEED("two", .call = 2, .pos = 3, .nsecs = 3000);
+	EXPECT("1 in 'one' len=3\n1 in 'two' len=3\n");
+	/* Another one is at its address. */
+	FEED("new", .call = 3, .opened = 5, .nsecs = 4000);
+	EXPECT("1 closed 6 0\n2 in 'new' len=3\n");
+	assert_int_equal(f->closed, 2000);
+	/* For a while, which others' records tell. */
+	feed_closed_by_go(f, 0, 5000);
+	FEED("other", .call = 4, .conn = 1, .nsecs = 5000 + 99999999);
+	EXPECT("3 in 'other' len=5\n");
+	FEED("s", .call = 5, .conn = 1, .pos = 5, .nsecs = 5000 + 100000000);
+	EXPECT("2 closed 3 0\n3 in 's' len=1\n");
+	/* Or the clock; and its process' end is none of how it ended. */
+	feed_closed_by_go(f, 1, 200000000);
+	stream_flush(f->stream, 200000001);
+	EXPECT("");
+	feed_exit(f, 10);
+	EXPECT("3 closed 6 0\n");
+	assert_int_equal(f->closed, 200000000);
+	assert_int_equal(f->how, TS_HOW_CLOSED);
+}
+
 static void an_exit_closes_the_processs_connections(void **state)
 {
 	struct fixture *f = *state;
@@ -391,6 +432,7 @@ int main(void)
 		TEST(lengths_without_bytes),
 		TEST(a_close_ends_what_is_unfinished),
 		TEST(an_address_serves_again),
+		TEST(what_is_read_after_a_close_is_its_connections),
 		TEST(an_exit_closes_the_processs_connections),
 		TEST(a_flush_takes_what_is_old),
 		TEST(the_end_hands_over_everything),

@@ -188,9 +188,36 @@ func interrupted() {
 	server.Close()
 }
 
+// leftovers: what was decrypted before Close is still read after it, as http.Client does when a request
+// is given up while its body comes.
+func leftovers() {
+	for i := 0; i < 4; i++ {
+		client, server := tcpPair("leftovers", i)
+		text := make([]byte, 1000) // one record
+		fill(text, 6, 0)
+		_, err := server.Write(text)
+		must(err)
+		buf := make([]byte, 400)
+		n, err := client.Read(buf[:100])
+		expect("Read", n, err, 100, false)
+		must(client.Close())
+		for n = 100; n < len(text); {
+			got, err := client.Read(buf)
+			must(err)
+			n += got
+			time.Sleep(time.Millisecond)
+		}
+		n, err = client.Read(buf)
+		expect("Read of what was not decrypted", n, err, 0, true)
+		client.Close() // once more
+		server.Close()
+	}
+}
+
 func ends() {
 	lastWords()
 	nothing()
+	leftovers()
 	half()
 	interrupted()
 }
