@@ -231,7 +231,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 16384);
+	__uint(max_entries, TS_MAX_CONNS);
 	__type(key, struct conn_key);
 	__type(value, struct conn);
 } conns SEC(".maps");

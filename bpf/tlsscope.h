@@ -13,6 +13,7 @@
 #define TS_MAX_NEST 4	      /* hooked calls in flight in one flow of control */
 #define TS_CHUNK 16384	      /* payload bytes in one record at most */
 #define TS_CAPTURE_ALL (~0u)  /* a capture limit that is none */
+#define TS_MAX_CONNS 16384    /* that the kernel remembers: those in use, and not closed yet */
 #define TS_COMM_LEN 16	      /* TASK_COMM_LEN */
 #define TS_SMALL_RING 1048576 /* bytes; any record is smaller */
 #define TS_FILTER_VALUE 16    /* bytes in a filter's value: a comm, or a number in the first 8 */

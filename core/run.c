@@ -276,6 +276,10 @@ static void tell_losses(const struct run *r)
 	if (stream_evicted(r->stream))
 		ts_warn("%llu connections were forgotten: too many at once",
 			(unsigned long long)stream_evicted(r->stream));
+	if (stream_renewed(r->stream))
+		ts_warn("%llu connections may be told as new ones: there were more than the %d "
+			"that the kernel remembers",
+			(unsigned long long)stream_renewed(r->stream), TS_MAX_CONNS);
 	if (script_http_given_up(r->script))
 		ts_warn("%llu times what a connection had begun of HTTP was given up: too much is "
 			"unfinished at once",

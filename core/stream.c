@@ -11,6 +11,7 @@
 #define OPEN_BYTES (256u << 20)	 /* of all unfinished calls together */
 #define OPEN_CALLS 1024		 /* unfinished calls */
 #define CONNS (256u << 10)	 /* connections */
+#define CROWD (TS_MAX_CONNS / 2) /* more of them the kernel may forget: it keeps some room free */
 #define SOURCE_BYTES (16u << 20) /* names of sources */
 #define SPARE_CALLS 8		 /* kept with their buffers, so that joining seldom allocates */
 #define SPARE_BYTES (2u << 20)	 /* no larger buffer is kept */
@@ -60,7 +61,7 @@ struct stream {
 	struct link ending; /* closed connections, the one closed first first */
 	struct call *spare; /* not in use */
 	size_t spare_count, open_bytes, source_bytes;
-	uint64_t last_id, invalid, evicted;
+	uint64_t last_id, invalid, evicted, renewed;
 	uint64_t now; /* the latest time seen */
 };
 
@@ -338,8 +339,10 @@ static struct conn *conn_get(struct stream *s, const struct name *name, uint64_t
 		return c;
 	}
 	/* The address serves a new connection, and the end of the old one was not seen. */
-	if (c)
+	if (c) {
+		s->renewed += !c->closed && s->conns.count > CROWD;
 		conn_close(s, c, nsecs, TS_HOW_NONE);
+	}
 	if (s->conns.count >= CONNS) {
 		s->evicted++;
 		conn_close(s, OF(struct conn, lru, s->lru.next), nsecs, TS_HOW_NONE);
@@ -606,4 +609,9 @@ uint64_t stream_invalid(const struct stream *s)
 uint64_t stream_evicted(const struct stream *s)
 {
 	return s->evicted;
+}
+
+uint64_t stream_renewed(const struct stream *s)
+{
+	return s->renewed;
 }

@@ -90,5 +90,8 @@ size_t stream_conn_count(const struct stream *s);
 uint64_t stream_invalid(const struct stream *s); /* records refused so far */
 /* Connections closed to make room for newer ones; what they say next is a connection of its own. */
 uint64_t stream_evicted(const struct stream *s);
+/* Connections that began where others were, whose ends were not seen, while there were so many that
+ * the kernel may have forgotten these: they may be the same. */
+uint64_t stream_renewed(const struct stream *s);
 
 #endif

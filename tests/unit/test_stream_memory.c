@@ -90,6 +90,22 @@ static void the_connection_silent_for_longest_makes_room(void **state)
 	assert_int_equal(stream_evicted(f->stream), 1);
 }
 
+static void what_the_kernel_may_have_forgotten_is_counted(void **state)
+{
+	struct fixture *f = *state;
+	unsigned int i;
+
+	FEED("x", .conn = 0, .call = 1);
+	FEED("x", .conn = 0, .call = 2, .opened = 1);
+	assert_int_equal(stream_renewed(f->stream), 0);
+	for (i = 0; i <= TS_MAX_CONNS / 2; i++) {
+		FEED("x", .conn = i, .call = i + 3, .opened = 2);
+		f->said.len = 0;
+	}
+	FEED("x", .conn = 7, .call = i + 3, .opened = 3);
+	assert_int_equal(stream_renewed(f->stream), 1);
+}
+
 /* Whatever allocation fails, nothing is used after it was freed, and the rest is handed over. */
 static void memory_may_end(void **state)
 {
@@ -131,6 +147,7 @@ int main(void)
 		TEST(one_record_is_not_copied),
 		TEST(a_hostile_file_cannot_fill_the_memory),
 		TEST(the_connection_silent_for_longest_makes_room),
+		TEST(what_the_kernel_may_have_forgotten_is_counted),
 		TEST(memory_may_end),
 	};
 
