@@ -160,10 +160,28 @@ static void find_functions(struct work *w)
 			      : ", and it has no symbols or DWARF that could be used instead");
 }
 
-/* "go1.24.4", as the Go project made it; what others made of it may differ. */
+/* What follows a version's "go1.24.4"; NULL: it does not begin so. */
+static const char *after_release(const char *version)
+{
+	return strncmp(version, "go1.", 4) ? NULL
+					   : version + 4 + strspn(version + 4, "0123456789.");
+}
+
+/* As the Go project made it; what others made of it may differ. */
 static bool is_release(const char *version)
 {
-	return !strncmp(version, "go1.", 4) && !version[4 + strspn(version + 4, "0123456789.")];
+	const char *rest = after_release(version);
+
+	return rest && !*rest;
+}
+
+/* Experiments ("go1.24.4 X:boringcrypto", lately "go1.27.3-X:...") leave crypto/tls.Conn as it is.
+ */
+static bool has_own_tls(const char *version)
+{
+	const char *rest = after_release(version);
+
+	return rest && (!*rest || !strncmp(rest, " X:", 3) || !strncmp(rest, "-X:", 3));
 }
 
 /* Without it, or where the check at run time says that it is wrong, events have no goid. */
@@ -234,7 +252,12 @@ static struct ts_value word(const struct work *w, const struct abi *abi, unsigne
 /* Whether its connections are as the version says: of the Go project's own crypto/tls. */
 static bool is_known(const struct work *w, const struct lib_func *func)
 {
-	return func->name[0] != '*' && is_release(gobin_version(w->go));
+	return func->name[0] != '*' && has_own_tls(gobin_version(w->go));
+}
+
+static struct ts_shake shake_of(const struct work *w, const struct lib_func *func)
+{
+	return resolve_go_shake(is_known(w, func) ? gobin_minor(w->go) : -1);
 }
 
 static struct ts_rule make_rule(const struct work *w, const struct found *f, const struct abi *abi,
@@ -251,7 +274,7 @@ static struct ts_rule make_rule(const struct work *w, const struct found *f, con
 	if (returns)
 		r.sp_leave = r.sp;
 	if (func->role == TS_ROLE_SHAKE || func->role == TS_ROLE_BEGIN)
-		r.shake = resolve_go_shake(is_known(w, func) ? gobin_minor(w->go) : -1);
+		r.shake = shake_of(w, func);
 	if (func->role == TS_ROLE_CLOSE || func->role == TS_ROLE_BEGIN)
 		return r;
 	r.buf = word(w, abi, func->buf);
@@ -267,6 +290,9 @@ static struct ts_rule make_rule(const struct work *w, const struct found *f, con
 static const char *reason(int ret)
 {
 	switch (ret) {
+	case -ENOTSUP:
+		return "where this Go's connections tell of their handshake is not known: no "
+		       "tls_open and tls_error comes of them";
 	case -EXDEV:
 		return "it may go on in another function without a return that could be probed";
 	case -EBADMSG:
@@ -304,6 +330,8 @@ static int examine(struct work *w, const struct found *f, struct abi *abi,
 	int ret = find_abi(w, f, abi);
 
 	returns->count = 0;
+	if (f->func->role == TS_ROLE_SHAKE && !shake_of(w, f->func).busy.size)
+		return -ENOTSUP;
 	if (!ret && f->func->role != TS_ROLE_BEGIN)
 		ret = find_returns(w, f, returns);
 	w->common->no_memory |= ret == -ENOMEM;

@@ -321,10 +321,10 @@ static void what_may_not_return_is_refused(void **state)
 	end(p);
 }
 
-/* Functions that take their arguments in registers, of Go 1.24. */
-static struct program *with_functions(const char *const *names, size_t count)
+/* Functions that take their arguments in registers. */
+static struct program *of_version(const char *version, const char *const *names, size_t count)
 {
-	struct program *p = begin(GO_MAGIC_1_20, EM_X86_64, "go1.24.4");
+	struct program *p = begin(GO_MAGIC_1_20, EM_X86_64, version);
 	size_t i;
 
 	for (i = 0; i < count; i++)
@@ -333,6 +333,11 @@ static struct program *with_functions(const char *const *names, size_t count)
 	for (i = 0; i < count; i++)
 		body_x86(p, i, true);
 	return p;
+}
+
+static struct program *with_functions(const char *const *names, size_t count)
+{
+	return of_version("go1.24.4", names, count);
 }
 
 static void a_fork_is_known_by_its_end(void **state)
@@ -475,6 +480,45 @@ static void a_handshake_begins_a_connection(void **state)
 	end(p);
 }
 
+/* Where the layout is not known nothing would ever come of a probe: there is none, and that is
+ * told.
+ */
+static void a_handshake_is_told_where_its_layout_is_known(void **state)
+{
+	static const char *const names[] = {"crypto/tls.(*Conn).Read",
+					    "crypto/tls.(*Conn).handshakeContext"};
+	static const struct {
+		const char *version;
+		int name; /* where the server's name is; 0: not known */
+	} cases[] = {{"go1.24.4", 224},
+		     {"go1.24.4 X:boringcrypto", 224},
+		     {"go1.27.3-X:boringcrypto,jsonv2", 232},
+		     {"go1.24.4 (Red Hat 1.24.4-1.el9) X:strictfipsruntime", 0},
+		     {"go1.24.4-1 X:systemcrypto", 0},
+		     {"go1.24.4X:boringcrypto", 0},
+		     {"go1.24.4-acme", 0},
+		     {"go1.14.15", 0},
+		     {"go1.99", 0},
+		     {"X:boringcrypto", 0},
+		     {NULL, 0}};
+	const struct resolve_func *f;
+	struct program *p;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < TS_ARRAY_SIZE(cases); i++) {
+		p = of_version(cases[i].version, names, TS_ARRAY_SIZE(names));
+		look(p);
+		f = hooked(p, names[1]);
+		assert_non_null(hooked(p, names[0]));
+		assert_int_equal(!f, !cases[i].name);
+		assert_int_equal(noted(p, "handshakeContext: not hooked: where this Go's"), !f);
+		if (f)
+			assert_int_equal(f->rule.shake.sni.walk.offsets[0], cases[i].name);
+		end(p);
+	}
+}
+
 static struct image *copy(const struct program *p, size_t at, const void *bytes, size_t len)
 {
 	struct image *im = NULL;
@@ -535,6 +579,7 @@ int main(void)
 		cmocka_unit_test(a_table_of_unknown_form_is_told),
 		cmocka_unit_test(a_close_without_returns),
 		cmocka_unit_test(a_handshake_begins_a_connection),
+		cmocka_unit_test(a_handshake_is_told_where_its_layout_is_known),
 		cmocka_unit_test(copies_are_looked_at_once),
 		cmocka_unit_test(memory_may_run_out),
 	};
