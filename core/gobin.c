@@ -86,11 +86,60 @@ static int read_version(struct gobin *g, uint64_t addr, uint64_t len)
 	return ret == -EBADMSG ? 0 : ret;
 }
 
+/* The length of a string, which is in front of it: *addr becomes the string's. */
+static int read_length(struct gobin *g, uint64_t *addr, uint64_t *len)
+{
+	unsigned char byte = 0x80;
+	unsigned int shift;
+	int ret = 0;
+
+	*len = 0;
+	for (shift = 0; !ret && byte & 0x80 && shift < 21; shift += 7) {
+		ret = gobin_read(g, (*addr)++, &byte, 1);
+		*len |= (uint64_t)(byte & 0x7f) << shift;
+	}
+	return ret;
+}
+
+/* Whether the text is in a string. */
+static int find_text(struct gobin *g, uint64_t addr, uint64_t len, const char *text, bool *found)
+{
+	const size_t size = strlen(text);
+	unsigned char buf[4096];
+	int ret = 0;
+	size_t n;
+
+	*found = false;
+	while (!ret && !*found && len >= size) {
+		n = len < sizeof(buf) ? (size_t)len : sizeof(buf);
+		ret = gobin_read(g, addr, buf, n);
+		*found = !ret && memmem(buf, n, text, size);
+		/* The next window may begin with a part of the text. */
+		addr += n - size + 1;
+		len -= n - size + 1;
+	}
+	return ret;
+}
+
+/* Since Go 1.18: the version, then a line for each module and for each setting of the build. */
+static int read_strings(struct gobin *g, uint64_t addr)
+{
+	uint64_t len;
+	int ret = read_length(g, &addr, &len);
+
+	if (!ret)
+		ret = read_version(g, addr, len);
+	addr += len;
+	if (!ret)
+		ret = read_length(g, &addr, &len);
+	if (!ret)
+		ret = find_text(g, addr, len, "\nbuild\t-pgo=", &g->profiled);
+	return ret == -EBADMSG ? 0 : ret;
+}
+
 static int read_buildinfo(struct gobin *g, uint64_t addr, struct ts_err *err)
 {
 	unsigned char b[BUILDINFO], s[16];
-	unsigned int shift = 0, i = 0;
-	uint64_t len = 0;
 	int ret = gobin_read(g, addr, b, sizeof(b));
 
 	if (ret)
@@ -107,14 +156,7 @@ static int read_buildinfo(struct gobin *g, uint64_t addr, struct ts_err *err)
 			return ret == -EBADMSG ? 0 : ret;
 		return read_version(g, gobin_number(s, 8), gobin_number(s + 8, 8));
 	}
-	ret = gobin_read(g, addr + BUILDINFO, s, 2);
-	if (ret)
-		return ret == -EBADMSG ? 0 : ret;
-	do {
-		len |= (uint64_t)(s[i] & 0x7f) << shift;
-		shift += 7;
-	} while (s[i++] & 0x80 && i < 2);
-	return read_version(g, addr + BUILDINFO + i, len);
+	return read_strings(g, addr + BUILDINFO);
 }
 
 /* Runs for every file that is mapped on the machine, nearly all of which are not Go's. */
@@ -204,6 +246,11 @@ const char *gobin_version(const struct gobin *g)
 int gobin_minor(const struct gobin *g)
 {
 	return g->minor;
+}
+
+bool gobin_profiled(const struct gobin *g)
+{
+	return g->profiled;
 }
 
 const char *gobin_problem(const struct gobin *g)

@@ -31,6 +31,8 @@ void gobin_close(struct gobin *g);
 
 const char *gobin_version(const struct gobin *g); /* "go1.19.8"; "" where it is not told */
 int gobin_minor(const struct gobin *g);		  /* 19 of go1.19.8; -1: unknown */
+/* Built with a profile (-pgo): what was called often is inlined in its callers, however large. */
+bool gobin_profiled(const struct gobin *g);
 /* Why gopclntab cannot be used, a sentence's part ("its gopclntab has an unknown form"); or NULL.
  */
 const char *gobin_problem(const struct gobin *g);

@@ -38,6 +38,7 @@ struct gobin {
 	struct image *im;
 	char version[GOBIN_NAME];
 	int minor;
+	bool profiled;
 	const char *problem;
 	uint64_t scan_left; /* how many bytes may still be searched, for all searches together */
 	struct gobin_table table;

@@ -445,6 +445,10 @@ int resolve_go(struct resolve_work *common)
 		find_goid(w);
 		for (i = 0; i < w->count; i++)
 			emit(w, &w->found[i]);
+		if (common->plan->funcs_count && gobin_profiled(w->go))
+			resolve_note(common, "it is built with a profile (-pgo): a call that the "
+					     "compiler inlined in its caller, often of Close, is "
+					     "not seen");
 	} else {
 		resolve_note(common, "%s", err.text);
 	}

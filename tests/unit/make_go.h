@@ -48,9 +48,10 @@ struct go_layout {
 	bool pie;
 	bool no_text; /* the header does not tell where the text is, as since Go 1.26 */
 	enum go_sections sections;
-	const char *version; /* NULL: no buildinfo */
-	bool old_version;    /* buildinfo has the address of a string */
-	uint32_t build_id;   /* 0: none */
+	const char *version;  /* NULL: no buildinfo */
+	const char *settings; /* NULL: buildinfo has none */
+	bool old_version;     /* buildinfo has the address of a string */
+	uint32_t build_id;    /* 0: none */
 	const struct go_func *funcs;
 	size_t count;
 };
@@ -207,6 +208,15 @@ static inline void go_module(struct go_file *f, const struct go_layout *l)
 	go_addr(f, GO_MODULE + 176, f->base + GO_TEXT);
 }
 
+/* Behind its length, in three bytes. */
+static inline void go_long_string(struct go_file *f, size_t at, const char *text)
+{
+	size_t len = strlen(text);
+
+	go_put(f, at, (len & 0x7f) | 0x80 | ((len >> 7 & 0x7f) | 0x80) << 8 | len >> 14 << 16, 3);
+	memcpy(f->bytes + at + 3, text, len);
+}
+
 static inline void go_buildinfo(struct go_file *f, const char *version, bool old)
 {
 	size_t len = strlen(version);
@@ -341,6 +351,8 @@ static inline void go_fill(struct go_file *f, const struct go_layout *l)
 	go_module(f, l);
 	if (l->version)
 		go_buildinfo(f, l->version, l->old_version);
+	if (l->settings)
+		go_long_string(f, GO_DATA + 33 + strlen(l->version), l->settings);
 }
 
 static inline void go_end(struct go_file *f, const struct go_layout *l)

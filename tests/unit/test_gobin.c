@@ -144,6 +144,41 @@ static void versions_are_told(void **state)
 	check_version("", true, "", -1);
 }
 
+static bool is_profiled(const char *settings, size_t shift)
+{
+	struct go_layout l = layout(GO_MAGIC_1_20, false);
+	static struct go_file f;
+	char text[0x2000];
+	struct go go;
+	bool profiled;
+
+	memset(text, 'x', shift);
+	snprintf(text + shift, sizeof(text) - shift, "%s", settings);
+	l.settings = text;
+	make_go(&f, &l);
+	assert_int_equal(open_file(&go, &f), 0);
+	assert_string_equal(gobin_version(go.g), "go1.24.4");
+	profiled = gobin_profiled(go.g);
+	shut(&go);
+	return profiled;
+}
+
+/* Wherever the setting is: it is searched in windows. */
+static void a_profile_is_told(void **state)
+{
+	static const char with[] = "\nbuild\t-compiler=gc\nbuild\t-pgo=/p\nbuild\tCGO_ENABLED=0\n";
+	size_t shift;
+
+	(void)state;
+	for (shift = 4040; shift < 4100; shift++)
+		assert_true(is_profiled(with, shift));
+	assert_true(is_profiled(with, 0));
+	assert_true(is_profiled("\nbuild\t-pgo=", 7000));
+	assert_false(is_profiled("\nbuild\t-pgo", 10));
+	assert_false(is_profiled("path\tx-pgo=y\nbuild\t-gcflags=-pgo=a\n", 4070));
+	assert_false(is_profiled("", 0));
+}
+
 /* A length that is longer than a byte; a string that is nowhere; one that is too long. */
 static void versions_that_are_damaged_are_not_told(void **state)
 {
@@ -281,6 +316,7 @@ int main(void)
 		cmocka_unit_test(every_form_is_read),
 		cmocka_unit_test(names_are_matched),
 		cmocka_unit_test(versions_are_told),
+		cmocka_unit_test(a_profile_is_told),
 		cmocka_unit_test(versions_that_are_damaged_are_not_told),
 		cmocka_unit_test(other_machines_are_refused),
 		cmocka_unit_test(what_is_not_go_is_refused),

@@ -292,6 +292,18 @@ static void goid_by_version(void **state)
 	}
 }
 
+static void a_profile_is_told(void **state)
+{
+	struct program *p = talker(GO_MAGIC_1_20, EM_X86_64, "go1.24.4", true);
+
+	(void)state;
+	go_long_string(&p->file, GO_DATA + 33 + strlen("go1.24.4"), "path\tp\nbuild\t-pgo=p\n");
+	look(p);
+	assert_int_equal(p->plan.funcs_count, 3);
+	assert_true(noted(p, "built with a profile (-pgo)"));
+	end(p);
+}
+
 /* The table of stack depths knows better: a 0xc3 that is no return, or one that would not be safe.
  */
 static void a_return_at_another_depth_is_refused(void **state)
@@ -571,6 +583,7 @@ int main(void)
 		cmocka_unit_test(stack_where_the_code_says_so),
 		cmocka_unit_test(arm64_by_version),
 		cmocka_unit_test(goid_by_version),
+		cmocka_unit_test(a_profile_is_told),
 		cmocka_unit_test(a_return_at_another_depth_is_refused),
 		cmocka_unit_test(what_may_not_return_is_refused),
 		cmocka_unit_test(a_fork_is_known_by_its_end),
