@@ -524,7 +524,7 @@ struct ts_open {
 	__u8 role;    /* TS_CLIENT, TS_SERVER */
 	__u8 resumed; /* TS_NO, TS_YES */
 	__u32 zero;
-	char alpn[32];
+	char alpn[256]; /* RFC 7301, 3.1: at most 255 bytes */
 	char sni[256];
 };
 enum { TS_CLIENT = 1, TS_SERVER };
@@ -623,7 +623,7 @@ _Static_assert(sizeof(struct ts_tested) == 16, "layout");
 _Static_assert(sizeof(struct ts_rule) == 40 + 9 * 8 + 24 + 80 + 88 + 8 + sizeof(struct ts_shake),
 	       "layout");
 _Static_assert(sizeof(struct ts_shake) == 13 * 24 + 8, "layout");
-_Static_assert(sizeof(struct ts_open) == 24 + 32 + 256, "layout");
+_Static_assert(sizeof(struct ts_open) == 24 + 256 + 256, "layout");
 _Static_assert(sizeof(struct ts_filter_id) == 24, "layout");
 _Static_assert(sizeof(struct ts_agg) == 56, "layout");
 _Static_assert(sizeof(struct ts_agg_key) == 80, "layout");

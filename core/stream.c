@@ -431,8 +431,8 @@ static int feed_source(struct stream *s, const struct rec_source *r)
 /* A connection of a handshake that failed tells nothing for certain. */
 static int keep_shake(struct stream_conn *c, const struct ts_open *o)
 {
-	size_t size = sizeof(*c->shake) + strlen(o->sni) + 1;
-	struct stream_shake *shake = calloc(1, size);
+	const size_t alpn = strlen(o->alpn) + 1, sni = strlen(o->sni) + 1;
+	struct stream_shake *shake = calloc(1, sizeof(*shake) + alpn + sni);
 
 	if (!shake)
 		return -ENOMEM;
@@ -441,8 +441,8 @@ static int keep_shake(struct stream_conn *c, const struct ts_open *o)
 		shake->version = o->version;
 		shake->cipher = o->cipher;
 	}
-	memcpy(shake->alpn, o->alpn, sizeof(shake->alpn));
-	memcpy(shake->sni, o->sni, strlen(o->sni) + 1);
+	memcpy(shake->alpn, o->alpn, alpn);
+	shake->sni = memcpy(shake->alpn + alpn, o->sni, sni);
 	free(c->shake);
 	c->shake = shake;
 	return 0;

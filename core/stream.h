@@ -19,9 +19,9 @@ struct stream_source {
 /* What a handshake told of its connection; 0 and "": not known. */
 struct stream_shake {
 	uint16_t version, cipher;
-	uint8_t role; /* TS_CLIENT, TS_SERVER */
-	char alpn[sizeof(((struct ts_open *)0)->alpn)];
-	char sni[]; /* at the end: as long as it is */
+	uint8_t role;	 /* TS_CLIENT, TS_SERVER */
+	const char *sni; /* in what follows, as long as it is */
+	char alpn[];
 };
 
 /* Owned by the stream until `closed` returned. */

@@ -204,13 +204,12 @@ def same_as(event, **wanted):
 @case()
 def open_tells_all(lab):
     """Versions, ciphers, sides, ALPN and resumption, as the programs themselves say; no plaintext."""
-    port = server(lab, SERVE.replace("l = sock", "c.set_alpn_protocols(['h2', 'x/1'])\nl = sock"))
+    port = server(lab, SERVE.replace("l = sock", "c.set_alpn_protocols(['h2', 'x/1', 'x' * 255])\nl = sock"))
     record = lab.path("open.rec")
     tracer = lab.tracer("-w", record, script=OPENS)
     code = """
-c.set_alpn_protocols(["x/1"])
-session = None
-for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+for version, protocol in (ssl.TLSVersion.TLSv1_2, "x/1"), (ssl.TLSVersion.TLSv1_3, "x" * 255):
+    c.set_alpn_protocols([protocol])
     c.minimum_version = c.maximum_version = version
     session = None
     for _ in range(2):
@@ -421,6 +420,7 @@ def open_of_go(lab, version, variant):
         check(e["cipher"].endswith("TLS_AES_128_GCM_SHA256" if e["version"] == "TLSv1.3"
                                    else "_GCM_SHA256"), str(e))
         check(e.get("err") is None and e["resumed"] is False and 0 < e["ms"] < 10000, str(e))
+        check(e["sni"] == "talk" and e.get("alpn") == "x" * 255, str(e))
     check(len({e["conn"] for e in opens}) == len(opens), "a connection was opened twice")
 
 

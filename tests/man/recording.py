@@ -19,7 +19,7 @@ MS = 1_000_000
 
 class Recording:
     def __init__(self):
-        self.out = [b"tlsscope", struct.pack("=II", 4, 0x01020304)]
+        self.out = [b"tlsscope", struct.pack("=II", 5, 0x01020304)]
         self.now, self.calls, self.positions = BEGIN, 0, {}
 
     def record(self, kind, body, *strings):

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 	"time"
 )
 
@@ -26,12 +27,17 @@ func pair(network, address string) (net.Conn, net.Conn) {
 	return a, <-accepted
 }
 
+// longest is what both ends of secured agree on by ALPN.
+var longest = []string{strings.Repeat("x", 255)}
+
 // secured puts TLS and meters on both ends. An odd number makes it TLS 1.2.
 func secured(name string, number int, a, b net.Conn) (*meter, *meter) {
 	config := serverConfig()
 	// Nobody reads a ticket in time, and a write to a pipe waits for its reader.
 	config.SessionTicketsDisabled = a.LocalAddr().Network() == "pipe"
-	client, server := tls.Client(a, clientConfig(number)), tls.Server(b, config)
+	asked := clientConfig(number)
+	asked.NextProtos, config.NextProtos = longest, longest
+	client, server := tls.Client(a, asked), tls.Server(b, config)
 	return measured(name+", client", client, a), measured(name+", server", server, b)
 }
 
