@@ -69,8 +69,7 @@ static int copy_plan(struct doctor_lib *lib, const struct resolve_plan *plan)
 		ts_copy(out->name, sizeof(out->name), plan->funcs[i].name);
 		ts_copy(out->how, sizeof(out->how), plan->funcs[i].how);
 		ts_copy(out->cost, sizeof(out->cost), plan->funcs[i].cost);
-		if (plan->funcs[i].func->role == TS_ROLE_CALL)
-			out->probe = lib_probe_name(plan->funcs[i].func->probe);
+		out->serves = lib_serves(plan->funcs[i].func);
 	}
 	for (i = 0; i < plan->sites_count; i++)
 		lib->funcs[plan->sites[i].func].sites += plan->sites[i].where != RESOLVE_SYMBOL;

@@ -55,6 +55,7 @@ static void put_reason(struct ts_buf *b, const char *reason, const char *remedy)
 
 static void put_functions(struct ts_buf *b, const struct doctor_lib *lib)
 {
+	const char *serves;
 	size_t i;
 
 	key(b, "functions");
@@ -62,7 +63,8 @@ static void put_functions(struct ts_buf *b, const struct doctor_lib *lib)
 	for (i = 0; i < lib->funcs_count; i++) {
 		next_object(b);
 		put_string(b, "name", lib->funcs[i].name);
-		put_string(b, "probe", lib->funcs[i].probe);
+		serves = lib->funcs[i].serves;
+		put_string(b, "probe", serves[0] == '(' ? NULL : serves);
 		put_string(b, "how", lib->funcs[i].how);
 		put_string(b, "site", lib->funcs[i].cost);
 		put_number(b, "probes", lib->funcs[i].sites);

@@ -85,8 +85,7 @@ static void add_details(struct ts_buf *b, const struct doctor_lib *lib)
 	for (i = 0; i < lib->funcs_count; i++) {
 		ts_buf_printf(b, "    ");
 		add_clean(b, lib->funcs[i].name);
-		ts_buf_printf(b, ": %s, %s, %u probe%s (%s)\n",
-			      lib->funcs[i].probe ? lib->funcs[i].probe : "(close)",
+		ts_buf_printf(b, ": %s, %s, %u probe%s (%s)\n", lib->funcs[i].serves,
 			      lib->funcs[i].how, lib->funcs[i].sites,
 			      lib->funcs[i].sites == 1 ? "" : "s", lib->funcs[i].cost);
 	}

@@ -42,7 +42,7 @@ bool doctor_is_companion(const struct doctor_known *k, const char *path);
 
 struct doctor_func {
 	char name[128];
-	const char *probe;	/* NULL: it serves all of them */
+	const char *serves;	/* as lib_serves says */
 	char how[96], cost[64]; /* as in struct resolve_func */
 	unsigned int sites;
 };

@@ -31,6 +31,20 @@ const char *lib_probe_name(enum ts_probe p)
 	return "?";
 }
 
+const char *lib_serves(const struct lib_func *func)
+{
+	switch (func->role) {
+	case TS_ROLE_CLOSE:
+		return "(close)";
+	case TS_ROLE_BEGIN:
+		return "(begin)";
+	case TS_ROLE_REASON:
+		return "(reason)";
+	default:
+		return lib_probe_name(func->probe);
+	}
+}
+
 #define READ .probe = TS_P_SSL_READ, .dir = TS_IN, .int_ret = true
 #define WRITE .probe = TS_P_SSL_WRITE, .dir = TS_OUT, .int_ret = true
 /* (SSL *, void *, int) and (SSL *, void *, size_t, size_t *) */

@@ -76,6 +76,9 @@ struct lib_func {
 	const char *program; /* of the kernel's row: what of bpf/ktls.bpf.c enters it */
 };
 
+/* What a function is probed for: its probe's name; or "(close)" and the like, which serve all. */
+const char *lib_serves(const struct lib_func *func);
+
 /* The events that a function may bring. */
 static inline uint64_t lib_events(const struct lib_func *func)
 {

@@ -20,11 +20,7 @@ static void print_func(FILE *to, const struct targets_file *f, uint32_t index)
 	size_t i;
 
 	fprintf(to, "  %-22s %-10s %s:", ts_clean(name, sizeof(name), func->name),
-		func->func->role == TS_ROLE_CLOSE    ? "(close)"
-		: func->func->role == TS_ROLE_BEGIN  ? "(begin)"
-		: func->func->role == TS_ROLE_REASON ? "(reason)"
-						     : lib_probe_name(func->func->probe),
-		func->how);
+		lib_serves(func->func), func->how);
 	for (i = 0; i < f->plan->sites_count; i++)
 		if (f->plan->sites[i].func == index && f->plan->sites[i].where != RESOLVE_SYMBOL)
 			fprintf(to, " %s 0x%llx", role_names[f->plan->sites[i].role],

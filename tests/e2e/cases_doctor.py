@@ -108,11 +108,15 @@ def doctor_openssl(lab):
 
 
 def same_as_listed(lab, pid, entry):
-    """What -l says of the process is what doctor counts."""
+    """What -l says of the process is what doctor counts, and what it shows with -v."""
     listed = tlsscope(lab, "-l", "-p", str(pid)).out().decode()
+    shown = tlsscope(lab, "doctor", "-v", str(pid)).out().decode()
     for f in entry["functions"]:
         line = next((row for row in listed.splitlines() if row.startswith(f"  {f['name']} ")), "")
         check(f["how"] in line and line.count("0x") == f["probes"], f"{f} and {line!r}")
+        serves = line.split()[1]
+        check(f.get("probe", "(") in serves, f"{f} and {line!r}")
+        check(f"    {f['name']}: {serves}, " in shown, f"not {f['name']} as {serves} in {shown}")
 
 
 @case(needs=["nginx", "openssl"])
@@ -227,6 +231,7 @@ def doctor_go(lab):
             text = tlsscope(lab, way, "-p", str(p.pid)).out().decode()
             check(f" (go: go{entry['version']}, {about})" in text, f"{way}: {text}")
             check(re.search(r"Conn\).Read +gotls_read +gopclntab: entry", text), f"{way}: {text}")
+        same_as_listed(lab, p.pid, entry)
 
 
 @case(needs=["gnutls-serv", "openssl"])

@@ -67,7 +67,7 @@ static void test_hooked(void **state)
 	assert_true(lib->captured);
 	assert_int_equal(lib->funcs_count, 1);
 	assert_string_equal(lib->funcs[0].name, "SSL_write");
-	assert_string_equal(lib->funcs[0].probe, "ssl_write");
+	assert_string_equal(lib->funcs[0].serves, "ssl_write");
 	assert_string_equal(lib->funcs[0].how, "dynsym");
 	assert_int_equal(lib->funcs[0].sites, 2);
 	assert_true(doctor_is_shared(lib, "/lib/libssl.so.3"));
