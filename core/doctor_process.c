@@ -125,6 +125,11 @@ static void judge_without_library(struct doctor_process *p)
 	} else if (p->is_32bit) {
 		p->reason = "it is a 32-bit program, and only 64-bit ones are probed";
 		p->remedy = "run its 64-bit build";
+	} else if (!p->files_count && p->info.exe[0]) {
+		p->reason = "none of its code is mapped from a file, as of a packed program (UPX), "
+			    "and only files are probed";
+		p->remedy = "unpack its program (upx -d) and start that, or capture at the "
+			    "connection's other end";
 	} else if (!p->files_count) {
 		p->reason = "it has no program: it is a thread of the kernel, or is ending";
 		p->remedy = "what the kernel's own TLS sends is seen by ktls_send and ktls_recv";

@@ -408,6 +408,25 @@ def doctor_musl(lab):
     check(of_process(lab, stays(lab, lab.path("wait")).pid, "no")["musl"], "not seen to be musl's")
 
 
+@case()
+def doctor_unmapped(lab):
+    """A program whose code is in no file any more, as a packer's; not taken for the kernel's thread."""
+    p = lab.spawn([lab.victim("unmapped", libs=())], ready=b"unmapped")
+    told = of_process(lab, p.pid, "no")
+    check("mapped from a file" in told["reason"] and "unpack" in told["remedy"], f"{told}")
+    thread = next((int(pid) for pid in os.listdir("/proc") if pid.isdigit() and kernel_thread(pid)), None)
+    if thread:
+        check("thread of the kernel" in of_process(lab, thread, "no")["reason"], f"pid {thread}")
+
+
+def kernel_thread(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            return f.read().rpartition(")")[2].split()[1] == "2"
+    except OSError:
+        return False
+
+
 def program_32bit():
     """An ELF of the i386 that waits for a signal."""
     code = bytes.fromhex("b81d000000cd80ebf7")  # again: mov $29 (pause), %eax; int $0x80; jmp again
