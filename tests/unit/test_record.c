@@ -189,7 +189,7 @@ static void data_that_contradicts_itself_is_refused(void **state)
 	REFUSED(u->d.len = ~0ull);
 	REFUSED(u->d.pos = ~0ull);
 	REFUSED(u->d.dir = 2);
-	REFUSED(u->d.flags = TS_DATA_CONTROL << 1);
+	REFUSED(u->d.flags = TS_DATA_REST << 1);
 	REFUSED(u->d.flags = TS_DATA_NODATA);
 	REFUSED(memset(u->d.comm, 'x', TS_COMM_LEN));
 }
