@@ -9,6 +9,7 @@
 
 #include "conns.h"
 #include "proof.h"
+#include "wanted.h"
 
 /* The members of a struct that no other architecture has. */
 #define IS_X86 bpf_core_field_exists(((struct task_struct *)0)->thread.fsbase)
@@ -277,6 +278,27 @@ static __always_inline bool keep_of_goroutine(void *ctx, const struct ts_rule *r
 	return true;
 }
 
+#define DEAR_FILTERS(of)                                                                           \
+	(control.of[TS_KEY_CGROUP] | control.of[TS_KEY_CONTAINER] | control.of[TS_KEY_EXE])
+
+/*
+ * A call of a goroutine returns that nobody saw begin: it did so before it was asked for, or the
+ * filters did not let it pass. What those by cgroup and program said is not found out again.
+ */
+__noinline int count_earlier(struct bpf_user_pt_regs_t *ctx, __u32 id)
+{
+	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
+	__u64 subs;
+	__s64 ret;
+
+	if (!rule || rule->role != TS_ROLE_CALL || !get_value(ctx, &rule->ret, &ret) || ret <= 0)
+		return 0;
+	subs = rule->calls & control.enabled & ~(DEAR_FILTERS(wants) | DEAR_FILTERS(rejects));
+	if (filter_task(subs, bpf_get_current_pid_tgid() >> 32))
+		count(TS_CNT_EARLIER, 1);
+	return 0;
+}
+
 /*
  * As take_of_thread. Returns where the call is prepared, or NULL. Not inlined: the stack has no
  * room for all that it needs.
@@ -294,8 +316,10 @@ take_of_goroutine(void *ctx, const struct ts_rule *rule, __u32 id, __u64 sp, str
 		return 0;
 	}
 	kept = bpf_map_lookup_elem(&goroutines, &key);
-	if (!kept)
+	if (!kept) {
+		count_earlier(ctx, id);
 		return 0;
+	}
 	*c = *kept;
 	bpf_map_delete_elem(&goroutines, &key);
 	if (c->on_stack)

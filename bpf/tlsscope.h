@@ -605,6 +605,7 @@ enum ts_counter {
 	TS_CNT_UNREADABLE,  /* calls whose length could not be read: not delivered */
 	TS_CNT_FLOWS_FULL,  /* calls not followed: too many threads or goroutines */
 	TS_CNT_UNPAIRED,    /* calls given up: their return was never seen */
+	TS_CNT_EARLIER,	    /* calls that return, whose beginning nobody saw */
 	TS_CNT_CONNS_FULL,  /* calls whose connection could not be remembered: no position */
 	TS_CNT_FILTERED,    /* hits that no subscription wanted */
 	TS_CNT_MISSED,	    /* hits that the kernel did not run (filled by user space) */

@@ -36,12 +36,12 @@ static __always_inline __u64 filter_pid(struct ts_filter_id *id, __u32 pid, __u6
 	return filter_key(id, TS_KEY_PID, subs);
 }
 
-/* Those of subs that want what the current thread, of process pid, does. */
-static __always_inline __u64 wanted_of(__u64 subs, __u32 pid)
+/* Those of subs that want the current thread, of process pid, as far as its numbers and name say.
+ */
+static __always_inline __u64 filter_task(__u64 subs, __u32 pid)
 {
 	struct ts_filter_id id = {};
 
-	subs &= control.enabled;
 	if (asks(subs, TS_KEY_PID))
 		subs = filter_pid(&id, pid, subs);
 	if (asks(subs, TS_KEY_UID)) {
@@ -52,7 +52,13 @@ static __always_inline __u64 wanted_of(__u64 subs, __u32 pid)
 		current_comm((char *)id.value);
 		subs = filter_key(&id, TS_KEY_COMM, subs);
 	}
-	subs = filter_cgroup(subs);
+	return subs;
+}
+
+/* Those of subs that want what the current thread, of process pid, does. */
+static __always_inline __u64 wanted_of(__u64 subs, __u32 pid)
+{
+	subs = filter_cgroup(filter_task(subs & control.enabled, pid));
 	return asks(subs, TS_KEY_EXE) ? filter_exe(subs) : subs;
 }
 

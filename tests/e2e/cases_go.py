@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Programs of Go that Debian's compilers built, of several versions and in several ways."""
+import http.client
 import json
 import os
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import time
 
@@ -321,6 +323,40 @@ def starts_after_the_tracer(lab, version, variant):
     seen = tracer.stop()
     check_all(seen, client)
     check_all(seen, server)
+
+
+@of_each("waits_when_tracing_begins", MIXED)
+def waits(lab, version, variant):
+    """A server waits in Read for the next request: that it gets it is told as a call not shown."""
+    program = named(lab, talk(lab, version, variant))
+    address, server = served(lab, program, "h1")
+    name, port = address.split(":")
+    client = http.client.HTTPSConnection(name, int(port), timeout=20,
+                                         context=ssl._create_unverified_context())
+
+    def said_by(number):
+        """As sizeOf of message.go says of most numbers, and of these."""
+        size = (number * 2654435761 % 2**32 >> 12) % 1500
+        text = b"".join(b"%07x.%07x\n" % (number, n) for n in range(size // CELL + 1))
+        return b"#%07x +%08x%14s" % (number, size, b"\n") + text[:size]
+
+    def ask(number):
+        client.request("POST", "/", body=said_by(number))
+        same("the answer", message(client.getresponse().read()), number | REPLY)
+    ask(1)
+    tracers = [lab.tracer("-p", str(server.pid)), lab.tracer("--comm", os.path.basename(program)),
+               lab.tracer("--comm", "nobody")]
+    ask(2)
+    ask(3)
+    client.close()
+    stop_all(server)
+    for tracer, wants in zip(tracers, (True, True, False)):
+        seen = tracer.stop()
+        text = b"".join(f.received for f in seen.flows(whole=False))
+        # The second request's head ended the Read.
+        check(text.count(b"POST") == wants and (said_by(3) in text) == wants, f"seen: {text}")
+        told = "1 calls not shown: they had begun before they were asked for" in seen.stderr
+        check(told == wants, f"told: {seen.stderr}")
 
 
 @of_each("of_option_c_is_seen_from_its_start", MIXED)
