@@ -144,6 +144,15 @@ static __always_inline struct conn *find_conn(__u64 conn)
 	return bpf_map_lookup_elem(&conns, &key);
 }
 
+/* Another one begins at its address. */
+static __always_inline void forget_ended(__u64 conn)
+{
+	struct conn_key key;
+
+	get_conn_key(conn, &key);
+	bpf_map_delete_elem(&ended, &key);
+}
+
 /*
  * A call's connection; 0: no room. When it transferred something, but began after the connection
  * there was closed, the address serves another one, unless it would have been seen to begin: what
@@ -156,6 +165,8 @@ static __always_inline struct conn *get_conn(const struct call *call, const bool
 
 	get_conn_key(call->conn, &key);
 	c = bpf_map_lookup_elem(&conns, &key);
+	if (!c)
+		c = bpf_map_lookup_elem(&ended, &key);
 	if (!c || (transferred && !c->begins && c->closed && c->closed < call->nsecs)) {
 		new_conn(call->conn, call->nsecs, c != 0);
 		c = bpf_map_lookup_elem(&conns, &key);
@@ -187,9 +198,11 @@ static __always_inline bool leave_conn(const struct call *c)
 	struct conn *conn = c->joined ? find_conn(c->conn) : 0;
 
 	/* Another connection is there when this one was closed and something was sent on it yet. */
-	if (!conn || !conn->calls)
+	if (!conn)
 		return false;
 	conn->used = 1;
+	if (!conn->calls)
+		return false;
 	__sync_fetch_and_add(&conn->calls, -1);
 	return conn->closed && !conn->calls;
 }

@@ -42,6 +42,8 @@ static __always_inline void begin_handshake(const struct ts_rule *rule, struct c
 	n->shakes = in_handshake(rule, n->rule, n->conn);
 	if (!n->shakes && !(n->subs & control.fails))
 		return;
+	if (n->shakes)
+		forget_ended(n->conn);
 	c = get_conn(n, false);
 	if (!c)
 		return;
@@ -320,7 +322,8 @@ __noinline int begin_conn(__u32 id, __u64 conn)
 	struct conn *c = find_conn(conn);
 	__u64 version;
 
-	if (!rule || !c || !(c->used || c->ended))
+	forget_ended(conn);
+	if (!rule || !c || !c->used)
 		return 0;
 	version = read_member(rule, id, MEMBER(version), conn);
 	if (version == UNKNOWN ? c->calls : version)

@@ -110,7 +110,6 @@ struct conn {
 	__u8 negative; /* its last call returned less than 0 */
 	__u8 used;     /* a call of a goroutine on it has returned */
 	__u8 begins;   /* how the next one at its address begins will be seen */
-	__u8 ended;    /* that it was closed was told; the rest may still be read */
 	__u64 began;   /* when its handshake did; 0: not known */
 	__u64 subs;    /* subscriptions that want to know how its handshake ends */
 };
@@ -235,6 +234,14 @@ struct {
 	__type(key, struct conn_key);
 	__type(value, struct conn);
 } conns SEC(".maps");
+
+/* Those that were closed, of which what was decrypted before may still be read. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct conn_key);
+	__type(value, struct conn);
+} ended SEC(".maps");
 
 /* Whose a socket is, where the connection has no descriptor. */
 struct socket_owner {

@@ -303,7 +303,7 @@ __noinline int send_close(__u32 id, __u64 conn)
 
 	get_conn_key(conn, &key);
 	c = bpf_map_lookup_elem(&conns, &key);
-	if (!c || !rule || c->ended)
+	if (!c || !rule)
 		return 0;
 	if (!c->how)
 		c->how = rule->how;
@@ -328,9 +328,10 @@ __noinline int send_close(__u32 id, __u64 conn)
 		fill_task(d);
 		submit(d, wake_flags());
 	}
-	c->ended = c->begins;
+	if (c->begins)
+		bpf_map_update_elem(&ended, &key, c, BPF_ANY);
 	/* Not told: the connection's next record has another conn_opened, which tells the same. */
-	return c->begins ? 0 : bpf_map_delete_elem(&conns, &key);
+	return bpf_map_delete_elem(&conns, &key);
 }
 
 #endif
