@@ -99,6 +99,32 @@ __noinline __u64 find_bio(__u32 id, __u64 conn, __u64 at)
 	return 0;
 }
 
+static __always_inline __u64 as_number(const char text[8])
+{
+	__u64 number;
+
+	__builtin_memcpy(&number, text, sizeof(number));
+	return number;
+}
+
+/*
+ * Whether a BIO's number is a descriptor though it is 0: one that a program made itself may have
+ * such a type too, and then keeps its descriptor elsewhere. The library's own have these names.
+ */
+__noinline int is_zero_meant(__u32 id, __u64 bio)
+{
+	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
+	__u64 at, name = 0;
+
+	if (!rule || !rule->bio.name.steps)
+		return 0;
+	at = follow(id, IN_RULE(bio.name), bio, sizeof(at));
+	bpf_probe_read_user(&name, 7, (void *)at);
+	/* "socket", "socket connect", "file descriptor", "datagram socket" */
+	return name == as_number("socket\0") || name == as_number("socket ") ||
+	       name == as_number("file de") || name == as_number("datagra");
+}
+
 /* bio, fd: what was found last, in a BIO that then was of such a type. */
 static __always_inline __s32 get_bio_fd(const struct ts_rule *rule, __u32 id, __u64 conn,
 					__u64 *bio, __s32 fd)
@@ -116,7 +142,7 @@ static __always_inline __s32 get_bio_fd(const struct ts_rule *rule, __u32 id, __
 	if (!*bio ||
 	    bpf_probe_read_user(&number, sizeof(number), (void *)(*bio + rule->bio.number)))
 		return FD_NONE;
-	return number < 0 ? FD_NONE : number;
+	return number < 0 || (!number && !is_zero_meant(id, *bio)) ? FD_NONE : number;
 }
 
 static __always_inline void get_conn_key(__u64 conn, struct conn_key *key)

@@ -41,13 +41,14 @@ static __always_inline __u64 inode_of_file(__u64 file)
 	return f->f_inode->i_ino;
 }
 
-/* Only a socket's file has a struct socket that points back to it. */
-static __always_inline __u64 socket_of(struct file *file)
+/* The socket of a struct file; 0: it is none's. Only a socket's has one that points back to it. */
+__noinline __u64 socket_of(__u64 file)
 {
-	struct socket *socket = BPF_CORE_READ(file, private_data);
+	struct file *f = (void *)file;
+	struct socket *socket = BPF_CORE_READ(f, private_data);
 
-	if ((BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK ||
-	    BPF_CORE_READ(socket, file) != file)
+	if ((BPF_CORE_READ(f, f_inode, i_mode) & S_IFMT) != S_IFSOCK ||
+	    BPF_CORE_READ(socket, file) != f)
 		return 0;
 	return (__u64)BPF_CORE_READ(socket, sk);
 }

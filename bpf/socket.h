@@ -223,17 +223,15 @@ static __always_inline void set_nested(bool nested)
 }
 
 /*
- * A connection's descriptor leads to this file. A Go program's descriptor is its connection's for
+ * A connection's descriptor leads to this socket. A Go program's descriptor is its connection's for
  * good, but may be closed by now, and another one: the program says so itself, and where it has not
  * after the socket was found, this is the one.
  */
-__noinline int tell_file(__u64 conn, __u64 file, __u64 inode, __u32 id)
+__noinline int tell_descriptor(__u64 conn, __u64 sk, __u64 inode, __u32 id)
 {
 	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
-	__u64 sk = socket_of((struct file *)file);
 
-	/* Closed, or not there. */
-	if (!rule || !sk ||
+	if (!rule ||
 	    (rule->fd.closed.steps && follow(id, IN_RULE(fd.closed), conn, sizeof(__u64)) & 1))
 		return 0;
 	return tell_socket(conn, sk, inode);
@@ -246,7 +244,7 @@ __noinline int tell_file(__u64 conn, __u64 file, __u64 inode, __u32 id)
 static __noinline __attribute__((unused)) void
 tell_addresses(const struct ts_rule *rule, const struct call *call, struct conn *c)
 {
-	__u64 file, inode;
+	__u64 file, sk = 0, inode = 0;
 
 	/* A TLS connection stays with its peer; what is written to proves it again. */
 	if (c->socket.sk && (call->dir == TS_IN || !rule->bio.number))
@@ -256,17 +254,20 @@ tell_addresses(const struct ts_rule *rule, const struct call *call, struct conn 
 		return;
 	if (rule->bio.number)
 		c->fd = get_bio_fd(rule, call->rule, call->conn, &c->bio, c->fd);
-	if (rule->flow_mode == TS_FLOW_THREAD) {
-		set_nested(c->fd < 0);
-		if (c->fd < 0)
-			tell_nested(call, c);
-	}
 	file = c->fd < 0 ? 0 : file_of(c->fd);
-	if (!file)
-		return;
-	inode = inode_of_file(file);
-	if (c->socket.inode != inode)
-		tell_file(call->conn, file, inode, call->rule);
+	if (file) {
+		inode = inode_of_file(file);
+		sk = inode == c->socket.inode ? c->socket.sk : socket_of(file);
+	}
+	if (rule->flow_mode == TS_FLOW_THREAD) {
+		set_nested(!sk);
+		if (!sk) {
+			c->fd = FD_NONE;
+			tell_nested(call, c);
+		}
+	}
+	if (sk && c->socket.inode != inode)
+		tell_descriptor(call->conn, sk, inode, call->rule);
 }
 
 /*

@@ -98,13 +98,14 @@ struct ts_fd {
 };
 
 /*
- * The same for OpenSSL: a connection has BIOs, to read from and to write to, and these a type, a
- * number that for some types is a descriptor, and another BIO behind them. All is so only where
- * the 4 bytes that `zero` walks to are 0.
+ * The same for OpenSSL: a connection has BIOs, to read from and to write to, and these a type, its
+ * name (no steps: not known), a number that for some types is a descriptor, and another BIO behind
+ * them. All is so only where the 4 bytes that `zero` walks to are 0.
  */
 struct ts_bio {
-	struct ts_walk zero, read, write, type;
+	struct ts_walk zero, read, write, type, name;
 	__s32 number, next; /* offsets in a BIO; number 0: not known */
+	__u32 unused;
 };
 
 /* A number: where the walk leads, `size` bytes (at most 8); 0: not known. */
@@ -621,7 +622,7 @@ _Static_assert(sizeof(struct ts_value) == 8, "layout");
 _Static_assert(sizeof(struct ts_pick) == 216, "layout");
 _Static_assert(TS_MAX_RULES <= TS_SITE_RULE + 1, "layout");
 _Static_assert(sizeof(struct ts_tested) == 16, "layout");
-_Static_assert(sizeof(struct ts_rule) == 40 + 9 * 8 + 24 + 80 + 88 + 8 + sizeof(struct ts_shake),
+_Static_assert(sizeof(struct ts_rule) == 40 + 9 * 8 + 24 + 80 + 112 + 8 + sizeof(struct ts_shake),
 	       "layout");
 _Static_assert(sizeof(struct ts_shake) == 13 * 24 + 8, "layout");
 _Static_assert(sizeof(struct ts_open) == 24 + 256 + 256, "layout");

@@ -36,7 +36,7 @@ static bool find_number(struct image *crypto, int32_t *number)
 
 static const char *find(struct image *ssl, struct image *crypto, struct ts_bio *out)
 {
-	struct disasm_accessor read, write, type, next;
+	struct disasm_accessor read, write, type, name, next;
 
 	if (!accessor(ssl, "SSL_get_rbio", 8, 0, &read) ||
 	    !accessor(ssl, "SSL_get_wbio", 8, 0, &write))
@@ -50,6 +50,8 @@ static const char *find(struct image *ssl, struct image *crypto, struct ts_bio *
 	out->read = read.walk;
 	out->write = write.walk;
 	out->type = type.walk;
+	if (accessor(crypto, "BIO_method_name", 8, 2, &name))
+		out->name = name.walk;
 	out->next = next.walk.offsets[0];
 	return NULL;
 }

@@ -174,6 +174,34 @@ def addresses_of_other_sockets(lab):
     check(one("pair", True) == ("unix", None, None), f"{one('pair', True)}")
 
 
+@case()
+def addresses_of_own_bios(lab):
+    """BIOs that say they are sockets', with descriptor 0: what that is, is not theirs."""
+    ops = lab.victim("ops")
+    tracer = lab.tracer("--comm", "ops", script="""
+        on.start(function() emit{type = "ready"} end)
+        on.tls_data(function(e) local c = e.conn
+            emit{type = "saw", pid = e.pid, fd = c.fd, ends = c.laddr and
+                {c.laddr, c.lport, c.raddr, c.rport}} end)""")
+    pids = []
+    other = socket.socketpair()
+    for zero in (subprocess.DEVNULL, other[0]):
+        common = ["127.0.0.1", str(lab.port()), lab.cert, lab.key]
+        server = lab.spawn([ops, "server", *common, "r:100", "w:100"], ready=b"listening")
+        client = lab.spawn([ops, "client", *common, "-b", "w:100", "r:100"], stdin=zero)
+        client.finish()
+        server.finish()
+        pids.append((client.pid, server.pid))
+    saw = tracer.stop().records
+    for client, server in pids:
+        mine, theirs = ([r for r in saw if r["type"] == "saw" and r["pid"] == pid]
+                        for pid in (client, server))
+        ends = theirs[0]["ends"]
+        check(len(mine) == 2 and len(theirs) == 2, f"{mine} {theirs}")
+        check({r.get("fd") for r in mine} == {None}, f"a descriptor: {mine}")
+        check(all(r.get("ends") == ends[2:] + ends[:2] for r in mine), f"not {ends}: {mine}")
+
+
 @case(needs=["openssl", "curl"])
 def addresses_of_a_command(lab):
     """curl's BIOs are its own: its only connection shows its address, and a replay the same."""

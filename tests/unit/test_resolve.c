@@ -422,6 +422,8 @@ static void descriptors_of(const char *path, struct image *ssl, struct resolve_p
 	assert_int_equal(bio->read.steps, 1);
 	assert_int_equal(bio->write.steps, 1);
 	assert_int_equal(bio->type.steps, 2);
+	assert_int_equal(bio->name.steps, 2);
+	assert_int_equal(bio->name.offsets[0], bio->type.offsets[0]);
 	assert_int_equal(bio->number % 4, 0);
 	assert_true(bio->number > bio->type.offsets[0] && bio->number < bio->next);
 	/* A file that has none of these functions. */

@@ -5,6 +5,7 @@
  *
  * usage: ops server|client ADDRESS PORT CERT KEY [OPTION...] [CALL...]
  * OPTION: -0 the socket becomes fd 0   -S a small send buffer   -2 TLS 1.2 only
+ *         -b a BIO of its own, which has the type of sockets' but not its descriptor
  * CALL:   w:N SSL_write   W:N SSL_write_ex   X:N SSL_write_ex2   of N bytes in one call
  *         r:N[:CAP] R:N[:CAP] SSL_read, SSL_read_ex with a buffer of CAP until N bytes came
  *         p:N P:N SSL_peek, SSL_peek_ex once, for N bytes        z zero-length write and read
@@ -39,7 +40,7 @@
 struct side {
 	SSL *ssl;
 	int fd;
-	bool server, nonblock, fd0, small, tls12;
+	bool server, nonblock, fd0, small, tls12, own_bio;
 	size_t sent, received, goal; /* goal: bytes that the reading thread waits for */
 	pthread_mutex_t lock;	     /* one SSL must not be used by two threads at once */
 };
@@ -318,6 +319,44 @@ static int connected(bool server, const char *address, const char *port)
 	return accept(fd, NULL, NULL);
 }
 
+static int own_write(BIO *bio, const char *buf, int n)
+{
+	const struct side *s = BIO_get_data(bio);
+
+	return (int)write(s->fd, buf, (size_t)n);
+}
+
+static int own_read(BIO *bio, char *buf, int n)
+{
+	const struct side *s = BIO_get_data(bio);
+
+	return (int)read(s->fd, buf, (size_t)n);
+}
+
+static long own_ctrl(BIO *bio, int cmd, long number, void *pointer)
+{
+	(void)bio;
+	(void)number;
+	(void)pointer;
+	return cmd == BIO_CTRL_FLUSH;
+}
+
+static void set_own_bio(struct side *s)
+{
+	BIO_METHOD *method = BIO_meth_new(BIO_TYPE_SOCKET, "own");
+	BIO *bio;
+
+	BIO_meth_set_write(method, own_write);
+	BIO_meth_set_read(method, own_read);
+	BIO_meth_set_ctrl(method, own_ctrl);
+	bio = BIO_new(method);
+	if (!bio)
+		die("BIO_new");
+	BIO_set_data(bio, s);
+	BIO_set_init(bio, 1);
+	SSL_set_bio(s->ssl, bio, bio);
+}
+
 static SSL *handshake(struct side *s, char **argv)
 {
 	SSL_CTX *ctx = SSL_CTX_new(s->server ? TLS_server_method() : TLS_client_method());
@@ -339,7 +378,10 @@ static SSL *handshake(struct side *s, char **argv)
 		s->fd = 0;
 	}
 	s->ssl = SSL_new(ctx);
-	SSL_set_fd(s->ssl, s->fd);
+	if (s->own_bio)
+		set_own_bio(s);
+	else
+		SSL_set_fd(s->ssl, s->fd);
 	if ((s->server ? SSL_accept(s->ssl) : SSL_connect(s->ssl)) != 1)
 		die("handshake");
 	SSL_CTX_free(ctx);
@@ -363,6 +405,7 @@ int MAIN(int argc, char **argv)
 		s->fd0 |= argv[i][1] == '0';
 		s->small |= argv[i][1] == 'S';
 		s->tls12 |= argv[i][1] == '2';
+		s->own_bio |= argv[i][1] == 'b';
 	}
 	handshake(s, argv);
 	for (; i < argc; i++)
