@@ -43,14 +43,14 @@ __noinline __u64 follow(__u32 id, __u64 in_rule, __u64 at, __u64 size)
 	return UNKNOWN;
 }
 
-/* FD_UNREAD: may be there when asked again. */
+/* FD_UNREAD: may be there when asked again, or in a BIO (get_bio_fd). */
 __noinline int read_fd(__u32 id, __u64 conn, __u64 base)
 {
 	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
 	__u64 type, number;
 
 	if (!rule || !rule->fd.number.steps)
-		return FD_NONE;
+		return rule && rule->bio.number ? FD_UNREAD : FD_NONE;
 	type = follow(id, IN_RULE(fd.type), conn, sizeof(type));
 	if (type == UNKNOWN)
 		return FD_UNREAD;

@@ -274,10 +274,12 @@ static __always_inline void look_at_end(struct ts_rule *rule, struct call *call,
 	if (!result) {
 		c = find_conn(call->conn);
 		/* Where it fails or ends later, nobody may be there who could be asked. */
-		if (c && !c->ends.family && once)
-			tell_addresses_once(rule, call, c);
-		else if (c && !c->ends.family)
-			tell_addresses(rule, call, c);
+		if (c && (!c->ends.family || c->fd == FD_UNREAD)) {
+			if (once)
+				tell_addresses_once(rule, call, c);
+			else
+				tell_addresses(rule, call, c);
+		}
 	}
 	end |= call->shakes ? END_SHAKES : 0;
 	end |= len ? END_BYTES : 0;

@@ -246,8 +246,11 @@ tell_addresses(const struct ts_rule *rule, const struct call *call, struct conn 
 {
 	__u64 file, sk = 0, inode = 0;
 
-	/* A TLS connection stays with its peer; what is written to proves it again. */
-	if (c->socket.sk && (call->dir == TS_IN || !rule->bio.number))
+	/*
+	 * A TLS connection stays with its peer; what is written to proves it again. A socket that
+	 * was found by what passed there tells no descriptor.
+	 */
+	if (c->socket.sk && c->fd != FD_UNREAD && (call->dir == TS_IN || !rule->bio.number))
 		return;
 	/* Where none was found for long, one may come yet: now and then that is looked for. */
 	if (c->sought >= MOST_SOUGHT && c->nth[call->dir & 1] % LATER_SOUGHT)

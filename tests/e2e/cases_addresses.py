@@ -278,6 +278,54 @@ def addresses_after_none(lab):
           "addresses of what has none")
 
 
+ASKS_AGAIN = """
+import asyncio, ssl, sys
+async def main():
+    r, w = await asyncio.open_connection("127.0.0.1", int(sys.argv[1]),
+                                         ssl=ssl._create_unverified_context())
+    while True:
+        w.write(b"ping\\n")
+        await r.readline()
+        await asyncio.sleep(0.02)
+asyncio.run(main())
+"""
+ONLY_READS = """
+import socket, ssl, sys
+c = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+c.load_cert_chain(sys.argv[2])
+s = c.wrap_socket(socket.create_server(("127.0.0.1", int(sys.argv[1]))).accept()[0], server_side=True)
+print(s.fileno())
+while s.recv(100):
+    pass
+"""
+
+
+@case(needs=["openssl"])
+def descriptor_beside_memory_bios(lab):
+    """Sockets found by the bytes that pass there: a connection with a descriptor has it all the same."""
+    port, other = lab.port(), lab.port()
+    lab.spawn(["openssl", "s_server", "-accept", str(other), "-cert", lab.cert, "-key", lab.key,
+               "-rev", "-quiet"], port=other)
+    tracer = lab.tracer("-v", "--comm", "python3", script="""
+        on.start(function() emit{type = "ready"} end)
+        local function show(e) emit{type = e.probe, dir = e.dir, pid = e.pid, fd = e.conn.fd} end
+        on.tls_open(show)
+        on.tls_data(show)""")
+    memory = lab.spawn([PYTHON, "-c", ASKS_AGAIN, str(other)])
+    wait_for("that records are looked for",
+             lambda: "memory BIOs: their records are looked for" in tracer.process.err())
+    reads = lab.spawn([PYTHON, "-c", ONLY_READS, str(port), lab.both], port=port)
+    with socket.create_connection(("127.0.0.1", port)) as s:
+        with ssl._create_unverified_context().wrap_socket(s) as t:
+            for _ in range(3):
+                t.sendall(b"x")
+    reads.finish()
+    memory.stop()
+    saw = [r for r in tracer.stop().records if r.get("pid") == reads.pid]
+    check(len(saw) >= 2 and saw[0]["type"] == "tls_open", f"{saw}")
+    check({r.get("fd") for r in saw} == {int(reads.out())}, f"not {int(reads.out())}: {saw}")
+
+
 # --- of handshakes, on which nothing is read or written
 
 HANDSHAKES = """
