@@ -23,15 +23,24 @@ static __always_inline __u64 read_member(const struct ts_rule *rule, __u32 id, c
 	return follow(id, in_rule + __builtin_offsetof(struct ts_member, walk), conn, m->size);
 }
 
+/*
+ * As SSL_is_init_finished says it: SSL_in_init alone says false while early data is sent or read,
+ * in the middle of a handshake.
+ */
 static __always_inline bool in_handshake(const struct ts_rule *rule, __u32 id, __u64 conn)
 {
 	const struct ts_shake *s = &rule->shake;
-	__u64 busy;
+	__u64 busy, state;
+	bool shakes;
 
 	if (s->type.size && read_member(rule, id, MEMBER(type), conn))
 		return false;
 	busy = read_member(rule, id, MEMBER(busy), conn);
-	return busy != UNKNOWN && !busy == !!(s->flags & TS_SHAKE_DONE);
+	shakes = busy != UNKNOWN && !busy == !!(s->flags & TS_SHAKE_DONE);
+	if (shakes || busy == UNKNOWN || !s->state.size)
+		return shakes;
+	state = read_member(rule, id, MEMBER(state), conn);
+	return state != UNKNOWN && state != TS_STATE_OK;
 }
 
 /* A call begins whose connection may be in a handshake, or that may fail. */
@@ -55,7 +64,8 @@ static __always_inline void begin_handshake(const struct ts_rule *rule, struct c
 		return;
 	/* One after the first bytes is no beginning. */
 	c->shake = c->pos[TS_IN] | c->pos[TS_OUT] ? SHAKE_TOLD : SHAKE_RUNS;
-	if (!rule->shake.before.size || !read_member(rule, n->rule, MEMBER(before), n->conn))
+	if (!rule->shake.state.size ||
+	    read_member(rule, n->rule, MEMBER(state), n->conn) == TS_STATE_BEFORE)
 		c->began = n->nsecs;
 }
 

@@ -119,11 +119,14 @@ enum ts_shake_flags {
 	TS_SHAKE_CLIENT = 1 << 1, /* `server` is 0 in a server */
 };
 
+/* openssl/ssl.h: TLS_ST_BEFORE and TLS_ST_OK */
+enum { TS_STATE_BEFORE, TS_STATE_OK };
+
 /* Where a connection tells of its handshake. Texts without a length end with NUL. */
 struct ts_shake {
-	struct ts_member type;	 /* where it is not 0, the connection is of another kind */
-	struct ts_member busy;	 /* not 0: a handshake is going on */
-	struct ts_member before; /* 0: it has not begun; size 0: a first call begins it */
+	struct ts_member type;	/* where it is not 0, the connection is of another kind */
+	struct ts_member busy;	/* not 0: a handshake is going on */
+	struct ts_member state; /* TS_STATE_*, or one in between; size 0: `busy` says it all */
 	struct ts_member version, cipher, server, resumed, verify;
 	struct ts_member alpn, alpn_len, sni, sni_len;
 	struct ts_member kept_sni; /* of the session; where an earlier one goes on */

@@ -19,7 +19,7 @@ static const struct accessor {
 	uint8_t size; /* where what is there has fewer bytes than the accessor takes; else 0 */
 } accessors[] = {
 	{"SSL_in_init", NULL, offsetof(struct ts_shake, busy), 0, 0},
-	{"SSL_get_state", NULL, offsetof(struct ts_shake, before), 0, 0},
+	{"SSL_get_state", NULL, offsetof(struct ts_shake, state), 0, 0},
 	{"SSL_version", NULL, offsetof(struct ts_shake, version), 0, 0},
 	{"SSL_get_current_cipher", "SSL_CIPHER_get_protocol_id", offsetof(struct ts_shake, cipher),
 	 0, 2},

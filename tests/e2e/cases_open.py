@@ -3,11 +3,13 @@
 import json
 import os
 import re
+import shutil
 import struct
 import subprocess
 import sys
 
 import golang
+import suites
 from cases_go_programs import esbuild_of, esbuild_serves, tool, webhook_serves
 from harness import PYTHON, ROOT, TLSSCOPE, case, check, wait_for
 
@@ -279,6 +281,70 @@ s.recv(1)
         (e,) = opened(seen, name)
         same_as(e, func=func, version="TLSv1.3", role="client")
         check(0 < e["ms"] < 300, str(e))
+
+
+EARLY = READY + """
+local function show(e)
+    emit{type = e.probe == "tls_open" and "open" or e.early and "early" or "later", pid = e.pid,
+         err = e.err, resumed = e.resumed}
+end
+on.tls_open(show)
+on.tls_data(show)
+"""
+
+
+def of_early_data(lab, root="/", chroot=()):
+    """Early data, then the handshake, which goes on with a session, then the rest; at both ends."""
+    folder = f"/tmp/{lab.case.name}{os.getpid()}"
+    os.makedirs(root + folder)
+    shutil.copy(lab.both, f"{root}{folder}/both.pem")
+    port, session = lab.port(), f"{root}{folder}/session"
+    with open(f"{root}{folder}/early", "w", encoding="ascii") as f:
+        f.write("early\n")
+
+    def talk(*options):
+        return lab.spawn([*chroot, "openssl", "s_client", "-connect", f"127.0.0.1:{port}", *options],
+                         stdin=subprocess.PIPE)
+    try:
+        serves = lab.spawn([*chroot, "openssl", "s_server", "-accept", str(port), "-early_data",
+                            "-cert", f"{folder}/both.pem", "-key", f"{folder}/both.pem"], port=port,
+                           stdin=subprocess.PIPE)
+        first = talk("-sess_out", f"{folder}/session")
+        wait_for("a session", lambda: os.path.exists(session) and os.path.getsize(session))
+        first.stdin.close()
+        first.finish()
+        tracer = lab.tracer("--comm", "openssl", script=EARLY)
+        asks = talk("-sess_in", f"{folder}/session", "-early_data", f"{folder}/early")
+        wait_for("early data", lambda: b"Early data was accepted" in asks.out())
+        asks.say()
+        tracer.wait_until("what comes later", b'"later"')
+        asks.stop()
+        seen = tracer.stop()
+    finally:
+        shutil.rmtree(root + folder)
+    for p in (asks, serves):
+        saw = [r for r in seen.records if r.get("pid") == p.pid]
+        check([r["type"] for r in saw][:2] == ["early", "open"], f"{saw}")
+        same_as(saw[1], resumed=True, err=None)
+
+
+@case(needs=["openssl"])
+def open_of_early_data(lab):
+    """This system's OpenSSL."""
+    of_early_data(lab)
+
+
+def early_data_of(suite):
+    def run(lab):
+        root = suites.unpacked(lab, suite)
+        of_early_data(lab, root, ("chroot", root))
+    run.__name__ = f"open_of_early_data_of_{suite}"
+    run.__doc__ = "As open_of_early_data, whatever the version."
+    case(timeout=300)(run)
+
+
+for _suite in ("bullseye", "trixie", "sid"):
+    early_data_of(_suite)
 
 
 @case(needs=["openssl", "curl"])

@@ -452,8 +452,11 @@ static void test_system(void **state)
 	assert_true(fd >= 0);
 	assert_int_equal(image_open(&im, fd, found.gl_pathv[0], NULL), 0);
 	assert_int_equal(resolve_any(im, &lib_rows[0], &p, NULL), 0);
-	for (i = 0; i < p.funcs_count; i++)
+	for (i = 0; i < p.funcs_count; i++) {
 		internals += p.funcs[i].func->inside[0] != NULL;
+		assert_int_equal(p.funcs[i].rule.shake.busy.size, 4);
+		assert_int_equal(p.funcs[i].rule.shake.state.size, 4);
+	}
 	assert_int_equal(internals, 2);
 	assert_true(strlen(image_build_id(im)) >= 16);
 	descriptors_of(found.gl_pathv[0], im, &p);
