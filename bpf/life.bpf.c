@@ -21,6 +21,31 @@ static __always_inline void end_calls(__u64 thread)
 	bpf_map_delete_elem(&flows, &thread);
 }
 
+#define EEXIST 17 /* asm-generic/errno-base.h */
+
+/* Processes that ended, by what names them for ever. */
+struct life_name {
+	__u64 pid, began;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct life_name);
+	__type(value, __u32);
+} told_ends SEC(".maps");
+
+/* Threads that end at the same time may each find that no other is alive: one of them tells. */
+static __always_inline bool is_told(struct task_struct *task, __u32 pid)
+{
+	struct life_name name = {.pid = pid};
+	struct task_struct *leader = 0;
+	__u32 one = 1;
+
+	bpf_core_read(&leader, sizeof(leader), &task->group_leader);
+	bpf_core_read(&name.began, sizeof(name.began), &leader->start_boottime);
+	return bpf_map_update_elem(&told_ends, &name, &one, BPF_NOEXIST) == -EEXIST;
+}
+
 /* A thread's calls in flight, and a process' place in the filters, end with it. */
 SEC("raw_tp/sched_process_exit")
 int thread_exit(struct bpf_raw_tracepoint_args *ctx)
@@ -40,7 +65,7 @@ int thread_exit(struct bpf_raw_tracepoint_args *ctx)
 	bpf_core_read(&live, sizeof(live), &signal->live.counter);
 	if (live)
 		return 0;
-	if (is_watched(pid))
+	if (is_watched(pid) && !is_told(task, pid))
 		send_life(pid, TS_LIFE_EXIT);
 	*(__u64 *)filter.value = pid;
 	f = bpf_map_lookup_elem(&filters, &filter);

@@ -337,6 +337,7 @@ struct ts_control {
 	 * ts_search, set by the programs), and since when sockets are watched.
 	 */
 	__u64 search, watched;
+	__u64 lives;	  /* the lives of all processes are told, not only of those in `watched` */
 	__u64 lives_lost; /* set by the programs: there was no room for a struct ts_life */
 };
 
@@ -552,7 +553,7 @@ struct ts_conn_info {
 	__u8 laddr[TS_ADDRESS], raddr[TS_ADDRESS];
 };
 
-/* What happened to a process of those in the map `watched`. */
+/* What happened to a process: to any, or to one of those in the map `watched`. */
 enum ts_life_what {
 	TS_LIFE_EXEC,
 	TS_LIFE_EXIT,  /* its last thread's */

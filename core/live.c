@@ -78,7 +78,14 @@ static void on_exited(void *ctx, uint32_t pid, uint64_t nsecs)
 	exits[r->exits_count++] = (struct rec_exec){.nsecs = nsecs, .pid = pid};
 }
 
-const struct targets_ops live_targets = {on_file, on_exec, on_exited};
+static void on_lives_lost(void *ctx)
+{
+	struct run *r = ctx;
+
+	r->lives_lost = true;
+}
+
+const struct targets_ops live_targets = {on_file, on_exec, on_exited, on_lives_lost};
 
 static void send_exits(struct run *r)
 {
@@ -155,6 +162,53 @@ static void note_groups(struct run *r)
 		r->regroup |= groups_note(r->groups, (uint32_t)list->items[i].number);
 }
 
+static int note_group(void *ctx, uint32_t pid)
+{
+	struct run *r = ctx;
+
+	r->regroup |= groups_note(r->groups, pid);
+	return 0;
+}
+
+static void end_if_gone(void *ctx, uint32_t pid)
+{
+	struct run *r = ctx;
+	size_t i;
+
+	for (i = 0; i < r->exits_count; i++)
+		if (r->exits[i].pid == pid)
+			return;
+	if (!proc_exists(pid))
+		on_exited(r, pid, ts_now());
+}
+
+static void end_gone(struct run *r)
+{
+	const struct ts_map_slot *slot = r->told.slots;
+	size_t i;
+
+	/* In another pid namespace nobody could be found. */
+	if (!proc_pidns_is_init())
+		return;
+	stream_each_process(r->stream, end_if_gone, r);
+	for (i = 0; i < r->told.cap; i++)
+		if (slot[i].value)
+			end_if_gone(r, (uint32_t)slot[i].a);
+}
+
+/* There was no room for some exec and exit, and they will not come. */
+static void catch_up(struct run *r)
+{
+	if (!r->lives_lost)
+		return;
+	r->lives_lost = false;
+	ts_verbose("watch", "not all was told of what became of processes; looking again");
+	proc_each(note_group, r);
+	end_gone(r);
+	/* What they are now is told with what they say next. */
+	ts_map_free(&r->told);
+}
+
 static void send_tick(struct run *r, uint64_t now, bool behind)
 {
 	struct rec_tick body = {.nsecs = now, .behind = behind};
@@ -166,6 +220,7 @@ static void send_tick(struct run *r, uint64_t now, bool behind)
 		tracer_sweep(r->tracer);
 	if (r->tracer)
 		note_groups(r);
+	catch_up(r);
 	r->sweep = false;
 	run_send(r, TS_REC_TICK, &body, sizeof(body), NULL);
 }

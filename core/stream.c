@@ -492,10 +492,15 @@ static int feed_conn(struct stream *s, const struct ts_conn_info *i)
 
 static void feed_exit(struct stream *s, const struct rec_exec *r)
 {
-	struct process *p;
+	struct process *p = ts_map_get(&s->processes, r->pid, 0);
+	struct conn *c, *next;
 
-	while ((p = ts_map_get(&s->processes, r->pid, 0)))
-		conn_close(s, p->conns, r->nsecs, TS_HOW_EXITED);
+	/* What was opened later is another process', of the same number. */
+	for (c = p ? p->conns : NULL; c; c = next) {
+		next = c->next;
+		if (c->is.opened <= r->nsecs)
+			conn_close(s, c, r->nsecs, TS_HOW_EXITED);
+	}
 }
 
 int stream_feed(struct stream *s, const struct ts_record *r)
@@ -594,6 +599,15 @@ const struct stream_source *stream_source(const struct stream *s, uint32_t id)
 	const struct source *source = ts_map_get(&s->sources, id, 0);
 
 	return source ? &source->is : NULL;
+}
+
+void stream_each_process(const struct stream *s, void (*each)(void *ctx, uint32_t pid), void *ctx)
+{
+	size_t i;
+
+	for (i = 0; i < s->processes.cap; i++)
+		if (s->processes.slots[i].value)
+			each(ctx, (uint32_t)s->processes.slots[i].a);
 }
 
 size_t stream_conn_count(const struct stream *s)

@@ -86,6 +86,8 @@ int stream_feed(struct stream *s, const struct ts_record *r);
 void stream_flush(struct stream *s, uint64_t nsecs);
 
 const struct stream_source *stream_source(const struct stream *s, uint32_t id); /* or NULL */
+/* Those that have connections. each: feeds it nothing meanwhile. */
+void stream_each_process(const struct stream *s, void (*each)(void *ctx, uint32_t pid), void *ctx);
 size_t stream_conn_count(const struct stream *s);
 uint64_t stream_invalid(const struct stream *s); /* records refused so far */
 /* Connections closed to make room for newer ones; what they say next is a connection of its own. */

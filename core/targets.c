@@ -315,19 +315,30 @@ static int scan_process(void *ctx, uint32_t pid)
 	return 0;
 }
 
-void targets_on_exec(void *ctx, uint32_t pid, const char *comm, uint64_t nsecs)
+static void on_mappings_lost(void *ctx, uint64_t records)
+{
+	ts_verbose("watch", "%llu records lost; looking at all processes again",
+		   (unsigned long long)records);
+	proc_each(scan_process, ctx);
+}
+
+/* --- what becomes of processes */
+
+static void on_exec(void *ctx, uint32_t pid, const char *comm, uint64_t nsecs)
 {
 	struct targets *t = ctx;
 
 	if (!pid_passes(t, pid))
 		return;
+	if (t->pids_watched)
+		targets_look_at_pid(t, pid);
 	/* A container's first program: there may be time before the one that has TLS. */
 	targets_look_at_root(t, pid);
 	if (t->ops->exec)
 		t->ops->exec(t->ctx, pid, comm, nsecs);
 }
 
-void targets_on_exited(void *ctx, uint32_t pid, uint64_t nsecs)
+static void on_exited(void *ctx, uint32_t pid, uint64_t nsecs)
 {
 	struct targets *t = ctx;
 
@@ -335,12 +346,35 @@ void targets_on_exited(void *ctx, uint32_t pid, uint64_t nsecs)
 		t->ops->exited(t->ctx, pid, nsecs);
 }
 
-static void on_lost(void *ctx, uint64_t records)
+static void on_loaded(void *ctx, uint32_t pid)
 {
-	ts_verbose("watch", "%llu records lost; looking at all processes again",
-		   (unsigned long long)records);
-	proc_each(scan_process, ctx);
+	targets_scan_process(ctx, pid);
 }
+
+/* Mappings come by another way, but for those of -p. */
+static void on_lives_lost(void *ctx)
+{
+	struct targets *t = ctx;
+
+	if (t->pids_watched)
+		targets_scan_pids(t);
+	if (t->ops->lost)
+		t->ops->lost(t->ctx);
+}
+
+static void watch_lives(struct targets *t)
+{
+	const struct tracer_life life = {on_exec, on_exited, on_loaded, on_lives_lost, t};
+	struct ts_err err = {""};
+
+	t->pids_watched = t->pids_only && tracer_has_pids(t->tracer);
+	if (!tracer_watch(t->tracer, &life, &err))
+		return;
+	ts_warn("%s; which programs start and which end is not seen", err.text);
+	t->pids_watched = false;
+}
+
+/* --- all of them */
 
 void targets_look_at_kernel(struct targets *t)
 {
@@ -365,15 +399,12 @@ void targets_look_at_kernel(struct targets *t)
 
 void targets_watch_all(struct targets *t)
 {
-	/* The tracer tells of exec and exit, if it watches some. */
-	static const struct watch_ops all = {on_mapped, targets_on_exec, targets_on_exited,
-					     on_lost};
-	static const struct watch_ops mappings = {on_mapped, NULL, NULL, on_lost};
+	static const struct watch_ops ops = {on_mapped, on_mappings_lost};
 	struct ts_err err = {""};
 
 	if (t->watch)
 		return;
-	if (watch_open(&t->watch, t->pids_watched ? &mappings : &all, t, &err)) {
+	if (watch_open(&t->watch, &ops, t, &err)) {
 		ts_warn("%s; libraries that are loaded later are not seen", err.text);
 		t->watch = NULL;
 	}
@@ -395,7 +426,8 @@ int targets_open(struct targets **out, const struct ts_filter *narrow, struct tr
 	t->ops = ops;
 	t->ctx = ctx;
 	t->pids_only = has_pids_only(narrow);
-	t->pids_watched = tracer && t->pids_only && !targets_watch_pids(t, err);
+	if (tracer)
+		watch_lives(t);
 	if (tracer && !t->pids_watched)
 		targets_watch_all(t);
 	*out = t;

@@ -25,6 +25,7 @@ struct targets_ops {
 	void (*file)(void *ctx, const struct targets_file *f); /* attached, planned or refused */
 	void (*exec)(void *ctx, uint32_t pid, const char *comm, uint64_t nsecs);
 	void (*exited)(void *ctx, uint32_t pid, uint64_t nsecs);
+	void (*lost)(void *ctx); /* some of the two before were not told */
 };
 
 /*

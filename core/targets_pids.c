@@ -75,7 +75,7 @@ static int look_at_loader(void *ctx, const struct proc_map *map)
 }
 
 /* First its loader: what it loads while its mappings are looked at is told then. */
-static void look_at_process(struct targets *t, uint32_t pid)
+void targets_look_at_pid(struct targets *t, uint32_t pid)
 {
 	struct look l = {.t = t, .pid = pid};
 
@@ -86,30 +86,6 @@ static void look_at_process(struct targets *t, uint32_t pid)
 	targets_scan_process(t, pid);
 }
 
-static void on_loaded(void *ctx, uint32_t pid)
-{
-	targets_scan_process(ctx, pid);
-}
-
-static void on_exec(void *ctx, uint32_t pid, const char *comm, uint64_t nsecs)
-{
-	look_at_process(ctx, pid);
-	targets_on_exec(ctx, pid, comm, nsecs);
-}
-
-static void on_lost(void *ctx)
-{
-	ts_verbose("watch", "not all was told of the processes; looking at them again");
-	targets_scan_pids(ctx);
-}
-
-int targets_watch_pids(struct targets *t, struct ts_err *err)
-{
-	const struct tracer_life life = {on_exec, targets_on_exited, on_loaded, on_lost, t};
-
-	return tracer_watch(t->tracer, &life, err);
-}
-
 void targets_scan_pids(struct targets *t)
 {
 	const struct ts_filter_list *list = &t->narrow->keys[TS_KEY_PID];
@@ -117,5 +93,5 @@ void targets_scan_pids(struct targets *t)
 
 	for (i = 0; i < list->count; i++)
 		if (!list->items[i].exclude)
-			look_at_process(t, (uint32_t)list->items[i].number);
+			targets_look_at_pid(t, (uint32_t)list->items[i].number);
 }

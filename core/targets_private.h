@@ -30,7 +30,7 @@ struct targets {
 	struct ts_map roots;   /* {device, inode} of root folders whose libraries were looked at */
 	size_t attached;
 	bool pids_only;	   /* only named processes can ever be wanted */
-	bool pids_watched; /* and the tracer tells what becomes of them */
+	bool pids_watched; /* and the tracer tells of nobody else; also what they load */
 	bool kernel;	   /* its TLS was there, and looked at */
 	uint64_t kernel_asked;
 };
@@ -53,14 +53,11 @@ void targets_look_at_root(struct targets *t, uint32_t pid);
 
 /* Looks at all that a process has mapped. */
 void targets_scan_process(struct targets *t, uint32_t pid);
-/* A process became another program; it ended. ctx: the targets. */
-void targets_on_exec(void *ctx, uint32_t pid, const char *comm, uint64_t nsecs);
-void targets_on_exited(void *ctx, uint32_t pid, uint64_t nsecs);
 /* What all processes map is looked at from now on, if it is not; a failure is told. */
 void targets_watch_all(struct targets *t);
 
 /* targets_pids.c: the processes of `narrow`, where there can be no others. */
-int targets_watch_pids(struct targets *t, struct ts_err *err);
+void targets_look_at_pid(struct targets *t, uint32_t pid);
 void targets_scan_pids(struct targets *t);
 
 #endif

@@ -180,7 +180,8 @@ int tracer_open(struct tracer **out, const struct tracer_options *options,
 		return ret;
 	}
 	t->exit_link = tracer_tracepoint(
-		t, "thread_exit", "threads that end inside a call stay counted as in flight");
+		t, "thread_exit",
+		"threads that end inside a call stay counted as in flight, and no end is told");
 	*out = t;
 	return 0;
 }

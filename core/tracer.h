@@ -77,10 +77,12 @@ void tracer_arm(struct tracer *t, bool armed); /* the consumer is about to sleep
  */
 void tracer_sweep(struct tracer *t);
 
+/* Whether there are probes, and lives, of tracer_options.pids only. */
+bool tracer_has_pids(const struct tracer *t);
 /*
- * What becomes of the processes of tracer_options.pids, told from tracer_poll. loaded: their
- * dynamic linker loaded something, where lib_loader's plan of it was attached. lost: some of this
- * was not told.
+ * What becomes of processes, told from tracer_poll, in order with what they said; where
+ * tracer_has_pids, of these. loaded: their dynamic linker loaded something, where lib_loader's plan
+ * of it was attached. lost: some of this was not told.
  */
 struct tracer_life {
 	void (*exec)(void *ctx, uint32_t pid, const char *comm, uint64_t nsecs);
@@ -89,7 +91,7 @@ struct tracer_life {
 	void (*lost)(void *ctx);
 	void *ctx;
 };
-/* Nobody else pays for it. 0 or -errno with a sentence. */
+/* 0 or -errno with a sentence. */
 int tracer_watch(struct tracer *t, const struct tracer_life *life, struct ts_err *err);
 
 /*

@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Where only some processes can be wanted: what becomes of them, from programs that look at nobody
- * else's mappings.
- */
+/* What becomes of processes: of all, or where only some can be wanted, of these. */
 #include <errno.h>
 #include <string.h>
 
@@ -15,22 +12,28 @@ static int watch_pid(const struct tracer *t, uint32_t pid)
 	return bpf_map_update_elem(tracer_map_fd(t, "watched"), &pid, &one, BPF_ANY) ? -errno : 0;
 }
 
+bool tracer_has_pids(const struct tracer *t)
+{
+	return t->pids[0];
+}
+
 int tracer_watch(struct tracer *t, const struct tracer_life *life, struct ts_err *err)
 {
 	struct bpf_program *p = bpf_object__find_program_by_name(t->lives, "process_exec");
 	int ret = 0;
 	size_t i;
 
-	if (!t->pids[0])
-		return ts_fail(err, EINVAL, "all processes are traced");
 	t->life = *life;
-	for (i = 0; !ret && i < t->pids_count; i++)
+	for (i = 0; !ret && tracer_has_pids(t) && i < t->pids_count; i++)
 		ret = watch_pid(t, t->pids[i]);
 	if (!ret) {
 		t->exec_link = bpf_program__attach(p);
 		ret = t->exec_link ? 0 : -errno;
 	}
-	return ret ? ts_fail(err, -ret, "cannot watch processes: %s", strerror(-ret)) : 0;
+	if (ret)
+		return ts_fail(err, -ret, "cannot watch processes: %s", strerror(-ret));
+	t->control->lives = !tracer_has_pids(t);
+	return 0;
 }
 
 void tracer_take_life(struct tracer *t, const struct ts_life *l)

@@ -7,7 +7,6 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "watch.h"
@@ -32,8 +31,7 @@ struct watch {
 	unsigned char record[RECORD_MAX_BYTES] __attribute__((aligned(8)));
 };
 
-/* Bodies of records: linux/perf_event.h, enum perf_event_type. With sample_id_all, {pid, tid, time}
- * stands at the end of each. */
+/* Bodies of records: linux/perf_event.h, enum perf_event_type. */
 struct mmap2_record {
 	struct perf_event_header header;
 	__u32 pid, tid;
@@ -43,23 +41,9 @@ struct mmap2_record {
 	__u32 prot, flags;
 	char path[];
 };
-struct comm_record {
-	struct perf_event_header header;
-	__u32 pid, tid;
-	char comm[];
-};
-struct exit_record {
-	struct perf_event_header header;
-	__u32 pid, ppid, tid, ptid;
-	__u64 time;
-};
 struct lost_record {
 	struct perf_event_header header;
 	__u64 id, lost;
-};
-struct sample_id {
-	__u32 pid, tid;
-	__u64 time;
 };
 
 static int open_cpu(struct watch *w, int cpu)
@@ -68,17 +52,10 @@ static int open_cpu(struct watch *w, int cpu)
 		.type = PERF_TYPE_SOFTWARE,
 		.size = sizeof(attr),
 		.config = PERF_COUNT_SW_DUMMY,
-		.sample_type = PERF_SAMPLE_TID | PERF_SAMPLE_TIME,
-		.sample_id_all = 1,
 		.mmap = 1,
 		.mmap2 = 1,
-		.comm = w->ops->exec != NULL,
-		.comm_exec = w->ops->exec != NULL,
-		.task = w->ops->exited != NULL,
 		.watermark = 1,
 		.wakeup_watermark = 1,
-		.use_clockid = 1,
-		.clockid = CLOCK_MONOTONIC,
 	};
 	struct epoll_event event = {.events = EPOLLIN, .data.fd = cpu};
 	struct cpu_ring *c = &w->cpus[cpu];
@@ -116,8 +93,7 @@ int watch_open(struct watch **out, const struct watch_ops *ops, void *ctx, struc
 		ret = open_cpu(w, cpu);
 	if (ret) {
 		watch_close(w);
-		return ts_fail(err, -ret,
-			       "cannot watch for new processes and libraries (perf events): %s",
+		return ts_fail(err, -ret, "cannot watch for new libraries (perf events): %s",
 			       strerror(-ret));
 	}
 	*out = w;
@@ -165,30 +141,18 @@ static void handle_mapping(struct watch *w, const struct mmap2_record *m)
 	w->ops->mapped(w->ctx, m->pid, &map, m->generation);
 }
 
-/* One whole record, whose size is at least its header's. */
+/*
+ * One whole record, whose size is at least its header's. With mappings come the starts and ends of
+ * threads: not to be believed, as a process that changes its identity by exec is said to end.
+ */
 static void handle_record(struct watch *w, const void *record)
 {
 	const struct perf_event_header *h = record;
-	const struct exit_record *e = record;
-	const struct comm_record *c = record;
-	const struct sample_id *id;
 
-	if (h->size < sizeof(*h) + sizeof(*id))
-		return;
-	id = (const void *)((const char *)record + h->size - sizeof(*id));
 	switch (h->type) {
 	case PERF_RECORD_MMAP2:
 		if (h->size > sizeof(struct mmap2_record))
 			handle_mapping(w, record);
-		break;
-	case PERF_RECORD_COMM:
-		if (w->ops->exec && h->misc & PERF_RECORD_MISC_COMM_EXEC && h->size > sizeof(*c) &&
-		    memchr(c->comm, 0, h->size - sizeof(*c)))
-			w->ops->exec(w->ctx, c->pid, c->comm, id->time);
-		break;
-	case PERF_RECORD_EXIT:
-		if (w->ops->exited && h->size >= sizeof(*e) && e->pid == e->tid)
-			w->ops->exited(w->ctx, e->pid, e->time);
 		break;
 	case PERF_RECORD_LOST:
 		if (h->size >= sizeof(struct lost_record))

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Who comes and goes: exec, exit and new executable mappings of all processes, by event (the
- * kernel's perf side-band records), without polling.
+ * New executable mappings of all processes, by event (the kernel's perf side-band records), without
+ * polling.
  */
 #ifndef TLSSCOPE_WATCH_H
 #define TLSSCOPE_WATCH_H
@@ -13,9 +13,6 @@ struct watch_ops {
 	/* A file was mapped executable. path is what the kernel shows; dev and inode are the
 	 * file's. */
 	void (*mapped)(void *ctx, uint32_t pid, const struct proc_map *map, uint64_t generation);
-	/* NULL: not asked for */
-	void (*exec)(void *ctx, uint32_t pid, const char *comm, uint64_t nsecs);
-	void (*exited)(void *ctx, uint32_t pid, uint64_t nsecs); /* the whole process */
 	void (*lost)(void *ctx, uint64_t records); /* some were missed: scan /proc again */
 };
 int watch_open(struct watch **out, const struct watch_ops *ops, void *ctx, struct ts_err *err);

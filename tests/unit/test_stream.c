@@ -22,6 +22,29 @@ static void feed_exit(struct fixture *f, unsigned int pid)
 	assert_int_equal(stream_feed(f->stream, &r.record), 0);
 }
 
+static void keep_pid(void *ctx, uint32_t pid)
+{
+	*(uint32_t *)ctx = *(uint32_t *)ctx * 100 + pid;
+}
+
+/* The number went to another process before the end was handed over. */
+static void an_end_is_not_that_of_later_connections(void **state)
+{
+	struct fixture *f = *state;
+	uint32_t pids = 0;
+
+	FEED("old", .call = 1, .conn = 1);
+	FEED("new", .call = 2, .conn = 2, .opened = 7);
+	FEED("old too", .call = 3, .conn = 3);
+	EXPECT("1 in 'old' len=3\n2 in 'new' len=3\n3 in 'old too' len=7\n");
+	feed_exit(f, 10);
+	EXPECT("3 closed 7 0\n1 closed 3 0\n");
+	stream_each_process(f->stream, keep_pid, &pids);
+	assert_int_equal(pids, 10);
+	FEED("more", .call = 4, .conn = 2, .opened = 7, .pos = 3);
+	EXPECT("2 in 'more' len=4\n");
+}
+
 static void one_record_is_one_message(void **state)
 {
 	struct fixture *f = *state;
@@ -416,6 +439,7 @@ static void sources_are_known_by_their_number(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(an_end_is_not_that_of_later_connections),
 		TEST(one_record_is_one_message),
 		TEST(pieces_are_joined),
 		TEST(a_megabyte_arrives_whole),
