@@ -131,7 +131,8 @@ static const struct lib_func go_funcs[] = {
 const struct lib_row lib_rows[] = {
 	{
 		.kind = "openssl",
-		.marker = "SSL_write",
+		/* Whatever makes a connection has the second too: SSL_free calls it. */
+		.markers = {"SSL_write", "SSL_CTX_free"},
 		.names = {"libssl.so*"},
 		.funcs = openssl_funcs,
 		.funcs_count = TS_ARRAY_SIZE(openssl_funcs),
@@ -144,7 +145,7 @@ const struct lib_row lib_rows[] = {
 	},
 	{
 		.kind = "openssl",
-		.marker = "ERR_get_error",
+		.markers = {"ERR_get_error"},
 		.names = {"libcrypto.so*"},
 		.funcs = openssl_errors,
 		.funcs_count = TS_ARRAY_SIZE(openssl_errors),

@@ -88,11 +88,15 @@ static inline uint64_t lib_events(const struct lib_func *func)
 	return func->program ? own : own | TS_PROBES_OPEN;
 }
 
-/* A row is of Go programs, which tell by themselves that they are, or of files with a marker. */
+/*
+ * A row is of Go programs, which tell by themselves that they are, or of files that define all its
+ * markers: the first alone may be a wrapper's (LD_PRELOAD), which passes calls on to the library,
+ * and knows nothing of its connections.
+ */
 struct lib_row {
 	const char *kind; /* "openssl" */
 	bool go;
-	const char *marker;   /* a file that defines this symbol is of this kind */
+	const char *markers[2];
 	const char *names[4]; /* base names to look for in the system's library folders: globs */
 	const struct lib_func *funcs;
 	size_t funcs_count;

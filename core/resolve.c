@@ -72,14 +72,30 @@ struct ts_rule resolve_rule(const struct resolve_work *w, const struct lib_func 
 	};
 }
 
-int resolve_is(struct image *im, const struct lib_row *row, struct ts_err *err)
+static bool has_markers(struct image *im, const struct lib_row *row)
 {
 	struct image_symbol sym;
+	size_t i;
+
+	for (i = 0; i < TS_ARRAY_SIZE(row->markers) && row->markers[i]; i++) {
+		if (image_symbol(im, row->markers[i], &sym) != IMAGE_NOWHERE)
+			continue;
+		if (i)
+			ts_verbose("resolve",
+				   "%s: not probed: it has %s and no %s, so it passes calls on",
+				   image_path(im), row->markers[0], row->markers[i]);
+		return false;
+	}
+	return true;
+}
+
+int resolve_is(struct image *im, const struct lib_row *row, struct ts_err *err)
+{
 	struct gobin *g;
 	int ret;
 
 	if (!row->go)
-		return image_symbol(im, row->marker, &sym) == IMAGE_NOWHERE ? -ENOENT : 0;
+		return has_markers(im, row) ? 0 : -ENOENT;
 	ret = gobin_open(&g, im, err);
 	if (!ret)
 		gobin_close(g);

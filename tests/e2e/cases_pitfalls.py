@@ -7,7 +7,9 @@ import signal
 import subprocess
 
 import suites
+from cases_filters_ends import READY
 from cases_payload import check_calls, start, stream
+from cases_pids import page_server
 from harness import Skip, both_sides, case, check, lines, same, wait_for
 from web import PAGE, backend, check_http1, curl, nginx
 
@@ -116,6 +118,30 @@ def mount_namespace_hidden(lab):
     client.finish()
     server.finish()
     both_whole(tracer.stop(), client, server, 5000, 700)
+
+
+@case(needs=["curl"])
+def preloaded_wrapper(lab):
+    """What passes OpenSSL's calls on is not taken for OpenSSL, which sees all there is."""
+    port = page_server(lab)
+    wrapper = lab.victim("wrap", "-shared", "-fPIC", output="libwrap.so", libs=())
+    tracer = lab.tracer("-v", script=READY + """
+        local function tell(e)
+            emit{type = "seen", what = e.probe, err = e.err, lib = e.lib, version = e.conn.version}
+        end
+        on.tls_open({rport = %d}, tell)
+        on.tls_error({rport = %d}, tell)
+        on.tls_write({rport = %d}, tell)
+        on.tls_read({rport = %d}, tell)""" % (port, port, port, port))
+    for _ in range(2):
+        lab.run(["curl", "-sk", f"https://127.0.0.1:{port}/"], env={"LD_PRELOAD": wrapper})
+    seen = tracer.stop()
+    told = [r for r in seen.records if r["type"] == "seen"]
+    whats = [r["what"] for r in told]
+    check(whats.count("tls_open") == whats.count("ssl_write") == 2 and "ssl_read" in whats, f"told: {told}")
+    for r in told:
+        check(not r.get("err") and "libssl" in r["lib"] and r["version"], f"told: {r}")
+    check("libwrap.so: not probed" in seen.stderr, "-v does not say so")
 
 
 @case(needs=["musl-gcc"])

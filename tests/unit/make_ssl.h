@@ -102,6 +102,7 @@ static inline struct lib *begin(uint16_t machine)
 	l->error = code_at(&l->code);
 	ret(l);
 	symbol(l, "ERR_new", l->error, 1)->symtab = true;
+	symbol(l, "SSL_CTX_free", l->error, 1)->symtab = true;
 	return l;
 }
 

@@ -29,7 +29,10 @@ static int close_files(void **state)
 static struct doctor_file *look_at(const char *path, const char *name, const char *text, bool deep)
 {
 	static const uint8_t code[] = {0x90, 0x90, 0xc3};
-	struct elf_symbol symbol = {name, ELF_CODE_ADDR, sizeof(code), STT_FUNC, 1, false};
+	struct elf_symbol symbols[] = {
+		{name, ELF_CODE_ADDR, 2, STT_FUNC, 1, false},
+		{"SSL_CTX_free", ELF_CODE_ADDR + 2, 1, STT_FUNC, 1, false},
+	};
 	struct code_buf buf = {.len = 0};
 	struct elf_layout layout = {.machine = arch_host()->machine, .code = &buf};
 	static uint8_t bytes[ELF_MAX];
@@ -38,8 +41,8 @@ static struct doctor_file *look_at(const char *path, const char *name, const cha
 
 	code_add(&buf, code, sizeof(code));
 	code_add(&buf, text, strlen(text) + 1);
-	layout.symbols = &symbol;
-	layout.count = name ? 1 : 0;
+	layout.symbols = symbols;
+	layout.count = name ? TS_ARRAY_SIZE(symbols) : 0;
 	fd = make_file(bytes, make_elf(&layout, bytes));
 	assert_true(fd >= 0);
 	f = doctor_look(&files, 0, fd, path, deep);

@@ -351,6 +351,21 @@ static void test_row(void **state)
 	end(l);
 }
 
+/* What defines some functions and hands on to a library is not one. */
+static void test_wrapper(void **state)
+{
+	struct lib *l = begin(EM_X86_64);
+
+	(void)state;
+	l->count = 0;
+	symbol(l, "SSL_write", l->write, 1);
+	symbol(l, "SSL_do_handshake", l->read, 1);
+	symbol(l, "SSL_CTX_free", 0, 0)->shndx = SHN_UNDEF;
+	open_lib(l);
+	assert_int_equal(resolve_is(l->im, &lib_rows[0], NULL), -ENOENT);
+	end(l);
+}
+
 static void test_other_machine(void **state)
 {
 	const struct arch *host = arch_host();
@@ -476,12 +491,19 @@ static void test_probes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_30),	    cmocka_unit_test(test_35),
-		cmocka_unit_test(test_unproved),    cmocka_unit_test(test_one_caller),
-		cmocka_unit_test(test_not_covered), cmocka_unit_test(test_inlined),
-		cmocka_unit_test(test_rules),	    cmocka_unit_test(test_odd_symbols),
-		cmocka_unit_test(test_row),	    cmocka_unit_test(test_other_machine),
-		cmocka_unit_test(test_no_memory),   cmocka_unit_test(test_system),
+		cmocka_unit_test(test_30),
+		cmocka_unit_test(test_35),
+		cmocka_unit_test(test_unproved),
+		cmocka_unit_test(test_one_caller),
+		cmocka_unit_test(test_not_covered),
+		cmocka_unit_test(test_inlined),
+		cmocka_unit_test(test_rules),
+		cmocka_unit_test(test_odd_symbols),
+		cmocka_unit_test(test_wrapper),
+		cmocka_unit_test(test_row),
+		cmocka_unit_test(test_other_machine),
+		cmocka_unit_test(test_no_memory),
+		cmocka_unit_test(test_system),
 		cmocka_unit_test(test_probes),
 	};
 

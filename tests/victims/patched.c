@@ -31,6 +31,7 @@ int SSL_read(void *ssl, void *buf, int num);
 		".size " name ", . - " name "\n")
 FUNCTION("SSL_write");
 FUNCTION("SSL_read");
+FUNCTION("SSL_CTX_free"); /* as every libssl has it */
 
 static int patch(void)
 {
