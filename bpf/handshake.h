@@ -229,7 +229,8 @@ static __always_inline void end_result(struct conn *c, __u32 end, __s64 ret, uni
 {
 	if (c->failed)
 		return;
-	if (ret == RESULT_CLOSED)
+	/* After a fatal alert the library says so too. */
+	if (ret == RESULT_CLOSED && c->how != TS_HOW_ERROR)
 		c->how = TS_HOW_NOTIFIED;
 	/* Asked about 0 it may mean nothing, that nothing was to be written; or it is
 	 * SSL_read_ex's. */

@@ -437,6 +437,30 @@ raw.recv(1)
 
 
 @case()
+def an_alert_is_no_close_notify(lab):
+    """After a fatal alert OpenSSL says of each later read that the other end has closed."""
+    tracer = lab.tracer(script=CLOSES)
+    code = """
+import ssl, sys
+theirs, ours = ssl.create_default_context(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+ours.load_cert_chain(sys.argv[1])
+out, into = ssl.MemoryBIO(), ssl.MemoryBIO()
+one = theirs.wrap_bio(into, out, server_hostname="localhost")
+other = ours.wrap_bio(out, into, server_side=True)
+for call in (one.do_handshake, other.do_handshake) * 2 + (other.read,) * 2:
+    try:
+        print(call())
+    except ssl.SSLError as e:
+        print(type(e).__name__, e.reason)
+"""
+    p = lab.run([named(lab, PYTHON, "alerted"), lab.write("alerted.py", code), lab.both])
+    check("TLSV1_ALERT_UNKNOWN_CA" in p.out().decode() and p.out().endswith(b"b''\n"), p.out())
+    seen = tracer.stop()
+    hows = [c["how"] for c in of(seen, "close", "alerted")]
+    check(hows == ["error", "error"], str(hows))
+
+
+@case()
 def errors_of_a_reset(lab):
     """SSL_read_ex, which says 0 where SSL_read says -1: a reset is an error there too."""
     port = lab.port()
