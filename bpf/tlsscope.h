@@ -55,7 +55,7 @@ enum ts_how {
 	TS_HOW_FREED,	 /* its program gave its memory back */
 	TS_HOW_CLEARED,	 /* its memory serves another connection from now on */
 	TS_HOW_CLOSED,	 /* its program, or the kernel, closed it */
-	TS_HOW_EXITED,	 /* its process ended */
+	TS_HOW_EXITED,	 /* its process ended, or is another program now */
 	TS_HOW_NOTIFIED, /* its other end closed it: close_notify */
 	TS_HOW_ERROR,	 /* a call on it failed */
 	TS_HOW_COUNT

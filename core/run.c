@@ -134,6 +134,7 @@ static int hand_on(struct run *r, const struct ts_record *rec)
 	case TS_REC_ATTACH:
 		hand_attach(r, rec);
 		break;
+	case TS_REC_EXEC:
 	case TS_REC_EXIT:
 		ret = stream_feed(r->stream, rec);
 		script_record(r->script, rec);

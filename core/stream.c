@@ -490,12 +490,13 @@ static int feed_conn(struct stream *s, const struct ts_conn_info *i)
 	return 0;
 }
 
-static void feed_exit(struct stream *s, const struct rec_exec *r)
+/* A process ends, or is another program from now on: so do its connections. */
+static void feed_life(struct stream *s, const struct rec_exec *r)
 {
 	struct process *p = ts_map_get(&s->processes, r->pid, 0);
 	struct conn *c, *next;
 
-	/* What was opened later is another process', of the same number. */
+	/* What was opened later is another process', of the same number, or the new program's. */
 	for (c = p ? p->conns : NULL; c; c = next) {
 		next = c->next;
 		if (c->is.opened <= r->nsecs)
@@ -531,8 +532,9 @@ int stream_feed(struct stream *s, const struct ts_record *r)
 		return 0;
 	case TS_REC_SOURCE:
 		return feed_source(s, (const struct rec_source *)r);
+	case TS_REC_EXEC:
 	case TS_REC_EXIT:
-		feed_exit(s, (const struct rec_exec *)r);
+		feed_life(s, (const struct rec_exec *)r);
 		return 0;
 	default:
 		return 0;

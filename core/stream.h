@@ -73,8 +73,9 @@ void stream_close(struct stream *s); /* hands over what is unfinished, closes ev
 
 /*
  * Takes TS_REC_DATA, TS_REC_OPEN, TS_REC_CLOSE, TS_REC_CONN, TS_REC_HELLO, TS_REC_SOURCE, and
- * TS_REC_EXIT (closes the connections of the process); ignores others. 0, -ENOMEM, or -EBADMSG for
- * a record that is not valid: nothing of it was used, and it was counted.
+ * TS_REC_EXIT (closes the connections of the process) and TS_REC_EXEC (those that began before);
+ * ignores others. 0, -ENOMEM, or -EBADMSG for a record that is not valid: nothing of it was used,
+ * and it was counted.
  */
 int stream_feed(struct stream *s, const struct ts_record *r);
 

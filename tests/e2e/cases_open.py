@@ -71,9 +71,10 @@ def server(lab, code=SERVE):
     return port
 
 
-def client(lab, name, port, code, **options):
+def client(lab, name, port, code, *argv, **options):
     """A python program of that name: comm tells it from the server."""
-    return lab.run([named(lab, PYTHON, name), lab.write(f"{name}.py", TALK + code), str(port)], **options)
+    return lab.run([named(lab, PYTHON, name), lab.write(f"{name}.py", TALK + code), str(port), *argv],
+                   **options)
 
 
 def recorded(data):
@@ -106,6 +107,34 @@ def close_tells_how(lab):
     check(a["nsecs"] > a["opened"], str(a))
     check(700 in [c["bytes_in"] for c in of(seen, "close", "serves")],
           "the server's side was not seen")
+
+
+REBORN = """
+rounds = int(sys.argv[2])
+s = talk(rounds)
+if rounds > 1:
+    os.execv(sys.executable, [sys.executable, sys.argv[0], sys.argv[1], str(rounds - 1)])
+os._exit(0)
+"""
+
+
+@case()
+def close_by_exec(lab):
+    """A program that becomes another leaves its connections."""
+    port, rounds = server(lab), 12
+    tracer = lab.tracer(script=CLOSES + """
+        on.tls_data(function(e) if e.gap then emit{type = "gap", comm = e.comm} end end)
+        on.exec(function(e) emit{type = "exec", pid = e.pid} end)""")
+    p = client(lab, "reborn", port, REBORN, str(rounds))
+    wait_for("the last end", lambda: sum(r["type"] == "close" and r["pid"] == p.pid
+                                         for r in tracer.records()) == rounds)
+    seen = tracer.stop()
+    closes = [r for r in seen.records if r["type"] == "close" and r["pid"] == p.pid]
+    check([(c["how"], c["bytes_in"]) for c in closes] ==
+          [("process ended", 100 * n) for n in range(rounds, 0, -1)], str(closes))
+    told = [r["type"] for r in seen.records if r.get("pid") == p.pid]
+    check(told[-2 * rounds:] == ["exec", "close"] * rounds, str(told))
+    check(not of(seen, "gap", "reborn"), "bytes are missing")
 
 
 @case()

@@ -21,9 +21,9 @@ struct fixture {
 	size_t messages, bytes;	   /* handed over */
 	const unsigned char *data; /* where the last one's were */
 	const struct stream_conn *conn;
-	struct ts_data head; /* of the last one */
-	uint64_t closed;     /* when the last one that was closed was, and how */
+	uint64_t closed; /* when the last one that was closed was, and how */
 	enum ts_how how;
+	struct ts_data head; /* of the last message; clang wants it here */
 };
 
 static inline void on_message(void *ctx, const struct stream_message *m)

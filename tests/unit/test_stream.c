@@ -15,11 +15,16 @@ static void feed_close(struct fixture *f, unsigned int pid, unsigned int conn)
 	assert_int_equal(stream_feed(f->stream, &d.record), 0);
 }
 
-static void feed_exit(struct fixture *f, unsigned int pid)
+static void feed_life(struct fixture *f, __u16 type, unsigned int pid)
 {
-	struct rec_exec r = {.record = {sizeof(r), TS_REC_EXIT, 0}, .pid = pid, .nsecs = 5};
+	struct rec_exec r = {.record = {sizeof(r), type, 0}, .pid = pid, .nsecs = 5};
 
 	assert_int_equal(stream_feed(f->stream, &r.record), 0);
+}
+
+static void feed_exit(struct fixture *f, unsigned int pid)
+{
+	feed_life(f, TS_REC_EXIT, pid);
 }
 
 static void keep_pid(void *ctx, uint32_t pid)
@@ -369,6 +374,30 @@ static void an_exit_closes_the_processs_connections(void **state)
 	EXPECT("5 in 'again' len=5\n");
 }
 
+/* It may be told when the new program has begun connections of its own. */
+static void an_exec_closes_what_began_before(void **state)
+{
+	struct fixture *f = *state;
+
+	FEED("a", .pid = 1, .conn = 1, .call = 1, .opened = 1);
+	FEED("b", .pid = 1, .conn = 2, .call = 2, .opened = 4);
+	FEED("c", .pid = 1, .conn = 3, .call = 3, .opened = 5);
+	FEED("d", .pid = 2, .conn = 1, .call = 4, .opened = 1);
+	f->said.len = 0;
+	feed_life(f, TS_REC_EXEC, 1);
+	EXPECT("2 closed 1 0\n1 closed 1 0\n");
+	assert_int_equal(f->how, TS_HOW_EXITED);
+	assert_int_equal(f->closed, 5);
+	feed_life(f, TS_REC_EXEC, 1);
+	feed_life(f, TS_REC_EXEC, 77);
+	EXPECT("");
+	FEED("c", .pid = 1, .conn = 3, .call = 5, .pos = 1, .opened = 5);
+	EXPECT("3 in 'c' len=1\n");
+	feed_life(f, TS_REC_EXEC, 2); /* its only one */
+	EXPECT("4 closed 1 0\n");
+	assert_int_equal(stream_conn_count(f->stream), 1);
+}
+
 static void a_flush_takes_what_is_old(void **state)
 {
 	const uint64_t second = 1000000000;
@@ -458,6 +487,7 @@ int main(void)
 		TEST(an_address_serves_again),
 		TEST(what_is_read_after_a_close_is_its_connections),
 		TEST(an_exit_closes_the_processs_connections),
+		TEST(an_exec_closes_what_began_before),
 		TEST(a_flush_takes_what_is_old),
 		TEST(the_end_hands_over_everything),
 		TEST(what_is_not_valid_is_refused_and_counted),
