@@ -147,8 +147,8 @@ static __always_inline __s32 get_bio_fd(const struct ts_rule *rule, __u32 id, __
 
 static __always_inline void get_conn_key(__u64 conn, struct conn_key *key)
 {
-	key->zero = 0;
 	key->conn = conn;
+	key->execs = current_execs();
 	key->mm = current_mm();
 	key->pid = key->mm ? bpf_get_current_pid_tgid() >> 32 : 0;
 }

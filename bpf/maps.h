@@ -114,10 +114,13 @@ struct conn {
 	__u64 subs;    /* subscriptions that want to know how its handshake ends */
 };
 
-/* mm tells a process from one that had its number before, and from itself before an exec. */
+/*
+ * mm tells a process from one that had its number before, execs from itself before an exec: its
+ * second one may give it the first mm again.
+ */
 struct conn_key {
 	__u64 mm, conn;
-	__u32 pid, zero;
+	__u32 pid, execs;
 };
 
 struct {

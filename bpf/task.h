@@ -58,6 +58,21 @@ static __always_inline __u64 current_mm(void)
 	return mm;
 }
 
+/* How often it has executed a program. */
+static __always_inline __u32 current_execs(void)
+{
+	struct task_struct *task;
+	__u64 execs = 0;
+
+	if (TASK_IS_TYPED) {
+		task = typed_task();
+		return task->self_exec_id;
+	}
+	task = (void *)bpf_get_current_task();
+	bpf_core_read(&execs, sizeof(execs), &task->self_exec_id);
+	return execs;
+}
+
 static __always_inline __u32 current_parent(void)
 {
 	struct task_struct *task, *parent;
