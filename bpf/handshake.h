@@ -351,6 +351,41 @@ __noinline int begin_conn(__u32 id, __u64 conn)
 	return 0;
 }
 
+/* A write failed that may have sent some of its records; in a handshake it has sent none. */
+__noinline int keep_unfinished(__u32 id, __u64 conn, __u64 nsecs)
+{
+	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
+	struct conn *c = find_conn(conn);
+	struct conn_key key;
+
+	if (!c) {
+		new_conn(conn, nsecs, false);
+		c = find_conn(conn);
+	}
+	if (!rule || !c || in_handshake(rule, id, conn))
+		return 0;
+	get_conn_key(conn, &key);
+	bpf_map_update_elem(&unfinished, &key, c, BPF_ANY);
+	return 0;
+}
+
+/* The connection ends: nobody was shown what such a write has sent, if it was the last one. */
+__noinline int count_unfinished(__u64 conn)
+{
+	struct conn *c = find_conn(conn);
+	struct ts_progress *was;
+	struct conn_key key;
+
+	get_conn_key(conn, &key);
+	was = bpf_map_lookup_elem(&unfinished, &key);
+	if (!was)
+		return 0;
+	if (c && c->opened == was->opened && c->pos[TS_OUT] == was->pos[TS_OUT])
+		count(TS_CNT_UNFINISHED, 1);
+	bpf_map_delete_elem(&unfinished, &key);
+	return 0;
+}
+
 /* A function that may end a connection says so. */
 static __always_inline void end_conn(const struct ts_rule *rule, __u32 id, __u64 conn)
 {
@@ -359,6 +394,7 @@ static __always_inline void end_conn(const struct ts_rule *rule, __u32 id, __u64
 		return;
 	if (control.opens | control.fails)
 		give_up_handshake(id, conn);
+	count_unfinished(conn);
 	send_close(id, conn);
 }
 

@@ -20,6 +20,22 @@ static __always_inline bool transferred(const struct ts_rule *rule, const struct
 	return !bpf_probe_read_user(len, sizeof(*len), (void *)c->out);
 }
 
+#define MOST_IN_RECORD 16384 /* bytes, of TLS */
+
+/*
+ * A call transferred nothing, it says. A write has sent those of its records that the socket took
+ * as a whole; the kernel makes them as small as it needs. Where only aggregations want calls,
+ * nobody knows what comes later.
+ */
+static __always_inline void look_at_failure(const struct ts_rule *rule, const struct call *c)
+{
+	const __u64 known = ~control.aggs | control.aggs_ends | control.ends | control.picks;
+
+	if (rule->role == TS_ROLE_CALL && rule->flow_mode == TS_FLOW_THREAD && c->dir == TS_OUT &&
+	    ((__s64)c->len > MOST_IN_RECORD || c->ktls) && c->subs & known)
+		keep_unfinished(c->rule, c->conn, c->nsecs);
+}
+
 /* What a return told. */
 struct result {
 	__s64 ret;
@@ -37,8 +53,10 @@ static __always_inline bool get_result(void *ctx, struct ts_rule *rule, struct c
 	}
 	look_at_end(rule, c, r->ret, r->len, once);
 	c->subs &= rule->calls;
-	if (!r->len)
+	if (!r->len) {
+		look_at_failure(rule, c);
 		c->subs &= control.errors;
+	}
 	return c->subs;
 }
 

@@ -91,13 +91,12 @@ enum { FD_UNREAD = -1, FD_NONE = -2 };
 enum { SHAKE_NONE, SHAKE_RUNS, SHAKE_TOLD };
 
 struct conn {
+	__u64 opened, pos[2];	 /* struct ts_progress */
 	struct ts_socket socket; /* whose struct ts_conn_info was sent */
 	struct ends ends;	 /* of that socket */
 	__u64 bio;		 /* OpenSSL: where fd is from */
-	__u64 opened;
-	__u64 closed; /* with calls in flight; else 0 */
-	__u64 pos[2];
-	__u32 nth[2]; /* calls that transferred something */
+	__u64 closed;		 /* with calls in flight; else 0 */
+	__u32 nth[2];		 /* calls that transferred something */
 	__s32 fd;
 	__u32 calls;   /* of goroutines, in flight */
 	__u8 ktls;     /* bits by direction: the kernel makes the records */
@@ -113,6 +112,10 @@ struct conn {
 	__u64 began;   /* when its handshake did; 0: not known */
 	__u64 subs;    /* subscriptions that want to know how its handshake ends */
 };
+
+_Static_assert(__builtin_offsetof(struct conn, pos) == __builtin_offsetof(struct ts_progress, pos),
+	       "layout");
+_Static_assert(sizeof(struct conn) <= TS_CONN_ROOM, "layout");
 
 /*
  * mm tells a process from one that had its number before, execs from itself before an exec: its
@@ -245,6 +248,18 @@ struct {
 	__type(key, struct conn_key);
 	__type(value, struct conn);
 } ended SEC(".maps");
+
+/*
+ * Connections of which a write failed that may have sent some of its records, as they were then:
+ * one that is as it was has not repeated it. Those of processes that have ended are taken out by
+ * user space.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct conn_key);
+	__type(value, struct ts_progress);
+} unfinished SEC(".maps");
 
 /* Whose a socket is, where the connection has no descriptor. */
 struct socket_owner {

@@ -600,6 +600,13 @@ struct ts_hello {
 	__u8 payload[];
 };
 
+/* What a connection in the map `conns` begins with; there it is no larger than TS_CONN_ROOM. */
+#define TS_CONN_ROOM 512
+struct ts_progress {
+	__u64 opened;
+	__u64 pos[2]; /* bytes transferred, by direction */
+};
+
 /* Each says what was not shown, or why. */
 enum ts_counter {
 	TS_CNT_EVENTS,	    /* calls delivered to the ring, whole or in part */
@@ -610,10 +617,12 @@ enum ts_counter {
 	TS_CNT_UNREADABLE,  /* calls whose length could not be read: not delivered */
 	TS_CNT_FLOWS_FULL,  /* calls not followed: too many threads or goroutines */
 	TS_CNT_UNPAIRED,    /* calls given up: their return was never seen */
-	TS_CNT_EARLIER,	    /* calls that return, whose beginning nobody saw */
 	TS_CNT_CONNS_FULL,  /* calls whose connection could not be remembered: no position */
 	TS_CNT_FILTERED,    /* hits that no subscription wanted */
 	TS_CNT_MISSED,	    /* hits that the kernel did not run (filled by user space) */
+	/* Files have counters by number: those that are new stand at the end. */
+	TS_CNT_EARLIER,	   /* calls that return, whose beginning nobody saw */
+	TS_CNT_UNFINISHED, /* writes that failed, of which part may have gone out */
 	TS_CNT_COUNT
 };
 

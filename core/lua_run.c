@@ -317,6 +317,7 @@ static int fire_lost(lua_State *L)
 		{"unpaired", TS_CNT_UNPAIRED, true, false},
 		{"earlier", TS_CNT_EARLIER, true, false},
 		{"missed", TS_CNT_MISSED, true, false},
+		{"unfinished", TS_CNT_UNFINISHED, true, false},
 		{"conns_full", TS_CNT_CONNS_FULL, false, false},
 	};
 	const struct rec_lost *r = lua_touserdata(L, 1);

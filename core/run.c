@@ -266,6 +266,8 @@ static void tell_losses(const struct run *r)
 		[TS_CNT_EARLIER] = "calls not shown: they had begun before they were asked for",
 		[TS_CNT_CONNS_FULL] = "calls without a position: too many connections",
 		[TS_CNT_MISSED] = "probe hits skipped by the kernel",
+		[TS_CNT_UNFINISHED] = "writes not shown: they failed, but part of them may have "
+				      "gone out",
 	};
 	unsigned int i;
 

@@ -52,6 +52,7 @@ static int print_stats(struct run *r)
 		[TS_CNT_EARLIER] = "calls that had begun before",
 		[TS_CNT_CONNS_FULL] = "calls without a position",
 		[TS_CNT_MISSED] = "probe hits skipped by the kernel",
+		[TS_CNT_UNFINISHED] = "writes that failed, but may have gone out in part",
 	};
 	uint64_t now[TS_CNT_COUNT] = {0};
 	unsigned int i;

@@ -255,27 +255,46 @@ static bool sends(const struct tracer *t, uint32_t rule)
 	return false;
 }
 
+/* struct goroutine_key and struct conn_key of bpf/maps.h: the process is at the same place. */
+struct swept {
+	__u64 what[2];
+	__u32 pid, number;
+};
+
+/* As bpf/life.bpf.c counts them for threads. */
+static void end_goroutine(struct tracer *t, const struct swept *key)
+{
+	t->unpaired += sends(t, key->number);
+}
+
+/* As count_unfinished of bpf/handshake.h. */
+static void end_unfinished(struct tracer *t, const struct swept *key)
+{
+	union {
+		struct ts_progress is;
+		unsigned char room[TS_CONN_ROOM];
+	} conn;
+	struct ts_progress was;
+
+	t->unfinished += !bpf_map_lookup_elem(tracer_map_fd(t, "unfinished"), key, &was) &&
+			 !bpf_map_lookup_elem(tracer_map_fd(t, "conns"), key, &conn) &&
+			 conn.is.opened == was.opened && conn.is.pos[TS_OUT] == was.pos[TS_OUT];
+}
+
 /*
- * Threads' calls go with the thread; goroutines end unseen. Key by key: a batch would keep the
- * programs of kprobes from running for as long as it takes, and so would every other call that
- * reads or writes a hash.
+ * Key by key: a batch would keep the programs of kprobes from running for as long as it takes, and
+ * so would every other call that reads or writes a hash.
  */
 #define SWEEP 32768 /* keys at a time, at most: other threads change the map */
-void tracer_sweep(struct tracer *t)
+static void sweep(struct tracer *t, const char *name,
+		  void (*end)(struct tracer *t, const struct swept *key))
 {
-	/* struct goroutine_key of bpf/maps.h */
-	struct {
-		__u64 g, depth;
-		__u32 pid, rule;
-	} key, next;
-	int map = tracer_map_fd(t, "goroutines"), i;
+	int map = tracer_map_fd(t, name), i;
 	struct tracer_haste haste;
+	struct swept key, next;
 	__u32 gone = 0;
 	bool more;
 
-	/* In another pid namespace nobody could be found. */
-	if (!proc_pidns_is_init())
-		return;
 	more = !bpf_map_get_next_key(map, NULL, &key);
 	for (i = 0; more && i < SWEEP; i++, key = next) {
 		more = !bpf_map_get_next_key(map, &key, &next);
@@ -283,12 +302,21 @@ void tracer_sweep(struct tracer *t)
 			gone = key.pid;
 		if (key.pid != gone)
 			continue;
-		/* As bpf/life.bpf.c counts them for threads. */
-		t->unpaired += sends(t, key.rule);
+		end(t, &key);
 		tracer_hasten(t, &haste);
 		bpf_map_delete_elem(map, &key);
 		tracer_relax(&haste);
 	}
+}
+
+void tracer_sweep(struct tracer *t)
+{
+	/* In another pid namespace nobody could be found. */
+	if (!proc_pidns_is_init())
+		return;
+	/* Threads' calls go with the thread; goroutines end unseen. */
+	sweep(t, "goroutines", end_goroutine);
+	sweep(t, "unfinished", end_unfinished);
 }
 
 /* Hits at which the kernel did not run a program, because it was running already. */
@@ -317,6 +345,7 @@ void tracer_counters(const struct tracer *t, uint64_t counters[TS_CNT_COUNT])
 	for (i = 0; i < TS_CNT_COUNT; i++)
 		counters[i] = tracer_counter(t, i);
 	counters[TS_CNT_UNPAIRED] += t->unpaired;
+	counters[TS_CNT_UNFINISHED] += t->unfinished;
 	counters[TS_CNT_MISSED] = program_misses(bpf_program__fd(t->enter.program)) +
 				  program_misses(bpf_program__fd(t->leave.program)) +
 				  program_misses(bpf_program__fd(t->session.program)) +

@@ -73,7 +73,9 @@ void tracer_fds(const struct tracer *t, int fds[TRACER_FDS]);
 int tracer_poll(struct tracer *t, unsigned int budget);
 void tracer_arm(struct tracer *t, bool armed); /* the consumer is about to sleep: wake it */
 
-/* Forgets the calls in flight of processes that have ended. Call it after such ends, not for each.
+/*
+ * Forgets the calls in flight of processes that have ended, and counts what they had not finished.
+ * Call it after such ends, not for each.
  */
 void tracer_sweep(struct tracer *t);
 

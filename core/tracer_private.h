@@ -116,7 +116,8 @@ struct tracer {
 	struct traced_file *files;
 	size_t files_count;
 	uint32_t last_rule;
-	uint64_t unpaired; /* calls of goroutines that were sending when their process ended */
+	uint64_t unpaired;   /* calls of goroutines that were sending when their process ended */
+	uint64_t unfinished; /* connections that ended with their process, as the counter says */
 	struct groups *groups;
 	struct {
 		struct tracer_agg_sink sink;

@@ -23,7 +23,7 @@ struct fixture {
 	const struct stream_conn *conn;
 	uint64_t closed; /* when the last one that was closed was, and how */
 	enum ts_how how;
-	struct ts_data head; /* of the last message; clang wants it here */
+	struct ts_data head; /* of the last message */
 };
 
 static inline void on_message(void *ctx, const struct stream_message *m)
