@@ -135,6 +135,17 @@ static __always_inline bool same_call(const struct call *kept, const struct call
 		(n->symbol && kept->conn == n->conn && kept->buf == n->buf && kept->len == n->len));
 }
 
+/* A call's return will not be seen; nor, where it may be going on, how its handshake ends. */
+__noinline int give_up_call(__u64 conn, bool shaking)
+{
+	struct conn *c = shaking ? find_conn(conn) : 0;
+
+	if (c)
+		c->unseen = 1;
+	count(TS_CNT_UNPAIRED, 1);
+	return 0;
+}
+
 /*
  * Keeps a thread's call in a free slot. Calls that never return (a thread that jumps out of them, a
  * stack that is left) hold theirs until the same function is called at the same place again, or
@@ -168,7 +179,8 @@ static __always_inline struct flow *keep_of_thread(const struct call *n)
 	if (!slot)
 		return 0;
 	if (slot->rule && !same_call(slot, n))
-		count(TS_CNT_UNPAIRED, 1);
+		/* What was left where this one begins has ended nothing. */
+		give_up_call(slot->conn, slot->shakes && slot->sp != n->sp);
 	*slot = *n;
 	return flow;
 }

@@ -305,7 +305,7 @@ __noinline int give_up_handshake(__u32 id, __u64 conn)
 	struct conn *c = find_conn(conn);
 	__u64 subs;
 
-	if (!c || c->shake != SHAKE_RUNS || c->calls)
+	if (!c || c->shake != SHAKE_RUNS || c->unseen || c->calls)
 		return 0;
 	subs = c->subs & control.enabled & (control.opens | control.fails);
 	tell_open(c, conn, &out, 0, 0, subs);

@@ -109,6 +109,7 @@ struct conn {
 	__u8 negative; /* its last call returned less than 0 */
 	__u8 used;     /* a call of a goroutine on it has returned */
 	__u8 begins;   /* how the next one at its address begins will be seen */
+	__u8 unseen;   /* how a call of its handshake ended */
 	__u64 began;   /* when its handshake did; 0: not known */
 	__u64 subs;    /* subscriptions that want to know how its handshake ends */
 };

@@ -515,6 +515,42 @@ for _ in range(2):
         same_as(e, err="the connection broke", ms=None)
 
 
+# Each server's handshake is done in the callback of the one before.
+NESTED = """
+import socket, ssl, sys, threading
+ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+ours.load_cert_chain(sys.argv[1])
+theirs = ssl._create_unverified_context()
+left = int(sys.argv[2])
+def nest(*_):
+    global left
+    if not left:
+        return
+    left -= 1
+    a, b = socket.socketpair()
+    t = threading.Thread(target=lambda: theirs.wrap_socket(a, server_hostname="x").recv(1))
+    t.start()
+    s = ours.wrap_socket(b, server_side=True)
+    s.send(b"x")
+    s.close()
+    t.join()
+ours.sni_callback = nest
+nest()
+"""
+
+
+@case()
+def handshakes_too_deep(lab):
+    """More calls in each other than are followed: what became of a handshake is told, or nothing is."""
+    tracer = lab.tracer(script=OPENS)
+    lab.run([named(lab, PYTHON, "deep"), lab.write("deep.py", NESTED), lab.both, "6"])
+    seen = tracer.stop()
+    opens = opened(seen, "deep")
+    check([e["err"] for e in opens if "err" in e] == [], str(opens))
+    check([e["role"] for e in opens].count("client") == 6 and len(opens) == 10, str(opens))
+    check("2 calls not shown: they never returned" in seen.stderr, seen.stderr)
+
+
 LATE_READER = """
 import socket, ssl, sys, threading, time
 c = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
