@@ -43,7 +43,8 @@ static __always_inline bool is_told(struct task_struct *task, __u32 pid)
 
 	bpf_core_read(&leader, sizeof(leader), &task->group_leader);
 	bpf_core_read(&name.began, sizeof(name.began), &leader->start_boottime);
-	return bpf_map_update_elem(&told_ends, &name, &one, BPF_NOEXIST) == -EEXIST;
+	/* Before 6.4 the kernel calls a map's function itself, which returns an int. */
+	return (int)bpf_map_update_elem(&told_ends, &name, &one, BPF_NOEXIST) == -EEXIST;
 }
 
 /* A thread's calls in flight, and a process' place in the filters, end with it. */
