@@ -620,9 +620,8 @@ enum ts_counter {
 	TS_CNT_CONNS_FULL,  /* calls whose connection could not be remembered: no position */
 	TS_CNT_FILTERED,    /* hits that no subscription wanted */
 	TS_CNT_MISSED,	    /* hits that the kernel did not run (filled by user space) */
-	/* Files have counters by number: those that are new stand at the end. */
-	TS_CNT_EARLIER,	   /* calls that return, whose beginning nobody saw */
-	TS_CNT_UNFINISHED, /* writes that failed, of which part may have gone out */
+	TS_CNT_EARLIER,	    /* calls that return, whose beginning nobody saw */
+	TS_CNT_UNFINISHED,  /* writes that failed, of which part may have gone out */
 	TS_CNT_COUNT
 };
 

@@ -355,20 +355,6 @@ static int read_header(struct reader *r, struct ts_err *err)
 	return 1;
 }
 
-/* Of a file of before there were the last counters these are 0. The record's size from now on. */
-static size_t add_counters(struct ts_record *r)
-{
-	const size_t least = offsetof(struct rec_lost, counters[TS_CNT_EARLIER]);
-	const size_t size = r->size;
-
-	if (r->type == TS_REC_LOST && size >= least && size < sizeof(struct rec_lost) &&
-	    size % sizeof(__u64) == 0) {
-		memset((char *)r + size, 0, sizeof(struct rec_lost) - size);
-		r->size = sizeof(struct rec_lost);
-	}
-	return r->size;
-}
-
 /* 1: r->record holds the next record. 0: there is none. */
 static int read_record(struct reader *r, struct ts_err *err)
 {
@@ -393,8 +379,6 @@ static int read_record(struct reader *r, struct ts_err *err)
 			       "%s ends in the middle of a record, at byte %" PRIu64
 			       ": the recording was cut off; what came before was replayed",
 			       r->path, at);
-	if (size > sizeof(r->record.head))
-		size = add_counters(&r->record.head);
 	if (!record_valid(&r->record.head, size))
 		return ts_fail(err, EBADMSG,
 			       "%s is damaged at byte %" PRIu64 ": what came before was replayed",

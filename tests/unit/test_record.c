@@ -452,37 +452,6 @@ static void a_damaged_record_ends_the_replay(void **state)
 	}
 }
 
-static int see_lost(void *ctx, const struct ts_record *r)
-{
-	*(struct rec_lost *)ctx = *(const struct rec_lost *)r;
-	return 0;
-}
-
-/* Of a program that did not have the last counters; what came before in the buffer is none. */
-static void counters_of_old_files_are_fewer(void **state)
-{
-	struct rec_lost old = {.nsecs = 7}, got;
-	const struct record_sink sink = {see_lost, &got};
-	struct record_writer *w;
-	struct ts_err err;
-	size_t i;
-
-	(void)state;
-	for (i = 0; i < TS_CNT_COUNT; i++)
-		old.counters[i] = 100 + i;
-	assert_int_equal(record_writer_open(&w, path, &err), 0);
-	old.record = (struct ts_record){sizeof(old), TS_REC_LOST, 0};
-	assert_int_equal(record_write(w, &old.record, &err), 0);
-	old.record.size = offsetof(struct rec_lost, counters[TS_CNT_EARLIER]);
-	assert_int_equal(record_write(w, &old.record, &err), 0);
-	assert_int_equal(record_writer_close(w, &err), 0);
-	assert_int_equal(record_replay(path, &sink, NULL, NULL, &err), 0);
-	assert_int_equal(got.record.size, sizeof(got));
-	assert_int_equal(got.counters[TS_CNT_MISSED], 100 + TS_CNT_MISSED);
-	assert_int_equal(got.counters[TS_CNT_EARLIER], 0);
-	assert_int_equal(got.counters[TS_CNT_UNFINISHED], 0);
-}
-
 static void a_full_disk_is_told(void **state)
 {
 	struct record_writer *w;
@@ -590,7 +559,6 @@ int main(void)
 		WITH_FILE(a_file_cut_anywhere_gives_all_before_the_cut),
 		WITH_FILE(other_files_are_told_apart),
 		WITH_FILE(a_damaged_record_ends_the_replay),
-		cmocka_unit_test(counters_of_old_files_are_fewer),
 		cmocka_unit_test(a_full_disk_is_told),
 		cmocka_unit_test(files_that_cannot_be_made_are_told),
 		cmocka_unit_test(a_pipe_serves),
