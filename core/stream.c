@@ -12,7 +12,6 @@
 #define OPEN_CALLS 1024		 /* unfinished calls */
 #define CONNS (256u << 10)	 /* connections */
 #define CROWD (TS_MAX_CONNS / 2) /* more of them the kernel may forget: it keeps some room free */
-#define SOURCE_BYTES (16u << 20) /* names of sources */
 #define SPARE_CALLS 8		 /* kept with their buffers, so that joining seldom allocates */
 #define SPARE_BYTES (2u << 20)	 /* no larger buffer is kept */
 #define LINGER 100000000u	 /* ns in which the rest is read of what was closed */
@@ -55,12 +54,13 @@ struct process {
 struct stream {
 	struct stream_ops ops;
 	void *ctx;
-	struct ts_map sources, conns, calls, processes;
+	struct stream_sources sources;
+	struct ts_map conns, calls, processes;
 	struct link lru;    /* connections, the one silent for longest first */
 	struct link order;  /* unfinished calls, oldest first */
 	struct link ending; /* closed connections, the one closed first first */
 	struct call *spare; /* not in use */
-	size_t spare_count, open_bytes, source_bytes;
+	size_t spare_count, open_bytes;
 	uint64_t last_id, invalid, evicted, renewed;
 	uint64_t now; /* the latest time seen */
 };
@@ -387,45 +387,12 @@ static int feed_data(struct stream *s, const struct ts_data *d)
 	return 0;
 }
 
-/* One allocation: the struct, then its strings. */
-struct source {
-	struct stream_source is;
-	char strings[];
-};
-
 static int feed_source(struct stream *s, const struct rec_source *r)
 {
-	size_t size = r->record.size - sizeof(*r);
-	struct source *source;
-	const char *names[3];
-	unsigned int i;
-	size_t len;
-	char *at;
+	int ret = stream_add_source(&s->sources, r);
 
-	if (stream_source(s, r->id)) /* sent again by another attach */
-		return 0;
-	size += TS_ARRAY_SIZE(names);
-	if (size > SOURCE_BYTES - s->source_bytes) {
-		s->invalid++;
-		return -EBADMSG;
-	}
-	source = calloc(1, sizeof(*source) + size);
-	if (!source)
-		return -ENOMEM;
-	at = source->strings;
-	for (i = 0; i < TS_ARRAY_SIZE(names); i++) {
-		names[i] = record_string(&r->record, sizeof(*r), i);
-		len = strlen(names[i]) + 1;
-		names[i] = memcpy(at, names[i], len);
-		at += len;
-	}
-	source->is = (struct stream_source){r->id, r->probe, names[0], names[1], names[2]};
-	if (ts_map_set(&s->sources, r->id, 0, source)) {
-		free(source);
-		return -ENOMEM;
-	}
-	s->source_bytes += size;
-	return 0;
+	s->invalid += ret == -EBADMSG;
+	return ret;
 }
 
 /* A connection of a handshake that failed tells nothing for certain. */
@@ -575,7 +542,6 @@ int stream_open(struct stream **out, const struct stream_ops *ops, void *ctx)
 void stream_close(struct stream *s)
 {
 	struct call *call;
-	size_t i;
 
 	if (!s)
 		return;
@@ -587,9 +553,7 @@ void stream_close(struct stream *s)
 		ts_buf_free(&call->data);
 		free(call);
 	}
-	for (i = 0; i < s->sources.cap; i++)
-		free(s->sources.slots[i].value);
-	ts_map_free(&s->sources);
+	stream_free_sources(&s->sources);
 	ts_map_free(&s->conns);
 	ts_map_free(&s->calls);
 	ts_map_free(&s->processes);
@@ -598,9 +562,7 @@ void stream_close(struct stream *s)
 
 const struct stream_source *stream_source(const struct stream *s, uint32_t id)
 {
-	const struct source *source = ts_map_get(&s->sources, id, 0);
-
-	return source ? &source->is : NULL;
+	return stream_find_source(&s->sources, id);
 }
 
 void stream_each_process(const struct stream *s, void (*each)(void *ctx, uint32_t pid), void *ctx)
