@@ -163,7 +163,9 @@ static __always_inline struct flow *keep_of_thread(const struct call *n)
 	for (i = 0; i < TS_MAX_NEST; i++) {
 		c = &flow->calls[i];
 		if (!c->rule) {
-			if (!slot || slot->rule)
+			if (c->sp == n->sp)
+				c->sp = 0;
+			if (!slot || slot->rule || slot->sp)
 				slot = c;
 			continue;
 		}
@@ -196,10 +198,30 @@ static __always_inline void take_of_thread(struct flow *flow, __u32 rule, __u64 
 		slot = &flow->calls[i];
 		if (slot->rule == rule && slot->sp == sp) {
 			*c = *slot;
-			slot->rule = 0;
+			slot->rule = slot->sp = 0;
 			break;
 		}
 	}
+}
+
+/* A connection ends: so have this thread's calls on it that it left otherwise than by returning. */
+__noinline int forget_calls(__u64 conn)
+{
+	struct flow *flow = find_flow();
+	struct call *c;
+	int i;
+
+	if (!flow)
+		return 0;
+#pragma unroll
+	for (i = 0; i < TS_MAX_NEST; i++) {
+		c = &flow->calls[i];
+		if (!c->rule || c->conn != conn)
+			continue;
+		c->rule = 0;
+		count(TS_CNT_UNPAIRED, 1);
+	}
+	return 0;
 }
 
 /* Whether this thread is in a call on the connection. */

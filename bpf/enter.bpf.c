@@ -5,13 +5,35 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
+/* In struct pt_regs; in struct user_pt_regs. */
+#define IP_X86 (16 * 8)
+#define IP_ARM64 (32 * 8)
+
+/* At its beginning a function is where it is executed. */
+static __always_inline bool is_return(void *ctx)
+{
+	__u64 ip = IS_X86 ? get_register(ctx, IP_X86) : get_register(ctx, IP_ARM64);
+
+	return ip != bpf_get_func_ip(ctx);
+}
+
+/*
+ * In a session (6.13) both ends of a function are this probe's, and 1 at its beginning lets the
+ * kernel do without the return.
+ */
 SEC("uprobe")
 int enter(void *ctx)
 {
-	__u32 site = site_of(ctx), id = site & TS_SITE_RULE;
-	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
+	struct ts_rule *rule;
+	__u32 site, id;
 
+	if (in_session && is_return(ctx)) {
+		bpf_tail_call(ctx, &goes_on, 0);
+		return 0;
+	}
+	site = site_of(ctx);
+	id = site & TS_SITE_RULE;
+	rule = bpf_map_lookup_elem(&rules, &id);
 	keep_stack(ctx, rule, id);
-	on_enter(ctx, rule, site);
-	return 0;
+	return !on_enter(ctx, rule, site) && in_session;
 }

@@ -6,6 +6,7 @@
 #include "handshake.h"
 #include "life.h"
 #include "records.h"
+#include "returns.h"
 #include "sites.h"
 #include "wanted.h"
 
@@ -61,29 +62,52 @@ __noinline int keep_mark(struct bpf_user_pt_regs_t *ctx, __u32 site)
 	return 0;
 }
 
-static __always_inline void keep_call(void *ctx, const struct ts_rule *rule, struct call *n)
+/* A thread's call, whose return is to be seen if true. */
+static __always_inline bool keep_with_thread(const struct ts_rule *rule, struct call *n)
 {
-	bool result = rule->role == TS_ROLE_RESULT, close = rule->role == TS_ROLE_CLOSE;
+	const bool result = rule->role == TS_ROLE_RESULT;
 	struct flow *flow;
 
-	if (!result && !close && n->subs & (control.opens | control.fails))
+	if (in_session && last_return() && would_harm(n->sp, n->conn, n->rule)) {
+		miss_call(n->conn);
+		return false;
+	}
+	if (!result && n->subs & (control.opens | control.fails))
 		begin_handshake(rule, n);
 	/* Its socket may be found, and asked for, while this call is in flight. */
-	if (n->subs & control.ends && rule->flow_mode == TS_FLOW_THREAD)
+	if (n->subs & control.ends)
 		get_calls_conn(n, false);
-	if (rule->flow_mode == TS_FLOW_THREAD) {
-		flow = keep_of_thread(n);
-		/* What comes now is of this call. */
-		if (flow && !result)
-			flow->reason = 0;
-	} else if (!keep_of_goroutine(ctx, rule, n,
-				      !close && n->subs & (~control.aggs | control.aggs_ends |
-							   control.ends))) {
-		count(TS_CNT_UNREADABLE, 1);
-	}
+	flow = keep_of_thread(n);
+	if (!flow)
+		return false;
+	/* What comes now is of this call. */
+	if (!result)
+		flow->reason = 0;
+	return true;
 }
 
-/* A hit of an enter site whose values are to be used. False: a call that nobody wants. */
+static __always_inline void keep_with_goroutine(void *ctx, const struct ts_rule *rule,
+						struct call *n)
+{
+	const bool close = rule->role == TS_ROLE_CLOSE;
+
+	if (!close && n->subs & (control.opens | control.fails))
+		begin_handshake(rule, n);
+	if (!keep_of_goroutine(
+		    ctx, rule, n,
+		    !close && n->subs & (~control.aggs | control.aggs_ends | control.ends)))
+		count(TS_CNT_UNREADABLE, 1);
+}
+
+static __always_inline bool keep_call(void *ctx, const struct ts_rule *rule, struct call *n)
+{
+	if (rule->flow_mode == TS_FLOW_THREAD)
+		return keep_with_thread(rule, n);
+	keep_with_goroutine(ctx, rule, n);
+	return false;
+}
+
+/* A hit of an enter site whose values are to be used. True: the call's return is to be seen. */
 static __always_inline bool use_enter(void *ctx, const struct ts_rule *rule, __u32 site)
 {
 	struct call n = {.rule = site & TS_SITE_RULE,
@@ -93,11 +117,11 @@ static __always_inline bool use_enter(void *ctx, const struct ts_rule *rule, __u
 
 	if (rule->role == TS_ROLE_LOADER) {
 		send_life(bpf_get_current_pid_tgid() >> 32, TS_LIFE_LOADED);
-		return true;
+		return false;
 	}
 	if (!get_value(ctx, &rule->conn, (__s64 *)&n.conn)) {
 		count(TS_CNT_UNREADABLE, 1);
-		return true;
+		return false;
 	}
 	if (rule->role == TS_ROLE_CLOSE && !rule->sp_leave.kind) {
 		/* One reference of several is no end. */
@@ -115,25 +139,25 @@ static __always_inline bool use_enter(void *ctx, const struct ts_rule *rule, __u
 		n.subs = rule->role == TS_ROLE_CLOSE
 				 ? ~0ull
 				 : wanted(rule, bpf_get_current_pid_tgid() >> 32);
-		if (!n.subs) {
+		if (!n.subs)
 			count(TS_CNT_FILTERED, 1);
-			return false;
-		}
-		if (get_call(ctx, rule, site, &n))
-			keep_call(ctx, rule, &n);
+		else if (get_call(ctx, rule, site, &n))
+			return keep_call(ctx, rule, &n);
 		else
 			count(TS_CNT_UNREADABLE, 1);
 	}
-	return true;
+	return false;
 }
 
-/* False: a call that nobody wants. What is only tested may be kept at the other site. */
+/* True: the call's return is to be seen. What is only tested may be kept at the other site. */
 static __always_inline bool on_enter(void *ctx, const struct ts_rule *rule, __u32 site)
 {
 	bool kept;
 
-	if (!rule || !counts(ctx, site))
-		return true;
+	if (!rule)
+		return false;
+	if (!counts(ctx, site))
+		return in_session && is_kept(ctx, site);
 	kept = use_enter(ctx, rule, site);
 	if (site & TS_SITE_SYMBOL)
 		keep_shown(ctx, site);

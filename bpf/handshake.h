@@ -394,6 +394,8 @@ static __always_inline void end_conn(const struct ts_rule *rule, __u32 id, __u64
 		return;
 	if (control.opens | control.fails)
 		give_up_handshake(id, conn);
+	if (rule->flow_mode == TS_FLOW_THREAD)
+		forget_calls(conn);
 	count_unfinished(conn);
 	send_close(id, conn);
 }

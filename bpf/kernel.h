@@ -182,8 +182,22 @@ struct file {
 	struct inode *f_inode;
 	void *private_data;
 };
+struct return_instance {
+	unsigned long stack;
+	struct return_instance *next;
+};
+struct uprobe_task {
+	struct return_instance *return_instances;
+};
+struct xol_area {
+	unsigned long vaddr;
+};
+struct uprobes_state {
+	struct xol_area *xol_area;
+};
 struct mm_struct {
 	struct file *exe_file;
+	struct uprobes_state uprobes_state;
 };
 struct fdtable {
 	__u32 max_fds;
@@ -251,6 +265,7 @@ struct task_struct {
 	struct mm_struct *mm;
 	struct files_struct *files;
 	struct signal_struct *signal;
+	struct uprobe_task *utask;
 	char comm[16];
 	struct thread_struct thread;
 };

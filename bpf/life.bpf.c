@@ -104,9 +104,11 @@ int process_fork(struct bpf_raw_tracepoint_args *ctx)
 SEC("raw_tp/sched_process_exec")
 int process_exec(void *ctx)
 {
-	__u32 pid = bpf_get_current_pid_tgid() >> 32;
+	__u64 id = bpf_get_current_pid_tgid();
+	__u32 pid = id >> 32;
 
 	(void)ctx;
+	end_calls(id);
 	if (is_watched(pid))
 		send_life(pid, TS_LIFE_EXEC);
 	return 0;

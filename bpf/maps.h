@@ -13,7 +13,7 @@ struct ts_socket {
 
 #define MIXED (~0ull)
 
-/* A call in flight. Free when rule is 0. */
+/* A call in flight. Free when rule is 0; with a sp then it was left, and did not return. */
 struct call {
 	struct ts_socket
 		socket; /* of the TLS records sent or received in it; sk MIXED: of several */

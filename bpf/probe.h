@@ -14,13 +14,16 @@
 const volatile __u32 by_copies SEC(".rodata.copies") = 0;
 #endif
 
-/* Never filled. Each object's own: since 6.18 such a map is one kind of links' programs'. */
+/*
+ * Where a session's probe goes on at the return; else empty. Each object's own: since 6.18 such a
+ * map is one kind of links' programs'.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, __u32);
-} nothing SEC(".maps");
+} goes_on SEC(".maps");
 
 /*
  * Since 6.13 a program of this type may get a stack of its own for each processor, though in a
@@ -30,7 +33,7 @@ struct {
 static __always_inline void keep_stack(void *ctx, const struct ts_rule *rule, __u32 id)
 {
 	if (!rule)
-		bpf_tail_call(ctx, &nothing, id | 1);
+		bpf_tail_call(ctx, &goes_on, id | 1);
 }
 
 /* 0, which is nobody's: not known, since another thread was hit in between. */

@@ -622,6 +622,7 @@ enum ts_counter {
 	TS_CNT_MISSED,	    /* hits that the kernel did not run (filled by user space) */
 	TS_CNT_EARLIER,	    /* calls that return, whose beginning nobody saw */
 	TS_CNT_UNFINISHED,  /* writes that failed, of which part may have gone out */
+	TS_CNT_STACKS,	    /* calls while one on another stack was in flight (bpf/returns.h) */
 	TS_CNT_COUNT
 };
 

@@ -453,23 +453,14 @@ bool ts_filter_ends_pass(const struct ts_filter *f, const struct ts_conn_info *i
 	return true;
 }
 
-static bool names_any(const struct ts_filter *f, unsigned int key, unsigned int end)
+bool ts_filter_names_ends(const struct ts_filter *f)
 {
-	for (; key < end; key++)
+	unsigned int key;
+
+	for (key = TS_PROCESS_KEYS; key < TS_KEY_COUNT; key++)
 		if (f->keys[key].count || f->keys[key].nothing)
 			return true;
 	return false;
-}
-
-bool ts_filter_names_ends(const struct ts_filter *f)
-{
-	return names_any(f, TS_PROCESS_KEYS, TS_KEY_COUNT);
-}
-
-bool ts_filter_names_processes(const struct ts_filter *f)
-{
-	return f->names[TS_NAMES_CGROUP].count || f->names[TS_NAMES_CONTAINER].count ||
-	       names_any(f, 0, TS_PROCESS_KEYS);
 }
 
 bool ts_filter_names_pass(const struct ts_filter_names *n,

@@ -92,9 +92,8 @@ bool ts_filter_passes(const struct ts_filter *f, uint32_t pid, const char *comm,
  * are named, also where it is excluded.
  */
 bool ts_filter_ends_pass(const struct ts_filter *f, const struct ts_conn_info *info);
-/* Whether any of these keys is used, or any of those that tell processes apart. */
+/* Whether any of these keys is used. */
 bool ts_filter_names_ends(const struct ts_filter *f);
-bool ts_filter_names_processes(const struct ts_filter *f);
 
 /*
  * Whether a file passes the lib key. path is the file's path as its process sees it. A value with a

@@ -59,7 +59,7 @@ static int refuse(void *ctx, const struct ts_record *r)
 /* The only proof that the programs load is to load them. */
 static void add_tracer(struct list *l)
 {
-	struct tracer_options options = {.ring_bytes = 1 << 16, .selective = true};
+	struct tracer_options options = {.ring_bytes = 1 << 16};
 	struct record_sink sink = {refuse, NULL};
 	const char *name, *sockets;
 	struct tracer *t;

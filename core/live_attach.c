@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* Probes: loaded and attached at the start or with the first handler, then kept in step. */
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "gobin.h"
 #include "run_private.h"
 
 #define LEAST_BUFFER (8u << 20) /* bytes, where the script does not say */
@@ -36,18 +40,33 @@ static uint32_t *only_pids(const struct ts_filter *f, size_t *count)
 	return pids;
 }
 
-/* Whether nobody wants the calls of all processes. */
-static bool is_selective(struct script *s)
+static bool is_go(uint32_t pid)
 {
-	const struct ts_sub *subs;
-	size_t count, i;
+	struct gobin *go = NULL;
+	struct ts_err err;
+	struct image *im;
+	char path[32];
+	int fd;
 
-	subs = script_subs(s, &count);
-	for (i = 0; i < count; i++)
-		if (!subs[i].removed && subs[i].probes &&
-		    !ts_filter_names_processes(&subs[i].filter))
-			return false;
-	return true;
+	snprintf(path, sizeof(path), "/proc/%u/exe", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0 && !image_open(&im, fd, path, &err)) {
+		gobin_open(&go, im, &err);
+		gobin_close(go);
+		image_close(im);
+	}
+	if (fd >= 0)
+		close(fd);
+	return go;
+}
+
+static bool are_go(const struct tracer_options *o)
+{
+	size_t i;
+
+	for (i = 0; i < o->pids_count && is_go(o->pids[i]); i++)
+		;
+	return o->pids_count && i == o->pids_count;
 }
 
 static int open_tracer(struct run *r, struct ts_err *err)
@@ -59,7 +78,6 @@ static int open_tracer(struct run *r, struct ts_err *err)
 		.ring_grows = !config->buffer,
 		.attach = attach_mode(config->attach),
 		.symbols = !strcmp(config->sites, "symbol"),
-		.selective = is_selective(r->script),
 		.groups = r->groups,
 		.agg_sink = {run_agg_cell, r},
 	};
@@ -67,6 +85,7 @@ static int open_tracer(struct run *r, struct ts_err *err)
 	int ret;
 
 	options.pids = pids;
+	options.go = are_go(&options);
 	if (!proc_pidns_is_init())
 		ts_warn("this is not the machine's first pid namespace: pids are those of the "
 			"machine, and -p with other numbers finds nothing");

@@ -315,6 +315,7 @@ static int fire_lost(lua_State *L)
 		{"unreadable", TS_CNT_UNREADABLE, true, false},
 		{"flows_full", TS_CNT_FLOWS_FULL, true, false},
 		{"unpaired", TS_CNT_UNPAIRED, true, false},
+		{"stacks", TS_CNT_STACKS, true, false},
 		{"earlier", TS_CNT_EARLIER, true, false},
 		{"missed", TS_CNT_MISSED, true, false},
 		{"unfinished", TS_CNT_UNFINISHED, true, false},

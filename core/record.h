@@ -14,7 +14,7 @@
 #include "container.h"
 #include "proc.h"
 
-#define RECORD_VERSION 5
+#define RECORD_VERSION 6
 #define RECORD_MAX (1u << 20) /* no record is larger */
 
 /* Bodies. Strings follow the struct, each ended by NUL, in the order named; missing ones are "". */

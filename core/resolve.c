@@ -38,8 +38,7 @@ struct resolve_func *resolve_add_func(struct resolve_work *w, const struct lib_f
 	return funcs;
 }
 
-void resolve_add_site(struct resolve_work *w, uint64_t offset, enum resolve_role role,
-		      enum resolve_where where)
+void resolve_add_site(struct resolve_work *w, struct resolve_site site)
 {
 	struct resolve_plan *p = w->plan;
 	struct resolve_site *sites = realloc(p->sites, (p->sites_count + 1) * sizeof(*sites));
@@ -49,12 +48,8 @@ void resolve_add_site(struct resolve_work *w, uint64_t offset, enum resolve_role
 		return;
 	}
 	p->sites = sites;
-	sites[p->sites_count++] = (struct resolve_site){
-		.offset = offset,
-		.func = (uint32_t)p->funcs_count - 1,
-		.role = role,
-		.where = where,
-	};
+	site.func = (uint32_t)p->funcs_count - 1;
+	sites[p->sites_count++] = site;
 }
 
 struct ts_rule resolve_rule(const struct resolve_work *w, const struct lib_func *func,

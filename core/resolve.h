@@ -26,6 +26,7 @@ struct resolve_site {
 	uint32_t func;	 /* index in plan.funcs */
 	enum resolve_role role;
 	enum resolve_where where;
+	bool session; /* RESOLVE_ENTER: it may be one, as a return probe does no harm here */
 };
 
 /* A function that is hooked. rule lacks what only the tracer knows: subs, source, capture. */

@@ -77,12 +77,21 @@ static const struct disasm_entry *choose(struct resolve_work *w, const struct re
 	return NULL;
 }
 
-static void add_sites(struct resolve_work *w, uint64_t offset, bool returns,
-		      enum resolve_where where)
+/* e: NULL at the symbol. A goroutine would not survive a return probe. */
+static void add_sites(struct resolve_work *w, const struct resolve_func *f, uint64_t offset,
+		      bool returns, enum resolve_where where, const struct disasm_entry *e)
 {
-	resolve_add_site(w, offset, RESOLVE_ENTER, where);
+	struct resolve_site site = {
+		.offset = offset,
+		.role = RESOLVE_ENTER,
+		.where = where,
+		.session = f->rule.flow_mode == TS_FLOW_THREAD && (!e || e->returns),
+	};
+
+	resolve_add_site(w, site);
+	site.role = RESOLVE_RETURN;
 	if (returns)
-		resolve_add_site(w, offset, RESOLVE_RETURN, where);
+		resolve_add_site(w, site);
 }
 
 void resolve_add_enter(struct resolve_work *w, struct resolve_func *f,
@@ -96,18 +105,18 @@ void resolve_add_enter(struct resolve_work *w, struct resolve_func *f,
 	e = choose(w, f, sym, returns, &list, &ret);
 	if (!e || image_offset(w->im, e->addr, &cheap)) {
 		snprintf(f->cost, sizeof(f->cost), "stepped: %s", why_stepped(ret));
-		add_sites(w, offset, returns, RESOLVE_ANYHOW);
+		add_sites(w, f, offset, returns, RESOLVE_ANYHOW, NULL);
 		return;
 	}
 	if (e->addr == sym->addr) {
 		snprintf(f->cost, sizeof(f->cost), "%s, emulated", e->name);
-		add_sites(w, offset, returns, RESOLVE_ANYHOW);
+		add_sites(w, f, offset, returns, RESOLVE_ANYHOW, NULL);
 		return;
 	}
 	snprintf(f->cost, sizeof(f->cost), "%s at +%u, emulated", e->name,
 		 (unsigned int)(e->addr - sym->addr));
 	f->rule.ip_back = -(int32_t)(e->addr - sym->addr);
 	f->rule.sp_back = -e->depth;
-	add_sites(w, cheap, returns, RESOLVE_CHEAP);
-	add_sites(w, offset, returns, RESOLVE_SYMBOL);
+	add_sites(w, f, cheap, returns, RESOLVE_CHEAP, e);
+	add_sites(w, f, offset, returns, RESOLVE_SYMBOL, NULL);
 }

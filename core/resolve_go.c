@@ -420,7 +420,10 @@ static void emit(struct work *w, const struct found *f)
 	resolve_add_enter(w->common, out, &sym, offset, false);
 	for (i = 0; i < returns.count; i++)
 		if (!image_offset(w->im, returns.addrs[i], &offset))
-			resolve_add_site(w->common, offset, RESOLVE_LEAVE, RESOLVE_ANYHOW);
+			resolve_add_site(w->common, (struct resolve_site){
+							    .offset = offset,
+							    .role = RESOLVE_LEAVE,
+						    });
 	snprintf(w->common->plan->about, sizeof(w->common->plan->about), "%s, %s, goid by %s",
 		 gobin_version(w->go)[0] ? gobin_version(w->go) : "version unknown",
 		 abi.stack ? "arguments on the stack" : "arguments in registers", w->goid_by);

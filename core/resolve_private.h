@@ -24,8 +24,7 @@ void resolve_note(struct resolve_work *w, const char *format, ...) TS_PRINTF(2, 
 /* Appends a function; its sites follow. NULL: no memory. Valid until the next one. */
 struct resolve_func *resolve_add_func(struct resolve_work *w, const struct lib_func *func,
 				      const char *name);
-void resolve_add_site(struct resolve_work *w, uint64_t offset, enum resolve_role role,
-		      enum resolve_where where);
+void resolve_add_site(struct resolve_work *w, struct resolve_site site); /* func is filled in */
 /*
  * Adds the enter sites of the function that was added last, whose rule is there, and its return
  * sites where `returns`. sym: its code; size 0: not known.

@@ -263,6 +263,8 @@ static void tell_losses(const struct run *r)
 		[TS_CNT_UNREADABLE] = "calls not shown: their arguments were not readable",
 		[TS_CNT_FLOWS_FULL] = "calls not shown: too many threads at once",
 		[TS_CNT_UNPAIRED] = "calls not shown: they never returned",
+		[TS_CNT_STACKS] = "calls not shown: their thread has left others unfinished on "
+				  "other stacks",
 		[TS_CNT_EARLIER] = "calls not shown: they had begun before they were asked for",
 		[TS_CNT_CONNS_FULL] = "calls without a position: too many connections",
 		[TS_CNT_MISSED] = "probe hits skipped by the kernel",

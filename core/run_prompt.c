@@ -49,6 +49,7 @@ static int print_stats(struct run *r)
 		[TS_CNT_UNREADABLE] = "calls with unreadable arguments",
 		[TS_CNT_FLOWS_FULL] = "calls not shown: too many threads",
 		[TS_CNT_UNPAIRED] = "calls that never returned",
+		[TS_CNT_STACKS] = "calls amid others on other stacks",
 		[TS_CNT_EARLIER] = "calls that had begun before",
 		[TS_CNT_CONNS_FULL] = "calls without a position",
 		[TS_CNT_MISSED] = "probe hits skipped by the kernel",

@@ -32,8 +32,8 @@ static bool has_multi(bool by_pid)
 }
 
 /*
- * Sessions spare a call's return where nobody wants it, and take the kernel's verifier 20 ms: most
- * are wanted where pids were given, and all where nobody filters processes.
+ * Sessions spare a call's return where nobody wants it, or it would do harm (bpf/returns.h). Where
+ * Go's programs alone are traced there is no such call, and they would be loaded for nothing.
  */
 static enum tracer_attach best_attach(const struct tracer *t)
 {
@@ -41,9 +41,8 @@ static enum tracer_attach best_attach(const struct tracer *t)
 		return TRACER_COPIES;
 	if (!has_multi(t->pids[0]))
 		return TRACER_PERF;
-	return !t->pids[0] && t->options->selective && tracer_has_links(TRACE_UPROBE_SESSION) > 0
-		       ? TRACER_SESSIONS
-		       : TRACER_MULTI;
+	return !t->options->go && tracer_has_links(TRACE_UPROBE_SESSION) > 0 ? TRACER_SESSIONS
+									     : TRACER_MULTI;
 }
 
 static int choose_attach(struct tracer *t, struct ts_err *err)
@@ -346,9 +345,9 @@ void tracer_counters(const struct tracer *t, uint64_t counters[TS_CNT_COUNT])
 		counters[i] = tracer_counter(t, i);
 	counters[TS_CNT_UNPAIRED] += t->unpaired;
 	counters[TS_CNT_UNFINISHED] += t->unfinished;
-	counters[TS_CNT_MISSED] = program_misses(bpf_program__fd(t->enter.program)) +
-				  program_misses(bpf_program__fd(t->leave.program)) +
-				  program_misses(bpf_program__fd(t->session.program)) +
+	counters[TS_CNT_MISSED] = program_misses(bpf_program__fd(t->plain.enter.program)) +
+				  program_misses(bpf_program__fd(t->plain.leave.program)) +
+				  program_misses(bpf_program__fd(t->session.enter.program)) +
 				  tracer_kernel_misses(t, program_misses) +
 				  tracer_hello_misses(t, program_misses);
 }

@@ -132,26 +132,12 @@ static __u64 cookie_of(const struct tracer *t, enum resolve_where where, uint32_
 	return rule | (where == RESOLVE_CHEAP ? TS_SITE_CHEAP : TS_SITE_SYMBOL);
 }
 
-/* Whether a function's return is probed where this site is. */
-static bool returns(const struct traced_file *f, const struct resolve_site *enter)
+/* Whether a site is of a role. A session stands for its function's return; the entry is its own. */
+static bool has_role(const struct tracer *t, const struct resolve_site *s, enum resolve_role role)
 {
-	const struct resolve_site *s;
-	size_t i;
-
-	for (i = 0; i < f->sites_count; i++) {
-		s = &f->sites[i];
-		if (s->role == RESOLVE_RETURN && s->func == enter->func &&
-		    s->offset == enter->offset)
-			return true;
-	}
-	return false;
-}
-
-/* A session is listed as a return; the entry there is its own. */
-static bool is_sessions(const struct tracer *t, const struct traced_file *f,
-			const struct resolve_site *s)
-{
-	return t->attach == TRACER_SESSIONS && s->role == RESOLVE_ENTER && returns(f, s);
+	if (t->attach == TRACER_SESSIONS && s->session)
+		return s->role == RESOLVE_ENTER && role == RESOLVE_RETURN;
+	return s->role == role;
 }
 
 static int list_sites(const struct tracer *t, const struct traced_file *f,
@@ -169,9 +155,9 @@ static int list_sites(const struct tracer *t, const struct traced_file *f,
 	for (i = 0; i < f->sites_count; i++) {
 		s = &f->sites[i];
 		func = &f->funcs[s->func];
-		if (s->role != pick->role || !(pick->where & 1u << s->where) || !func->rule ||
+		if (!has_role(t, s, pick->role) || !(pick->where & 1u << s->where) || !func->rule ||
 		    func->rule < pick->first || (pick->tests && !func->testing) ||
-		    pick->bios != (func->func.rule.role == TS_ROLE_BIO) || is_sessions(t, f, s))
+		    pick->bios != (func->func.rule.role == TS_ROLE_BIO))
 			continue;
 		out->offsets[out->count] = s->offset;
 		out->cookies[out->count++] = cookie_of(t, s->where, func->rule);
@@ -179,15 +165,26 @@ static int list_sites(const struct tracer *t, const struct traced_file *f,
 	return 0;
 }
 
+/* With sessions, a return is probed by one. */
+static bool by_session(const struct tracer *t, enum resolve_role role)
+{
+	return role == RESOLVE_RETURN && t->attach == TRACER_SESSIONS;
+}
+
+static struct bpf_program *program_of(const struct tracer *t, enum resolve_role role)
+{
+	if (by_session(t, role))
+		return t->session.enter.program;
+	return role == RESOLVE_ENTER ? t->plain.enter.program : t->plain.leave.program;
+}
+
 static int attach_multi(struct tracer *t, const char *path, const struct site_pick *pick,
 			uint32_t pid, const struct site_list *sites)
 {
 	enum resolve_role role = pick->role;
-	bool session = role == RESOLVE_RETURN && t->attach == TRACER_SESSIONS;
+	bool session = by_session(t, role);
 	struct multi_attr a = {
-		.prog_fd = (__u32)bpf_program__fd(session		  ? t->session.program
-						  : role == RESOLVE_ENTER ? t->enter.program
-									  : t->leave.program),
+		.prog_fd = (__u32)bpf_program__fd(program_of(t, role)),
 		.attach_type = session ? TRACE_UPROBE_SESSION : TRACE_UPROBE_MULTI,
 		.path = (uintptr_t)path,
 		.offsets = (uintptr_t)sites->offsets,
@@ -235,7 +232,7 @@ static int attach_perf(struct tracer *t, const char *path, const struct site_pic
 {
 	enum resolve_role role = pick->role;
 	LIBBPF_OPTS(bpf_uprobe_opts, opts, .retprobe = role == RESOLVE_RETURN);
-	struct bpf_program *p = role == RESOLVE_ENTER ? t->enter.program : t->leave.program;
+	struct bpf_program *p = program_of(t, role);
 	struct bpf_link *link;
 	int ret;
 
@@ -271,6 +268,8 @@ int tracer_attach_sites(struct tracer *t, const struct traced_file *f, const str
 	/* The very file, also when it has no name any more or another name space's. */
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", f->fd);
 	ret = list_sites(t, f, pick, &sites);
+	if (!ret && sites.count && !by_session(t, pick->role))
+		ret = tracer_load_plain(t);
 	for (p = 0; !ret && sites.count && p < t->pids_count; p++) {
 		if (t->attach <= TRACER_MULTI) {
 			ret = attach_multi(t, path, pick, t->pids[p], &sites);

@@ -107,10 +107,12 @@ static int load_program(struct tracer *t, struct tracer_program *out, const char
 			enum bpf_attach_type type)
 {
 	const __u32 copies = t->attach == TRACER_COPIES;
+	const __u32 in_session = type == TRACE_UPROBE_SESSION;
 	struct bpf_program *p;
 
 	tracer_share_maps(t, out->object);
 	tracer_set_constant(out->object, ".rodata.copies", &copies, sizeof(copies));
+	tracer_set_constant(out->object, ".rodata.session", &in_session, sizeof(in_session));
 	bpf_object__for_each_program(p, out->object)
 	{
 		bpf_program__set_autoload(p, !strcmp(bpf_program__name(p), name));
@@ -122,17 +124,25 @@ static int load_program(struct tracer *t, struct tracer_program *out, const char
 
 static enum bpf_attach_type link_type(const struct tracer *t)
 {
-	return t->attach <= TRACER_MULTI ? TRACE_UPROBE_MULTI : 0;
+	return t->attach == TRACER_SESSIONS ? TRACE_UPROBE_SESSION
+	       : t->attach == TRACER_MULTI  ? TRACE_UPROBE_MULTI
+					    : 0;
+}
+
+/* What is loaded first: all probes are of one kind, but for those of Go with sessions. */
+static struct tracer_pair *first_pair(struct tracer *t)
+{
+	return t->attach == TRACER_SESSIONS ? &t->session : &t->plain;
 }
 
 static int load_enter(struct tracer *t)
 {
-	return load_program(t, &t->enter, "enter", link_type(t));
+	return load_program(t, &first_pair(t)->enter, "enter", link_type(t));
 }
 
 static int load_leave(struct tracer *t)
 {
-	return load_program(t, &t->leave, t->leave_name, link_type(t));
+	return load_program(t, &first_pair(t)->leave, t->leave_name, link_type(t));
 }
 
 static void close_program(struct tracer_program *p)
@@ -141,18 +151,10 @@ static void close_program(struct tracer_program *p)
 	*p = (struct tracer_program){0};
 }
 
-static int load_session(struct tracer *t)
+static void close_pair(struct tracer_pair *p)
 {
-	int ret;
-
-	if (!t->session.object)
-		return 0;
-	ret = load_program(t, &t->session, "session", TRACE_UPROBE_SESSION);
-	if (!ret || t->options->attach != TRACER_AUTO)
-		return ret;
-	/* Where they were not asked for, it is done without them. */
-	close_program(&t->session);
-	return 0;
+	close_program(&p->enter);
+	close_program(&p->leave);
 }
 
 static int load_sockets(struct tracer *t)
@@ -171,30 +173,27 @@ static int attach_first(struct tracer *t)
 /* since_6_2: programs that do not ask which of these kernels it is. */
 static int open_those(struct tracer *t, bool since_6_2)
 {
-	enum { LIFE, LEAVE, ENTER, SOCK, SESSION, OBJECTS };
+	enum { LIFE, LEAVE, ENTER, SOCK, OBJECTS };
 	const char *names[] = {
 		[LIFE] = "bpf/life.bpf.o",
 		[LEAVE] = since_6_2 ? "bpf/leave_since_6_2.bpf.o" : "bpf/leave.bpf.o",
 		[ENTER] = since_6_2 ? "bpf/enter_since_6_2.bpf.o" : "bpf/enter.bpf.o",
 		[SOCK] = TRACER_SOCK_FILE,
-		[SESSION] = "bpf/session.bpf.o",
 	};
 	struct bpf_object *o[OBJECTS] = {0};
-	int ret = tracer_open_objects(o, names, OBJECTS - (t->attach != TRACER_SESSIONS), false);
+	int ret = tracer_open_objects(o, names, OBJECTS, false);
 
 	t->lives = o[LIFE];
-	t->leave.object = o[LEAVE];
-	t->enter.object = o[ENTER];
+	first_pair(t)->leave.object = o[LEAVE];
+	first_pair(t)->enter.object = o[ENTER];
 	t->sockets = o[SOCK];
-	t->session.object = o[SESSION];
 	return ret;
 }
 
 static void close_programs(struct tracer *t)
 {
-	close_program(&t->enter);
-	close_program(&t->leave);
-	close_program(&t->session);
+	close_pair(&t->plain);
+	close_pair(&t->session);
 	bpf_object__close(t->sockets);
 	bpf_object__close(t->lives);
 	t->sockets = t->lives = NULL;
@@ -250,8 +249,7 @@ static int end(struct step *s)
 static int load_programs(struct tracer *t)
 {
 	/* What takes longest comes first. */
-	static step_fn *const fns[] = {load_session, load_leave, load_enter, load_sockets,
-				       load_life};
+	static step_fn *const fns[] = {load_leave, load_enter, load_sockets, load_life};
 	struct step steps[TS_ARRAY_SIZE(fns)];
 	int ret = 0, one;
 	size_t i;
@@ -262,24 +260,54 @@ static int load_programs(struct tracer *t)
 		one = end(&steps[i]);
 		ret = ret ? ret : one;
 	}
-	if (t->attach == TRACER_SESSIONS && !t->session.object)
-		t->attach = TRACER_MULTI;
 	return ret;
 }
 
 /* Where the copies go on. */
-static int open_programs(struct tracer *t, struct ts_err *err)
+static int make_programs(struct tracer *t)
 {
-	const int fds[] = {bpf_program__fd(t->enter.program), bpf_program__fd(t->leave.program)};
-	int map = bpf_map_create(BPF_MAP_TYPE_PROG_ARRAY, "programs", sizeof(__u32), sizeof(__u32),
-				 TS_ARRAY_SIZE(fds), NULL);
+	const int fds[] = {bpf_program__fd(t->plain.enter.program),
+			   bpf_program__fd(t->plain.leave.program)};
 	__u32 i;
 
-	t->programs = map;
-	for (i = 0; map >= 0 && i < TS_ARRAY_SIZE(fds); i++)
-		if (bpf_map_update_elem(map, &i, &fds[i], BPF_ANY))
-			map = -1;
-	return map < 0 ? ts_fail(err, errno, "cannot write a BPF map: %s", strerror(errno)) : 0;
+	t->programs = bpf_map_create(BPF_MAP_TYPE_PROG_ARRAY, "programs", sizeof(__u32),
+				     sizeof(__u32), TS_ARRAY_SIZE(fds), NULL);
+	for (i = 0; t->programs >= 0 && i < TS_ARRAY_SIZE(fds); i++)
+		if (bpf_map_update_elem(t->programs, &i, &fds[i], BPF_ANY))
+			return -errno;
+	return t->programs < 0 ? -errno : 0;
+}
+
+/* Where a session's probe goes on at the return. */
+static int join_session(struct tracer *t)
+{
+	const int leave = bpf_program__fd(t->session.leave.program);
+	int map = bpf_object__find_map_fd_by_name(t->session.enter.object, "goes_on");
+	__u32 zero = 0;
+
+	return bpf_map_update_elem(map, &zero, &leave, BPF_ANY) ? -errno : 0;
+}
+
+static int load_opened(struct tracer *t)
+{
+	int ret = load_programs(t);
+
+	if (!ret && t->attach == TRACER_COPIES)
+		ret = make_programs(t);
+	if (!ret && t->attach == TRACER_SESSIONS)
+		ret = join_session(t);
+	return ret;
+}
+
+/* Where sessions were not asked for, it is done without them. */
+static int load_without_sessions(struct tracer *t)
+{
+	int ret;
+
+	close_programs(t);
+	t->attach = TRACER_MULTI;
+	ret = open_objects(t);
+	return ret ? ret : load_opened(t);
 }
 
 int tracer_load(struct tracer *t, struct ts_err *err)
@@ -293,16 +321,45 @@ int tracer_load(struct tracer *t, struct ts_err *err)
 	ret = open_objects(t);
 	made = end(&maps);
 	if (!ret && !made)
-		ret = load_programs(t);
+		ret = load_opened(t);
+	if (ret && t->attach == TRACER_SESSIONS && t->options->attach == TRACER_AUTO)
+		ret = load_without_sessions(t);
 	end(&first);
 	tracer_end_loading();
-	if (!t->maps || !t->enter.object)
+	if (!t->maps || !first_pair(t)->enter.object)
 		return ts_fail(err, ret ? -ret : -made, "cannot read the embedded BPF objects: %s",
 			       strerror(ret ? -ret : -made));
 	ret = ret ? ret : made;
+	return ret ? explain_load(-ret, err) : 0;
+}
+
+static int load_plain_leave(struct tracer *t)
+{
+	return load_program(t, &t->plain.leave, t->leave_name, TRACE_UPROBE_MULTI);
+}
+
+int tracer_load_plain(struct tracer *t)
+{
+	const char *names[] = {"bpf/enter_since_6_2.bpf.o", "bpf/leave_since_6_2.bpf.o"};
+	struct bpf_object *o[TS_ARRAY_SIZE(names)];
+	struct step leave;
+	int ret, left;
+
+	if (t->plain.enter.program)
+		return 0;
+	ret = tracer_open_objects(o, names, TS_ARRAY_SIZE(names), false);
 	if (ret)
-		return explain_load(-ret, err);
-	return t->attach == TRACER_COPIES ? open_programs(t, err) : 0;
+		return ret;
+	t->plain.enter.object = o[0];
+	t->plain.leave.object = o[1];
+	begin(&leave, load_plain_leave, t);
+	ret = load_program(t, &t->plain.enter, "enter", TRACE_UPROBE_MULTI);
+	left = end(&leave);
+	tracer_end_loading();
+	ret = ret ? ret : left;
+	if (ret)
+		close_pair(&t->plain);
+	return ret;
 }
 
 void tracer_unload(struct tracer *t)

@@ -71,14 +71,17 @@ struct tracer_program {
 	struct bpf_object *object;
 	struct bpf_program *program;
 };
+struct tracer_pair {
+	struct tracer_program enter, leave;
+};
 
 struct tracer {
 	struct bpf_object *maps;  /* all programs' */
 	struct bpf_object *lives; /* what keeps them in step with threads and processes */
-	struct tracer_program enter, leave;
-	struct tracer_program session; /* TRACER_SESSIONS */
-	struct bpf_object **copies;    /* TRACER_COPIES: by rule */
-	int programs; /* TRACER_COPIES: the map of what they go on in; else below 0 */
+	/* plain: a probe runs one of them. With sessions only where a site is none: for Go. */
+	struct tracer_pair plain, session;
+	struct bpf_object **copies; /* TRACER_COPIES: by rule */
+	int programs;		    /* TRACER_COPIES: the map of what they go on in; else below 0 */
 	enum tracer_attach attach;
 	const struct tracer_options *options; /* while it is opened */
 	const struct hook_way *hook_way; /* the one that the last of the kernel's functions took */
@@ -150,6 +153,7 @@ int tracer_check_exe(struct tracer *t, struct ts_err *err);
 void tracer_load_sockets(struct tracer *t);
 /* tracer_load.c: the maps, and the programs for user space. attach is chosen; it may get less. */
 int tracer_load(struct tracer *t, struct ts_err *err);
+int tracer_load_plain(struct tracer *t); /* t->plain, if it is not there yet. 0 or -errno */
 void tracer_unload(struct tracer *t);
 /* Attaches a program of ours; NULL when that is not possible, and then it is told what is
  * `without`.

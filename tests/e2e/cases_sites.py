@@ -51,7 +51,7 @@ def has_sessions():
 def ways():
     """To attach, of this kernel."""
     return ["auto", *(["perf"] if b"no cookies" not in info() else []),
-            *(["sessions"] if has_sessions() else [])]
+            *(["multi"] if has_sessions() else [])]
 
 
 def attach_both(lab, *patched, sites="auto", way="auto"):
@@ -181,22 +181,6 @@ def sessions_spare_returns(lab):
         count_runs(before)
     check((both, spared, wanted) == (400, 200, 400),
           f"{both} runs without sessions, {spared} with them; {wanted} for calls that are wanted")
-
-
-@case()
-def sessions_only_where_they_spare(lab):
-    """They take long to load: not where all calls are wanted, or nobody else's are seen."""
-    if not has_sessions():
-        raise Skip("this kernel's uprobe_multi has no sessions")
-    some = "on.tls_data({comm = 'x'}, function() end) "
-    every = "on.tls_data(function() end) "
-    for options, handlers, with_them in (
-            ([], every, False), ([], some, True), ([], some + every, False), ([], some + some, True),
-            (["--comm", "x"], every, True), (["-p", str(os.getpid())], every, False),
-            (["--cgroup", "/"], every, True), (["--lib", "libssl"], every, False)):
-        p = lab.run([TLSSCOPE, "-v", *options, "-e", handlers + "on.start(function() exit() end)"])
-        check(("by uprobe_multi, with sessions\n" in p.err()) == with_them,
-              f"{options} {handlers}: {p.err()[-800:]}")
 
 
 @case()

@@ -221,30 +221,6 @@ static void ends_pass(void **state)
 }
 
 /* What two filters let pass together is what each lets pass. */
-static void processes_are_told_apart(void **state)
-{
-	static const struct {
-		const char *words;
-		bool apart;
-	} cases[] = {
-		{"", false},	       {"pid=1", true},
-		{"comm!x", true},      {"uid=0", true},
-		{"exe=/bin/x", true},  {"cgroup=/x", true},
-		{"container=x", true}, {"lib=libssl", false},
-		{"rport=443", false},  {"rport=443 comm=x", true},
-	};
-	struct ts_filter f;
-	size_t i;
-
-	(void)state;
-	for (i = 0; i < TS_ARRAY_SIZE(cases); i++) {
-		f = filter_of(cases[i].words);
-		if (ts_filter_names_processes(&f) != cases[i].apart)
-			fail_msg("wrong with '%s'", cases[i].words);
-		ts_filter_free(&f);
-	}
-}
-
 static void networks_intersect(void **state)
 {
 	static const char *const words[] = {
@@ -475,7 +451,6 @@ int main(void)
 		cmocka_unit_test(values_are_kept),
 		cmocka_unit_test(networks_are_kept),
 		cmocka_unit_test(ends_pass),
-		cmocka_unit_test(processes_are_told_apart),
 		cmocka_unit_test(networks_intersect),
 		cmocka_unit_test(a_list_means_or),
 		cmocka_unit_test(intersection_passes_what_passes_both),

@@ -420,7 +420,7 @@ static void other_files_are_told_apart(void **state)
 	write_records(1);
 	overwrite(8, &version, 4);
 	assert_int_equal(replay(&got, &err), -EBADMSG);
-	assert_non_null(strstr(err.text, "reads version 5"));
+	assert_non_null(strstr(err.text, "reads version 6"));
 	overwrite(12, &swapped, 4);
 	assert_int_equal(replay(&got, &err), -EBADMSG);
 	assert_non_null(strstr(err.text, "byte order"));
