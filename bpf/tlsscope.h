@@ -625,10 +625,11 @@ enum ts_counter {
 	TS_CNT_STACKS,	    /* calls while one on another stack was in flight (bpf/returns.h) */
 	TS_CNT_COUNT
 };
+#define TS_CNT_ROOM 16 /* also in recordings, which last longer than what is counted today */
 
 /* What one processor counted; no two share a cache line. */
 struct ts_counts {
-	__u64 n[16]; /* enum ts_counter */
+	__u64 n[TS_CNT_ROOM]; /* enum ts_counter */
 };
 
 _Static_assert(sizeof(struct ts_value) == 8, "layout");
@@ -651,7 +652,7 @@ _Static_assert(sizeof(struct ts_data) == 168, "layout");
 _Static_assert(sizeof(struct ts_conn_info) == 264, "layout");
 _Static_assert(sizeof(struct ts_hello) == 136, "layout");
 _Static_assert(sizeof(struct ts_life) == 40, "layout");
-_Static_assert(TS_CNT_COUNT <= 16, "layout");
+_Static_assert(TS_CNT_COUNT <= TS_CNT_ROOM, "layout");
 _Static_assert(sizeof(struct ts_hook) == 40, "layout");
 
 #endif

@@ -47,7 +47,7 @@ struct rec_exec { /* TS_REC_EXEC, TS_REC_EXIT. strings: comm */
 struct rec_lost { /* what the counters gained since the last one */
 	struct ts_record record;
 	__u64 nsecs;
-	__u64 counters[TS_CNT_COUNT];
+	__u64 counters[TS_CNT_ROOM];
 };
 struct rec_tick { /* timers that are due at nsecs run now. TS_REC_TICK */
 	struct ts_record record;

@@ -10,7 +10,7 @@ DATA, CLOSE, CONN, OPEN, HELLO, START, SOURCE, PROCESS, EXEC, EXIT, LOST, TICK, 
 IN, OUT = 0, 1
 READ, WRITE = 0, 1  # enum ts_probe
 NODATA = 8
-COUNTERS, LOST_EVENTS, LOST_BYTES = 13, 2, 3
+COUNTERS, LOST_EVENTS, LOST_BYTES = 16, 2, 3
 LIB = "/usr/lib/x86_64-linux-gnu/libssl.so.3"
 BEGIN = 5_000_000_000_000  # ns since the boot
 WALL = 1795269600_000_000_000 - BEGIN  # 2026-11-21 14:00:00 UTC
@@ -19,7 +19,7 @@ MS = 1_000_000
 
 class Recording:
     def __init__(self):
-        self.out = [b"tlsscope", struct.pack("=II", 5, 0x01020304)]
+        self.out = [b"tlsscope", struct.pack("=II", 6, 0x01020304)]
         self.now, self.calls, self.positions = BEGIN, 0, {}
 
     def record(self, kind, body, *strings):
