@@ -35,5 +35,5 @@ int enter(void *ctx)
 	id = site & TS_SITE_RULE;
 	rule = bpf_map_lookup_elem(&rules, &id);
 	keep_stack(ctx, rule, id);
-	return !on_enter(ctx, rule, site) && in_session;
+	return !on_enter(ctx, rule, site, true) && in_session;
 }

@@ -107,58 +107,81 @@ static __always_inline bool keep_call(void *ctx, const struct ts_rule *rule, str
 	return false;
 }
 
-/* A hit of an enter site whose values are to be used. True: the call's return is to be seen. */
-static __always_inline bool use_enter(void *ctx, const struct ts_rule *rule, __u32 site)
+/* Of a function that has no return to see; false: it is none. */
+static __always_inline bool use_moment(void *ctx, const struct ts_rule *rule, __u32 site,
+				       __u64 conn)
 {
-	struct call n = {.rule = site & TS_SITE_RULE,
-			 .cheap = !!(site & TS_SITE_CHEAP),
-			 .symbol = !!(site & TS_SITE_SYMBOL)};
+	const __u32 id = site & TS_SITE_RULE;
 	__s64 refs, reason;
 
-	if (rule->role == TS_ROLE_LOADER) {
-		send_life(bpf_get_current_pid_tgid() >> 32, TS_LIFE_LOADED);
-		return false;
-	}
-	if (!get_value(ctx, &rule->conn, (__s64 *)&n.conn)) {
-		count(TS_CNT_UNREADABLE, 1);
-		return false;
-	}
 	if (rule->role == TS_ROLE_CLOSE && !rule->sp_leave.kind) {
 		/* One reference of several is no end. */
 		if (!get_value(ctx, &rule->refs, &refs) || refs <= 1)
-			end_conn(rule, n.rule, n.conn);
+			end_conn(rule, id, conn);
 	} else if (rule->role == TS_ROLE_REASON) {
 		if (get_value(ctx, &rule->len, &reason))
-			note_reason((__s32)n.conn, reason);
+			note_reason((__s32)conn, reason);
 	} else if (rule->role == TS_ROLE_BEGIN) {
-		begin_conn(n.rule, n.conn);
+		begin_conn(id, conn);
 	} else if (rule->role == TS_ROLE_BIO) {
 		keep_mark(ctx, site);
-	} else if (rule->role != TS_ROLE_CLOSE || find_conn(n.conn)) {
-		/* A close that is one at its return is kept until then, whoever asks for calls. */
-		n.subs = rule->role == TS_ROLE_CLOSE
-				 ? ~0ull
-				 : wanted(rule, bpf_get_current_pid_tgid() >> 32);
-		if (!n.subs)
-			count(TS_CNT_FILTERED, 1);
-		else if (get_call(ctx, rule, site, &n))
-			return keep_call(ctx, rule, &n);
-		else
-			count(TS_CNT_UNREADABLE, 1);
+	} else {
+		return false;
 	}
+	return true;
+}
+
+/* A call, whose return is to be seen if true. */
+static __always_inline bool use_call(void *ctx, const struct ts_rule *rule, __u32 site, __u64 conn)
+{
+	struct call n = {.rule = site & TS_SITE_RULE,
+			 .conn = conn,
+			 .cheap = !!(site & TS_SITE_CHEAP),
+			 .symbol = !!(site & TS_SITE_SYMBOL)};
+
+	if (rule->role == TS_ROLE_CLOSE && !find_conn(conn))
+		return false;
+	/* A close that is one at its return is kept until then, whoever asks for calls. */
+	n.subs = rule->role == TS_ROLE_CLOSE ? ~0ull
+					     : wanted(rule, bpf_get_current_pid_tgid() >> 32);
+	if (!n.subs)
+		count(TS_CNT_FILTERED, 1);
+	else if (get_call(ctx, rule, site, &n))
+		return keep_call(ctx, rule, &n);
+	else
+		count(TS_CNT_UNREADABLE, 1);
 	return false;
 }
 
-/* True: the call's return is to be seen. What is only tested may be kept at the other site. */
-static __always_inline bool on_enter(void *ctx, const struct ts_rule *rule, __u32 site)
+/* A hit of an enter site whose values are to be used. True: the call's return is to be seen. */
+static __always_inline bool use_enter(void *ctx, const struct ts_rule *rule, __u32 site,
+				      const bool calls)
+{
+	__u64 conn;
+
+	if (rule->role == TS_ROLE_LOADER)
+		send_life(bpf_get_current_pid_tgid() >> 32, TS_LIFE_LOADED);
+	else if (!get_value(ctx, &rule->conn, (__s64 *)&conn))
+		count(TS_CNT_UNREADABLE, 1);
+	else if (!use_moment(ctx, rule, site, conn) && calls)
+		return use_call(ctx, rule, site, conn);
+	return false;
+}
+
+/*
+ * True: the call's return is to be seen. What is only tested may be kept at the other site. calls:
+ * there may be some whose returns are seen.
+ */
+static __always_inline bool on_enter(void *ctx, const struct ts_rule *rule, __u32 site,
+				     const bool calls)
 {
 	bool kept;
 
 	if (!rule)
 		return false;
 	if (!counts(ctx, site))
-		return in_session && is_kept(ctx, site);
-	kept = use_enter(ctx, rule, site);
+		return in_session && calls && is_kept(ctx, site);
+	kept = use_enter(ctx, rule, site, calls);
 	if (site & TS_SITE_SYMBOL)
 		keep_shown(ctx, site);
 	return kept;

@@ -348,6 +348,7 @@ void tracer_counters(const struct tracer *t, uint64_t counters[TS_CNT_COUNT])
 	counters[TS_CNT_MISSED] = program_misses(bpf_program__fd(t->plain.enter.program)) +
 				  program_misses(bpf_program__fd(t->plain.leave.program)) +
 				  program_misses(bpf_program__fd(t->session.enter.program)) +
+				  program_misses(bpf_program__fd(t->moment.program)) +
 				  tracer_kernel_misses(t, program_misses) +
 				  tracer_hello_misses(t, program_misses);
 }

@@ -123,6 +123,7 @@ struct probe_links *tracer_take_links(struct tracer *t, size_t set, size_t count
 struct site_list {
 	__u64 *offsets, *cookies;
 	__u32 count;
+	bool go; /* they are of Go's functions; else none is */
 };
 
 static __u64 cookie_of(const struct tracer *t, enum resolve_where where, uint32_t rule)
@@ -159,6 +160,7 @@ static int list_sites(const struct tracer *t, const struct traced_file *f,
 		    func->rule < pick->first || (pick->tests && !func->testing) ||
 		    pick->bios != (func->func.rule.role == TS_ROLE_BIO))
 			continue;
+		out->go = func->func.rule.flow_mode == TS_FLOW_GO;
 		out->offsets[out->count] = s->offset;
 		out->cookies[out->count++] = cookie_of(t, s->where, func->rule);
 	}
@@ -171,20 +173,30 @@ static bool by_session(const struct tracer *t, enum resolve_role role)
 	return role == RESOLVE_RETURN && t->attach == TRACER_SESSIONS;
 }
 
-static struct bpf_program *program_of(const struct tracer *t, enum resolve_role role)
+/* What probes run, which is loaded if it is not. 0 or -errno */
+static int get_program(struct tracer *t, enum resolve_role role, bool go, struct bpf_program **out)
 {
-	if (by_session(t, role))
-		return t->session.enter.program;
-	return role == RESOLVE_ENTER ? t->plain.enter.program : t->plain.leave.program;
+	int ret = 0;
+
+	if (by_session(t, role)) {
+		*out = t->session.enter.program;
+	} else if (t->attach == TRACER_SESSIONS && !go) {
+		ret = tracer_load_moment(t);
+		*out = t->moment.program;
+	} else {
+		ret = tracer_load_plain(t);
+		*out = role == RESOLVE_ENTER ? t->plain.enter.program : t->plain.leave.program;
+	}
+	return ret;
 }
 
-static int attach_multi(struct tracer *t, const char *path, const struct site_pick *pick,
-			uint32_t pid, const struct site_list *sites)
+static int attach_multi(struct tracer *t, const struct bpf_program *p, const char *path,
+			const struct site_pick *pick, uint32_t pid, const struct site_list *sites)
 {
 	enum resolve_role role = pick->role;
 	bool session = by_session(t, role);
 	struct multi_attr a = {
-		.prog_fd = (__u32)bpf_program__fd(program_of(t, role)),
+		.prog_fd = (__u32)bpf_program__fd(p),
 		.attach_type = session ? TRACE_UPROBE_SESSION : TRACE_UPROBE_MULTI,
 		.path = (uintptr_t)path,
 		.offsets = (uintptr_t)sites->offsets,
@@ -227,12 +239,11 @@ static int open_copy(struct tracer *t, uint32_t rule)
 	return bpf_object__load(o);
 }
 
-static int attach_perf(struct tracer *t, const char *path, const struct site_pick *pick,
-		       uint32_t pid, __u64 offset, __u64 cookie)
+static int attach_perf(struct tracer *t, struct bpf_program *p, const char *path,
+		       const struct site_pick *pick, uint32_t pid, __u64 offset, __u64 cookie)
 {
 	enum resolve_role role = pick->role;
 	LIBBPF_OPTS(bpf_uprobe_opts, opts, .retprobe = role == RESOLVE_RETURN);
-	struct bpf_program *p = program_of(t, role);
 	struct bpf_link *link;
 	int ret;
 
@@ -259,6 +270,7 @@ static int attach_perf(struct tracer *t, const char *path, const struct site_pic
 
 int tracer_attach_sites(struct tracer *t, const struct traced_file *f, const struct site_pick *pick)
 {
+	struct bpf_program *program = NULL;
 	struct site_list sites = {0};
 	char path[64];
 	size_t p;
@@ -268,15 +280,15 @@ int tracer_attach_sites(struct tracer *t, const struct traced_file *f, const str
 	/* The very file, also when it has no name any more or another name space's. */
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", f->fd);
 	ret = list_sites(t, f, pick, &sites);
-	if (!ret && sites.count && !by_session(t, pick->role))
-		ret = tracer_load_plain(t);
+	if (!ret && sites.count)
+		ret = get_program(t, pick->role, sites.go, &program);
 	for (p = 0; !ret && sites.count && p < t->pids_count; p++) {
 		if (t->attach <= TRACER_MULTI) {
-			ret = attach_multi(t, path, pick, t->pids[p], &sites);
+			ret = attach_multi(t, program, path, pick, t->pids[p], &sites);
 		} else {
 			for (i = 0; !ret && i < sites.count; i++)
-				ret = attach_perf(t, path, pick, t->pids[p], sites.offsets[i],
-						  sites.cookies[i]);
+				ret = attach_perf(t, program, path, pick, t->pids[p],
+						  sites.offsets[i], sites.cookies[i]);
 		}
 		/* A process that has ended needs no probes. */
 		if (ret == -ESRCH && t->pids[p])

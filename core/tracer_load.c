@@ -194,6 +194,7 @@ static void close_programs(struct tracer *t)
 {
 	close_pair(&t->plain);
 	close_pair(&t->session);
+	close_program(&t->moment);
 	bpf_object__close(t->sockets);
 	bpf_object__close(t->lives);
 	t->sockets = t->lives = NULL;
@@ -359,6 +360,22 @@ int tracer_load_plain(struct tracer *t)
 	ret = ret ? ret : left;
 	if (ret)
 		close_pair(&t->plain);
+	return ret;
+}
+
+int tracer_load_moment(struct tracer *t)
+{
+	const char *name = "bpf/moment.bpf.o";
+	int ret;
+
+	if (t->moment.program)
+		return 0;
+	ret = tracer_open_objects(&t->moment.object, &name, 1, false);
+	if (!ret)
+		ret = load_program(t, &t->moment, "moment", TRACE_UPROBE_MULTI);
+	tracer_end_loading();
+	if (ret)
+		close_program(&t->moment);
 	return ret;
 }
 

@@ -78,10 +78,11 @@ struct tracer_pair {
 struct tracer {
 	struct bpf_object *maps;  /* all programs' */
 	struct bpf_object *lives; /* what keeps them in step with threads and processes */
-	/* plain: a probe runs one of them. With sessions only where a site is none: for Go. */
+	/* plain: a probe runs one of them. With sessions only for Go, when there is such a file. */
 	struct tracer_pair plain, session;
-	struct bpf_object **copies; /* TRACER_COPIES: by rule */
-	int programs;		    /* TRACER_COPIES: the map of what they go on in; else below 0 */
+	struct tracer_program moment; /* with sessions, where a site can be none, if there is one */
+	struct bpf_object **copies;   /* TRACER_COPIES: by rule */
+	int programs; /* TRACER_COPIES: the map of what they go on in; else below 0 */
 	enum tracer_attach attach;
 	const struct tracer_options *options; /* while it is opened */
 	const struct hook_way *hook_way; /* the one that the last of the kernel's functions took */
@@ -153,7 +154,9 @@ int tracer_check_exe(struct tracer *t, struct ts_err *err);
 void tracer_load_sockets(struct tracer *t);
 /* tracer_load.c: the maps, and the programs for user space. attach is chosen; it may get less. */
 int tracer_load(struct tracer *t, struct ts_err *err);
-int tracer_load_plain(struct tracer *t); /* t->plain, if it is not there yet. 0 or -errno */
+/* With sessions, if they are not there yet: t->plain; t->moment. 0 or -errno */
+int tracer_load_plain(struct tracer *t);
+int tracer_load_moment(struct tracer *t);
 void tracer_unload(struct tracer *t);
 /* Attaches a program of ours; NULL when that is not possible, and then it is told what is
  * `without`.

@@ -109,7 +109,7 @@ def ring_of(pid):
     """A tracer's buffer of RING bytes: what the kernel's pages say (kernel/bpf/ringbuf.c)."""
     for name in os.listdir(f"/proc/{pid}/fdinfo"):
         with open(f"/proc/{pid}/fdinfo/{name}") as f:
-            rows = dict(line.split(":", 1) for line in f)
+            rows = dict(line.split(":", 1) for line in f if ":" in line)
         if int(rows.get("map_type", 0)) == 27 and int(rows["max_entries"]) == RING:
             break
     else:

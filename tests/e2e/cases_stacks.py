@@ -8,6 +8,7 @@ import re
 import subprocess
 
 from cases_open import named
+from cases_pitfalls import own_library
 from cases_sites import has_sessions
 from harness import PYTHON, Skip, case, check
 
@@ -26,16 +27,21 @@ def counted(pattern, seen):
     return int(found[1]) if found else 0
 
 
-def victim(lab):
-    """tests/victims/stacks.c, by a name that no other case's has."""
-    return named(lab, lab.victim("stacks"), lab.case.name[7:])
+def own(lab, program):
+    """
+    The program by a name that no other case's has, its environment with a libssl that nobody else probes
+    (return probes of another case's would end it), and options that trace it.
+    """
+    folder, library = own_library(lab)
+    path = named(lab, program, lab.case.name[7:])
+    return path, {"LD_LIBRARY_PATH": folder}, ("--lib", library, "--comm", os.path.basename(path))
 
 
 def traced(lab, how):
-    """What is seen of it, all of whose own calls are right."""
-    program = victim(lab)
-    tracer = lab.tracer("--comm", os.path.basename(program))
-    p = lab.run([program, lab.cert, lab.key, how])
+    """What is seen of tests/victims/stacks.c, all of whose own calls are right."""
+    program, env, options = own(lab, lab.victim("stacks"))
+    tracer = lab.tracer(*options)
+    p = lab.run([program, lab.cert, lab.key, how], env=env)
     seen = tracer.stop()
     calls = [c for flow in seen.flows(pids=[int(p.out().split()[1])]) for c in flow.calls]
     for c in calls:
@@ -56,12 +62,11 @@ def stacks_are_changed_in_calls(lab):
 def stacks_are_changed_before_tracing(lab):
     """Calls in flight have another tracer's probes, which stay when it ends, and another's at the same time."""
     need_sessions()
-    program = victim(lab)
-    only = "--comm", os.path.basename(program)
-    first, other = lab.tracer(*only), lab.tracer(*only)
-    p = lab.spawn([program, lab.cert, lab.key, "pause"], ready=b"amid", stdin=subprocess.PIPE)
+    program, env, options = own(lab, lab.victim("stacks"))
+    first, other = lab.tracer(*options), lab.tracer(*options)
+    p = lab.spawn([program, lab.cert, lab.key, "pause"], ready=b"amid", stdin=subprocess.PIPE, env=env)
     first.stop()
-    second = lab.tracer(*only)
+    second = lab.tracer(*options)
     p.stdin.write(b"\n")
     p.stdin.flush()
     p.finish()
@@ -136,10 +141,9 @@ def stacks_are_copied(lab):
     if lab.run([PYTHON, "-c", "import gevent"], status=None).returncode:
         raise Skip("gevent is not installed (python3-gevent)")
     # Another one that has no probe where these wait.
-    program = named(lab, PYTHON, "greenlets")
-    only = "--comm", os.path.basename(program)
-    other, tracer = lab.tracer(*only), lab.tracer(*only, script=SAID)
-    p = lab.run([program, lab.write("greenlets.py", GREENLETS), lab.cert, lab.key])
+    program, env, options = own(lab, PYTHON)
+    other, tracer = lab.tracer(*options), lab.tracer(*options, script=SAID)
+    p = lab.run([program, lab.write("greenlets.py", GREENLETS), lab.cert, lab.key], env=env)
     check(p.out().split()[0] == b"20", p.out())
     seen = tracer.stop()
     said = [r["text"] for r in seen.records if r["type"] == "said"]
