@@ -181,7 +181,6 @@ static int get_program(struct tracer *t, enum resolve_role role, bool go, struct
 	if (by_session(t, role)) {
 		*out = t->session.enter.program;
 	} else if (t->attach == TRACER_SESSIONS && !go) {
-		ret = tracer_load_moment(t);
 		*out = t->moment.program;
 	} else {
 		ret = tracer_load_plain(t);

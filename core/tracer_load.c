@@ -145,6 +145,11 @@ static int load_leave(struct tracer *t)
 	return load_program(t, &first_pair(t)->leave, t->leave_name, link_type(t));
 }
 
+static int load_moment(struct tracer *t)
+{
+	return t->moment.object ? load_program(t, &t->moment, "moment", TRACE_UPROBE_MULTI) : 0;
+}
+
 static void close_program(struct tracer_program *p)
 {
 	bpf_object__close(p->object);
@@ -173,20 +178,22 @@ static int attach_first(struct tracer *t)
 /* since_6_2: programs that do not ask which of these kernels it is. */
 static int open_those(struct tracer *t, bool since_6_2)
 {
-	enum { LIFE, LEAVE, ENTER, SOCK, OBJECTS };
+	enum { LIFE, LEAVE, ENTER, SOCK, MOMENT, OBJECTS };
 	const char *names[] = {
 		[LIFE] = "bpf/life.bpf.o",
 		[LEAVE] = since_6_2 ? "bpf/leave_since_6_2.bpf.o" : "bpf/leave.bpf.o",
 		[ENTER] = since_6_2 ? "bpf/enter_since_6_2.bpf.o" : "bpf/enter.bpf.o",
 		[SOCK] = TRACER_SOCK_FILE,
+		[MOMENT] = "bpf/moment.bpf.o",
 	};
 	struct bpf_object *o[OBJECTS] = {0};
-	int ret = tracer_open_objects(o, names, OBJECTS, false);
+	int ret = tracer_open_objects(o, names, OBJECTS - (t->attach != TRACER_SESSIONS), false);
 
 	t->lives = o[LIFE];
 	first_pair(t)->leave.object = o[LEAVE];
 	first_pair(t)->enter.object = o[ENTER];
 	t->sockets = o[SOCK];
+	t->moment.object = o[MOMENT];
 	return ret;
 }
 
@@ -250,7 +257,8 @@ static int end(struct step *s)
 static int load_programs(struct tracer *t)
 {
 	/* What takes longest comes first. */
-	static step_fn *const fns[] = {load_leave, load_enter, load_sockets, load_life};
+	static step_fn *const fns[] = {load_leave, load_enter, load_moment, load_sockets,
+				       load_life};
 	struct step steps[TS_ARRAY_SIZE(fns)];
 	int ret = 0, one;
 	size_t i;
@@ -360,22 +368,6 @@ int tracer_load_plain(struct tracer *t)
 	ret = ret ? ret : left;
 	if (ret)
 		close_pair(&t->plain);
-	return ret;
-}
-
-int tracer_load_moment(struct tracer *t)
-{
-	const char *name = "bpf/moment.bpf.o";
-	int ret;
-
-	if (t->moment.program)
-		return 0;
-	ret = tracer_open_objects(&t->moment.object, &name, 1, false);
-	if (!ret)
-		ret = load_program(t, &t->moment, "moment", TRACE_UPROBE_MULTI);
-	tracer_end_loading();
-	if (ret)
-		close_program(&t->moment);
 	return ret;
 }
 

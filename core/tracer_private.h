@@ -80,7 +80,7 @@ struct tracer {
 	struct bpf_object *lives; /* what keeps them in step with threads and processes */
 	/* plain: a probe runs one of them. With sessions only for Go, when there is such a file. */
 	struct tracer_pair plain, session;
-	struct tracer_program moment; /* with sessions, where a site can be none, if there is one */
+	struct tracer_program moment; /* with sessions, where a site can be none */
 	struct bpf_object **copies;   /* TRACER_COPIES: by rule */
 	int programs; /* TRACER_COPIES: the map of what they go on in; else below 0 */
 	enum tracer_attach attach;
@@ -154,9 +154,7 @@ int tracer_check_exe(struct tracer *t, struct ts_err *err);
 void tracer_load_sockets(struct tracer *t);
 /* tracer_load.c: the maps, and the programs for user space. attach is chosen; it may get less. */
 int tracer_load(struct tracer *t, struct ts_err *err);
-/* With sessions, if they are not there yet: t->plain; t->moment. 0 or -errno */
-int tracer_load_plain(struct tracer *t);
-int tracer_load_moment(struct tracer *t);
+int tracer_load_plain(struct tracer *t); /* with sessions, if it is not there yet. 0 or -errno */
 void tracer_unload(struct tracer *t);
 /* Attaches a program of ours; NULL when that is not possible, and then it is told what is
  * `without`.

@@ -5,10 +5,11 @@ of it. Probes of returns would end them; a tracer that does not see a call says 
 """
 import os
 import re
+import shutil
 import subprocess
 
 from cases_open import named
-from cases_pitfalls import own_library
+from cases_pitfalls import libssl
 from cases_sites import has_sessions
 from harness import PYTHON, Skip, case, check
 
@@ -32,9 +33,9 @@ def own(lab, program):
     The program by a name that no other case's has, its environment with a libssl that nobody else probes
     (return probes of another case's would end it), and options that trace it.
     """
-    folder, library = own_library(lab)
+    library = shutil.copy(libssl(), lab.path("preloaded.so"))
     path = named(lab, program, lab.case.name[7:])
-    return path, {"LD_LIBRARY_PATH": folder}, ("--lib", library, "--comm", os.path.basename(path))
+    return path, {"LD_PRELOAD": library}, ("--lib", library, "--comm", os.path.basename(path))
 
 
 def traced(lab, how):
