@@ -148,6 +148,10 @@ static void send_lost(struct run *r)
 		return;
 	if (now[TS_CNT_LOST_EVENTS] && !r->lost[TS_CNT_LOST_EVENTS])
 		warn_of_loss(r);
+	if (now[TS_CNT_STACKS] && !r->lost[TS_CNT_STACKS])
+		ts_warn("calls are not shown: a thread makes them while others that it has left "
+			"are unfinished on other stacks (SAFETY in man tlsscope; the total is told "
+			"at the end)");
 	memcpy(r->lost, now, sizeof(now));
 	run_send(r, TS_REC_LOST, &body, sizeof(body), NULL);
 }

@@ -56,6 +56,7 @@ def stacks_are_changed_in_calls(lab):
     need_sessions()
     seen, last = traced(lab, "switch")
     check(counted(AMID, seen) > 50 and not counted(NEVER, seen), seen.stderr)
+    check(seen.stderr.count("tlsscope: calls are not shown: ") == 1, seen.stderr)
     check(len(last) == 2, f"{len(last)} calls of 2 after all that")
 
 
