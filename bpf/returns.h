@@ -30,9 +30,9 @@ static __always_inline struct return_instance *last_return(void)
 }
 
 /*
- * Whether the call that was to return by what is here was left for good: its connection has ended,
- * or begins a call of the same function once more. (What else is now at its place tells nothing:
- * there are stacks that are copied away, and back.)
+ * Whether the call in flight with its return address at `stack` was left for good: its connection
+ * has ended, or is in a new call of the same function. (That other bytes are there by now tells
+ * nothing: there are stacks that are copied away, and back.)
  */
 __noinline int is_left(__u64 stack, __u64 sp, __u64 conn, __u32 rule)
 {
@@ -57,8 +57,8 @@ __noinline int is_left(__u64 stack, __u64 sp, __u64 conn, __u32 rule)
 }
 
 /*
- * Whether what began there makes a call that begins now: on the same stack, above, or by a jump in
- * its place; and what the kernel has put there is there.
+ * Whether the call in flight with its return address at `stack` makes the one that begins now: on
+ * the same stack, above, or by a jump in its place; and the kernel's address is still there.
  */
 static __always_inline bool makes(__u64 stack, __u64 sp)
 {

@@ -31,7 +31,7 @@ struct tracer_options {
 	 */
 	const uint32_t *pids;
 	size_t pids_count;     /* 0: probes for the whole system */
-	bool go;	       /* these are Go programs: no sessions are needed (tracer_load.c) */
+	bool go;	       /* these are Go programs: no sessions are needed */
 	struct groups *groups; /* finds the cgroups that filters name; outlives the tracer */
 	struct tracer_agg_sink agg_sink; /* cell NULL: nothing is aggregated in the kernel */
 };
