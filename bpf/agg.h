@@ -8,7 +8,7 @@
 #ifndef TLSSCOPE_AGG_H
 #define TLSSCOPE_AGG_H
 
-#include "maps.h"
+#include "loaded.h"
 
 static const struct ts_agg_cell no_agg_cell = {.min = 0x7fffffffffffffffll,
 					       .max = -0x7fffffffffffffffll - 1};
@@ -140,7 +140,7 @@ static __always_inline void aggregate(struct sending *s)
 {
 	struct ts_data *d = &s->head;
 
-	if (!(d->subs & control.aggs))
+	if (!(d->subs & agg_subs()))
 		return;
 	/* What will be read again is no data. */
 	if (d->flags & TS_DATA_PEEK)

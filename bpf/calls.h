@@ -155,6 +155,7 @@ static __always_inline struct flow *keep_of_thread(const struct call *n)
 {
 	struct flow *flow = get_flow();
 	struct call *slot = 0, *c;
+	__u64 at = 0;
 	int i;
 
 	if (!flow)
@@ -162,24 +163,26 @@ static __always_inline struct flow *keep_of_thread(const struct call *n)
 #pragma unroll
 	for (i = 0; i < TS_MAX_NEST; i++) {
 		c = &flow->calls[i];
+		slot = &flow->calls[at];
 		if (!c->rule) {
 			if (c->sp == n->sp)
 				c->sp = 0;
-			if (!slot || slot->rule || slot->sp)
-				slot = c;
+			if (slot->rule || slot->sp)
+				at = i;
 			continue;
 		}
 		if (nested(c, n))
 			return 0;
 		if (c->rule == n->rule && c->sp == n->sp) {
-			slot = c;
+			at = i;
 			break;
 		}
-		if (!slot || (slot->rule && c->nsecs < slot->nsecs))
-			slot = c;
+		if (slot->rule && c->nsecs < slot->nsecs)
+			at = i;
 	}
-	if (!slot)
-		return 0;
+	/* For the verifier it is any of them from here on. */
+	asm volatile("%0 &= %1" : "+r"(at) : "i"(TS_MAX_NEST - 1));
+	slot = &flow->calls[at];
 	if (slot->rule && !same_call(slot, n))
 		/* What was left where this one begins has ended nothing. */
 		give_up_call(slot->conn, slot->shakes && slot->sp != n->sp);

@@ -27,8 +27,9 @@ int enter(void *ctx)
 	struct ts_rule *rule;
 	__u32 site, id;
 
+	take_over(ctx);
 	if (in_session && is_return(ctx)) {
-		bpf_tail_call(ctx, &goes_on, 0);
+		bpf_tail_call(ctx, &goes_on, TS_GOES_ON_AT_RETURN);
 		return 0;
 	}
 	site = site_of(ctx);

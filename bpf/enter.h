@@ -72,10 +72,10 @@ static __always_inline bool keep_with_thread(const struct ts_rule *rule, struct 
 		miss_call(n->conn);
 		return false;
 	}
-	if (!result && n->subs & (control.opens | control.fails))
+	if (!result && n->subs & outcome_subs())
 		begin_handshake(rule, n);
 	/* Its socket may be found, and asked for, while this call is in flight. */
-	if (n->subs & control.ends)
+	if (n->subs & socket_subs())
 		get_calls_conn(n, false);
 	flow = keep_of_thread(n);
 	if (!flow)
@@ -91,17 +91,15 @@ static __always_inline void keep_with_goroutine(void *ctx, const struct ts_rule 
 {
 	const bool close = rule->role == TS_ROLE_CLOSE;
 
-	if (!close && n->subs & (control.opens | control.fails))
+	if (!close && n->subs & outcome_subs())
 		begin_handshake(rule, n);
-	if (!keep_of_goroutine(
-		    ctx, rule, n,
-		    !close && n->subs & (~control.aggs | control.aggs_ends | control.ends)))
+	if (!keep_of_goroutine(ctx, rule, n, !close && n->subs & conn_subs()))
 		count(TS_CNT_UNREADABLE, 1);
 }
 
 static __always_inline bool keep_call(void *ctx, const struct ts_rule *rule, struct call *n)
 {
-	if (rule->flow_mode == TS_FLOW_THREAD)
+	if (!is_of_go(rule))
 		return keep_with_thread(rule, n);
 	keep_with_goroutine(ctx, rule, n);
 	return false;

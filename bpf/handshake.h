@@ -194,7 +194,7 @@ static __always_inline void tell_open(struct conn *c, __u64 conn, const union ou
 		return;
 	if (out->what & (TS_OPEN_FAILED | TS_OPEN_ERROR))
 		c->failed = 1;
-	if (subs & control.ends)
+	if (subs & socket_subs())
 		subs = filter_conn(subs, conn);
 	if (subs)
 		send_open(conn, out->number, ret, nsecs, subs);
@@ -276,11 +276,11 @@ __noinline int tell_end(__u64 conn, __u32 end, __s64 ret, __u64 nsecs, __u64 sub
 static __always_inline void look_at_end(struct ts_rule *rule, struct call *call, __s64 ret,
 					__u64 len, const bool once)
 {
-	const bool result = rule->role == TS_ROLE_RESULT;
+	const bool result = asked & TS_ASK_OUTCOMES && rule->role == TS_ROLE_RESULT;
 	__u32 end = call->rule;
 	struct conn *c;
 
-	if (!result && (!(call->subs & (control.opens | control.fails)) || (len && !call->shakes)))
+	if (!result && (!(call->subs & outcome_subs()) || (len && !call->shakes)))
 		return;
 	if (!result) {
 		c = find_conn(call->conn);
@@ -307,7 +307,7 @@ __noinline int give_up_handshake(__u32 id, __u64 conn)
 
 	if (!c || c->shake != SHAKE_RUNS || c->unseen || c->calls)
 		return 0;
-	subs = c->subs & control.enabled & (control.opens | control.fails);
+	subs = c->subs & control.enabled & outcome_subs();
 	tell_open(c, conn, &out, 0, 0, subs);
 	return 0;
 }
@@ -343,7 +343,7 @@ __noinline int begin_conn(__u32 id, __u64 conn)
 		return 0;
 	fresh.calls = c->calls;
 	fresh.subs = c->subs;
-	if (control.opens | control.fails) {
+	if (outcome_subs()) {
 		fresh.shake = SHAKE_RUNS;
 		fresh.began = fresh.opened;
 	}
@@ -392,7 +392,7 @@ static __always_inline void end_conn(const struct ts_rule *rule, __u32 id, __u64
 	/* A handshake begins by clearing what was there. */
 	if (rule->how == TS_HOW_CLEARED && is_calling(conn))
 		return;
-	if (control.opens | control.fails)
+	if (outcome_subs())
 		give_up_handshake(id, conn);
 	if (rule->flow_mode == TS_FLOW_THREAD)
 		forget_calls(conn);

@@ -8,9 +8,12 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 SEC("uprobe")
 int leave(void *ctx)
 {
-	__u32 id = site_of(ctx) & TS_SITE_RULE;
-	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
+	struct ts_rule *rule;
+	__u32 id;
 
+	take_over(ctx);
+	id = site_of(ctx) & TS_SITE_RULE;
+	rule = bpf_map_lookup_elem(&rules, &id);
 	keep_stack(ctx, rule, id);
 	return on_leave(ctx, rule, id);
 }
@@ -38,13 +41,16 @@ __noinline int send_steps(__u64 thread)
 SEC("uprobe")
 int leave_no_loop(void *ctx)
 {
-	__u32 id = site_of(ctx) & TS_SITE_RULE;
-	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
 	__u64 thread = bpf_get_current_pid_tgid();
+	struct ts_rule *rule;
 	struct result r = {};
 	struct call c = {};
 	struct flow *flow;
+	__u32 id;
 
+	take_over(ctx);
+	id = site_of(ctx) & TS_SITE_RULE;
+	rule = bpf_map_lookup_elem(&rules, &id);
 	if (!rule || !take_call(ctx, rule, id, &c, &flow))
 		return 0;
 	if (flow && rule->role != TS_ROLE_CLOSE && get_result(ctx, rule, &c, &r, false) &&

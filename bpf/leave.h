@@ -29,7 +29,7 @@ static __always_inline bool transferred(const struct ts_rule *rule, const struct
  */
 static __always_inline void look_at_failure(const struct ts_rule *rule, const struct call *c)
 {
-	const __u64 known = ~control.aggs | control.aggs_ends | control.ends | control.picks;
+	const __u64 known = conn_subs() | pick_subs();
 
 	if (rule->role == TS_ROLE_CALL && rule->flow_mode == TS_FLOW_THREAD && c->dir == TS_OUT &&
 	    ((__s64)c->len > MOST_IN_RECORD || c->ktls) && c->subs & known)
@@ -69,7 +69,7 @@ static __always_inline bool take_call(void *ctx, const struct ts_rule *rule, __u
 	*flow = 0;
 	if (!get_value(ctx, &rule->sp_leave, &sp))
 		return false;
-	if (rule->flow_mode == TS_FLOW_GO) {
+	if (is_of_go(rule)) {
 		*flow = take_of_goroutine(ctx, rule, id, sp, c);
 		return c->rule;
 	}
@@ -122,8 +122,9 @@ static __always_inline long send_record(struct flow *flow, bool again)
 {
 	__u64 off = flow->off, left = flow->sending.want - off;
 	__u64 n = left < TS_CHUNK ? left : TS_CHUNK;
-	enum sent sent = send_piece(&flow->sending, off, n, (void *)(flow->sending.buf + off),
-				    SPACE_USER, &flow->proof, again && flow->waited <= off);
+	enum sent sent =
+		send_piece(&flow->sending, off, n, (void *)(flow->sending.buf + off), SPACE_USER,
+			   in_session ? 0 : &flow->proof, again && flow->waited <= off);
 
 	if (sent == SENT_NOT)
 		return 0;

@@ -41,8 +41,14 @@ struct ends {
 	__u32 family; /* AF_INET, AF_INET6 */
 };
 
+/* Which of a call's bytes are sent now: `left` are those from `off` on. */
+struct sent_piece {
+	__u64 off, n, left, several;
+};
+
 /* All that the records of one call have in common. */
 struct sending {
+	struct sent_piece piece;
 	__u64 buf;
 	__u64 want; /* bytes to capture */
 	/* The first bytes, where filters ask for them: TS_PREFIX, and room for those behind. */

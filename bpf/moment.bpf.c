@@ -12,9 +12,13 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 SEC("uprobe")
 int moment(void *ctx)
 {
-	__u32 site = site_of(ctx), id = site & TS_SITE_RULE;
-	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
+	struct ts_rule *rule;
+	__u32 site, id;
 
+	take_over(ctx);
+	site = site_of(ctx);
+	id = site & TS_SITE_RULE;
+	rule = bpf_map_lookup_elem(&rules, &id);
 	keep_stack(ctx, rule, id);
 	on_enter(ctx, rule, site, false);
 	return 0;

@@ -3,7 +3,7 @@
 #ifndef TLSSCOPE_PICKS_H
 #define TLSSCOPE_PICKS_H
 
-#include "maps.h"
+#include "loaded.h"
 
 /*
  * Whether `len` bytes begin as pick i asks; unread: the first ones may be any. Not static: the
@@ -91,7 +91,7 @@ static __always_inline void filter_call(const struct ts_rule *rule, struct sendi
 	const __u64 subs = s->head.subs;
 
 	s->capture = rule->capture;
-	if (!(subs & control.picks) && subs & rule->largest)
+	if (!(asked & TS_ASK_PICKS) || (!(subs & control.picks) && subs & rule->largest))
 		return;
 	s->capture = 0;
 	pick_call(bpf_get_current_pid_tgid());

@@ -3,7 +3,7 @@
 #ifndef TLSSCOPE_PROBE_H
 #define TLSSCOPE_PROBE_H
 
-#include "maps.h"
+#include "loaded.h"
 #include "task.h"
 
 /* Whether the programs of copy.bpf.c are what is attached: there is no cookie, or it is not used.
@@ -15,15 +15,23 @@ const volatile __u32 by_copies SEC(".rodata.copies") = 0;
 #endif
 
 /*
- * Where a session's probe goes on at the return; else empty. Each object's own: since 6.18 such a
- * map is one kind of links' programs'.
+ * Where a program goes on: a session's probe at the return, and each when more is asked for than it
+ * was loaded for; else empty. Each object's own: since 6.18 such a map is one kind of links'
+ * programs'.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, TS_GOES_ON);
 	__type(key, __u32);
 	__type(value, __u32);
 } goes_on SEC(".maps");
+
+/* What was loaded since, and knows all that can be asked for, takes over. */
+static __always_inline void take_over(void *ctx)
+{
+	if (asked != TS_ASK_ALL)
+		bpf_tail_call(ctx, &goes_on, TS_GOES_ON_IN_WHOLE);
+}
 
 /*
  * Since 6.13 a program of this type may get a stack of its own for each processor, though in a
@@ -33,7 +41,7 @@ struct {
 static __always_inline void keep_stack(void *ctx, const struct ts_rule *rule, __u32 id)
 {
 	if (!rule)
-		bpf_tail_call(ctx, &goes_on, id | 1);
+		bpf_tail_call(ctx, &goes_on, id | TS_GOES_ON);
 }
 
 /* 0, which is nobody's: not known, since another thread was hit in between. */

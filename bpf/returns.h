@@ -12,13 +12,6 @@
 
 #include "calls.h"
 
-#ifdef SINCE_6_2
-/* Whether the programs' probes are sessions. */
-const volatile __u32 in_session SEC(".rodata.session") = 0;
-#else
-#define in_session false
-#endif
-
 /* What calls of each other may use of the stack; other stacks are seldom as small as this. */
 #define FAR_BELOW 16384 /* bytes */
 #define MOST_LEFT 8	/* calls that did not return, which the kernel has not yet forgotten */

@@ -57,17 +57,32 @@ enum sent { SENT, SENT_LAST /* no more should follow */, SENT_NOT /* could not b
 
 /*
  * Sends a record with n bytes at `from`, which are the call's from off on; n <= TS_CHUNK. What
- * could not be read, or is not what `proof` says, is counted and told of; with `again`, nothing is
- * done then. For the verifier a record of each size is another: what is done with it has few
- * branches.
+ * could not be read, or is not what `proof` says, is counted and told of, by a record without
+ * bytes; with `again`, nothing is done then. For the verifier a record of each size is another:
+ * what is done with it has few branches.
  */
 static __always_inline enum sent send_piece(struct sending *s, __u64 off, __u64 n, const void *from,
 					    enum space space, const struct proof *proof, bool again)
 {
+	volatile struct sent_piece *p = &s->piece;
 	__u64 left = s->want - off;
+	struct ts_data *d;
 	long fault = 0;
-	struct ts_data *d = new_record(n, from, space, off || left > n, &fault);
 
+	*p = (struct sent_piece){off, n, left, off || left > n};
+	d = new_record(n, from, space, off || left > n, &fault);
+	/* From here on the verifier does not know them, and sees the same way once. */
+	off = p->off;
+	n = p->n;
+	left = p->left;
+	if (d && (fault || space == SPACE_NONE || !still_true(proof))) {
+		discard(d, BPF_RB_NO_WAKEUP);
+		if (again)
+			return SENT_NOT;
+		fault = 1;
+		n = 0;
+		d = take_record(0, 0, 0, SPACE_NONE, p->several, &fault);
+	}
 	if (!d) {
 		if (!off)
 			count(TS_CNT_LOST_EVENTS, 1);
@@ -76,18 +91,7 @@ static __always_inline enum sent send_piece(struct sending *s, __u64 off, __u64 
 	}
 	*d = s->head;
 	d->off = off;
-	if (space == SPACE_NONE || !still_true(proof))
-		fault = 1;
-	if (fault) {
-		if (again) {
-			discard(d, BPF_RB_NO_WAKEUP);
-			return SENT_NOT;
-		}
-		d->flags |= TS_DATA_FAULT;
-		n = 0;
-	} else if (left > n) {
-		d->flags |= TS_DATA_MORE;
-	}
+	d->flags |= fault ? TS_DATA_FAULT : left > n ? TS_DATA_MORE : 0;
 	d->captured = n;
 	d->record.size = sizeof(*d) + n;
 	submit(d, off ? BPF_RB_NO_WAKEUP : wake_flags());
@@ -259,7 +263,7 @@ static __always_inline bool prepare_call(struct sending *s, struct ts_rule *rule
 
 	fill_call(d, rule, c, ret, len);
 	d->flags = flags_of(rule, c);
-	if (!(d->subs & (~control.aggs | control.aggs_ends | control.ends | control.picks))) {
+	if (!(d->subs & (conn_subs() | pick_subs()))) {
 		aggregate(s);
 		if (!d->subs)
 			return false;
@@ -272,7 +276,7 @@ static __always_inline bool prepare_call(struct sending *s, struct ts_rule *rule
 		tell_addresses(rule, c, conn);
 	if (conn && conn->socket.inode != inode)
 		come_after_conn(d);
-	if (d->subs & control.ends)
+	if (d->subs & socket_subs())
 		d->subs = filter_conn(d->subs, c->conn);
 	s->buf = rule->flags & TS_RULE_NODATA ? 0 : c->buf;
 	d->nth = nth_of(conn, c);
@@ -286,7 +290,7 @@ static __always_inline bool prepare_call(struct sending *s, struct ts_rule *rule
 		count_bytes(conn, c, d->flags, len);
 		return false;
 	}
-	d->goid = get_goid(rule, g);
+	d->goid = in_session ? 0 : get_goid(rule, g);
 	set_conn(d, c, conn);
 	s->want = s->buf ? to_capture(s) : 0;
 	return true;

@@ -341,6 +341,22 @@ struct ts_control {
 	__u64 lives_lost; /* set by the programs: there was no room for a struct ts_life */
 };
 
+/*
+ * What subscriptions may ask for beyond calls as events: of the rest the programs that are loaded
+ * for it know nothing.
+ */
+enum ts_ask {
+	TS_ASK_CGROUPS = 1 << 0,  /* filters by cgroup or container */
+	TS_ASK_EXES = 1 << 1,	  /* filters by program */
+	TS_ASK_SOCKETS = 1 << 2,  /* filters by ports or addresses */
+	TS_ASK_PICKS = 1 << 3,	  /* struct ts_pick, or captures that differ */
+	TS_ASK_AGGS = 1 << 4,	  /* struct ts_agg */
+	TS_ASK_OUTCOMES = 1 << 5, /* how handshakes end, and calls that fail */
+	TS_ASK_ALL = (1 << 6) - 1
+};
+/* Where a program goes on: slots of its map `goes_on`, which has so many. */
+enum { TS_GOES_ON_AT_RETURN, TS_GOES_ON_IN_WHOLE, TS_GOES_ON };
+
 enum ts_search {
 	TS_SEARCH_CALLS = 1 << 0, /* the socket that is used in a library's call */
 	TS_SEARCH_MARKS = 1 << 1, /* the socket that gets what was written to a memory BIO */

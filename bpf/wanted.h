@@ -5,6 +5,7 @@
 
 #include "cgroup.h"
 #include "exe.h"
+#include "loaded.h"
 
 /* Whether any of subs asks for this key. */
 static __always_inline bool asks(__u64 subs, const __u32 key)
@@ -58,8 +59,10 @@ static __always_inline __u64 filter_task(__u64 subs, __u32 pid)
 /* Those of subs that want what the current thread, of process pid, does. */
 static __always_inline __u64 wanted_of(__u64 subs, __u32 pid)
 {
-	subs = filter_cgroup(filter_task(subs & control.enabled, pid));
-	return asks(subs, TS_KEY_EXE) ? filter_exe(subs) : subs;
+	subs = filter_task(subs & control.enabled, pid);
+	if (asked & TS_ASK_CGROUPS)
+		subs = filter_cgroup(subs);
+	return asked & TS_ASK_EXES && asks(subs, TS_KEY_EXE) ? filter_exe(subs) : subs;
 }
 
 /* The subscriptions that want what the current thread, of process pid, says through this rule. */
@@ -102,7 +105,7 @@ static __noinline __attribute__((unused)) __u64 filter_known(__u64 subs, const s
 /* Takes from subs those that a connection's ends do not let pass. NULL: not known. */
 static __always_inline __u64 filter_ends(__u64 subs, const struct ends *e)
 {
-	return subs & control.ends ? filter_known(subs, e) : subs;
+	return subs & socket_subs() ? filter_known(subs, e) : subs;
 }
 
 #endif

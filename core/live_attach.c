@@ -84,6 +84,9 @@ static int open_tracer(struct run *r, struct ts_err *err)
 	uint32_t *pids = only_pids(script_target(r->script), &options.pids_count);
 	int ret;
 
+	/* At a prompt anything may be asked for. */
+	if (!r->repl)
+		options.subs = script_subs(r->script, &options.subs_count);
 	options.pids = pids;
 	options.go = are_go(&options);
 	if (!proc_pidns_is_init())

@@ -165,7 +165,8 @@ int tracer_open(struct tracer **out, const struct tracer_options *options,
 		free(t);
 		return ts_fail(err, ENOMEM, "out of memory");
 	}
-	t->programs = -1;
+	t->copied = -1;
+	t->asked = options->subs ? tracer_asked_by(options->subs, options->subs_count) : TS_ASK_ALL;
 	t->sink = *sink;
 	t->groups = options->groups;
 	t->aggs.sink = options->agg_sink;
@@ -345,12 +346,11 @@ void tracer_counters(const struct tracer *t, uint64_t counters[TS_CNT_COUNT])
 		counters[i] = tracer_counter(t, i);
 	counters[TS_CNT_UNPAIRED] += t->unpaired;
 	counters[TS_CNT_UNFINISHED] += t->unfinished;
-	counters[TS_CNT_MISSED] = program_misses(bpf_program__fd(t->plain.enter.program)) +
-				  program_misses(bpf_program__fd(t->plain.leave.program)) +
-				  program_misses(bpf_program__fd(t->session.enter.program)) +
-				  program_misses(bpf_program__fd(t->moment.program)) +
-				  tracer_kernel_misses(t, program_misses) +
-				  tracer_hello_misses(t, program_misses);
+	counters[TS_CNT_MISSED] =
+		tracer_kernel_misses(t, program_misses) + tracer_hello_misses(t, program_misses);
+	/* Where another one takes over, the first one's count is of both. */
+	for (i = 0; i < TRACER_PROGRAMS; i++)
+		counters[TS_CNT_MISSED] += program_misses(bpf_program__fd(t->programs[i].program));
 }
 
 const char *tracer_sites_name(const struct tracer *t)

@@ -26,6 +26,12 @@ struct tracer_options {
 	enum tracer_attach attach;
 	bool symbols; /* probes at functions' symbols only, and no cheaper sites */
 	/*
+	 * What will be wanted first: the programs are loaded for no more, which takes half the
+	 * time. For more they are loaded again. NULL: for all that can be wanted.
+	 */
+	const struct ts_sub *subs;
+	size_t subs_count;
+	/*
 	 * Where only these processes can ever be wanted, nobody else pays for the probes, unless
 	 * there are too many for probes of their own.
 	 */

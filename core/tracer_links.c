@@ -179,12 +179,14 @@ static int get_program(struct tracer *t, enum resolve_role role, bool go, struct
 	int ret = 0;
 
 	if (by_session(t, role)) {
-		*out = t->session.enter.program;
+		*out = t->programs[TRACER_SESSION_ENTER].program;
 	} else if (t->attach == TRACER_SESSIONS && !go) {
-		*out = t->moment.program;
+		ret = tracer_end_later(t);
+		*out = t->programs[TRACER_MOMENT].program;
 	} else {
 		ret = tracer_load_plain(t);
-		*out = role == RESOLVE_ENTER ? t->plain.enter.program : t->plain.leave.program;
+		*out = t->programs[role == RESOLVE_ENTER ? TRACER_PLAIN_ENTER : TRACER_PLAIN_LEAVE]
+			       .program;
 	}
 	return ret;
 }
@@ -234,7 +236,7 @@ static int open_copy(struct tracer *t, uint32_t rule)
 	t->copies[rule] = o;
 	tracer_set_constant(o, ".rodata.rule", &rule, sizeof(rule));
 	tracer_share_maps(t, o);
-	bpf_map__reuse_fd(bpf_object__find_map_by_name(o, "programs"), t->programs);
+	bpf_map__reuse_fd(bpf_object__find_map_by_name(o, "programs"), t->copied);
 	return bpf_object__load(o);
 }
 

@@ -85,8 +85,9 @@ static void set_sizes(struct tracer *t)
 	take_as_needed(t);
 }
 
-static int make_maps(struct tracer *t)
+static int make_maps(struct tracer *t, int which)
 {
+	(void)which;
 	t->maps = tracer_open_plain("bpf/maps.bpf.o");
 	if (!t->maps)
 		return -errno;
@@ -96,23 +97,63 @@ static int make_maps(struct tracer *t)
 
 /* --- the programs */
 
-static int load_life(struct tracer *t)
+static int load_life(struct tracer *t, int which)
 {
+	(void)which;
 	tracer_share_maps(t, t->lives);
 	return bpf_object__load(t->lives);
 }
 
-/* type: of the links that it is attached by; 0: of perf events. */
-static int load_program(struct tracer *t, struct tracer_program *out, const char *name,
-			enum bpf_attach_type type)
+static const char *name_of(const struct tracer *t, enum tracer_which which)
 {
+	switch (which) {
+	case TRACER_PLAIN_ENTER:
+	case TRACER_SESSION_ENTER:
+		return "enter";
+	case TRACER_PLAIN_LEAVE:
+	case TRACER_SESSION_LEAVE:
+		return t->leave_name;
+	default:
+		return "moment";
+	}
+}
+
+static const char *file_of(const struct tracer *t, enum tracer_which which)
+{
+	switch (which) {
+	case TRACER_PLAIN_ENTER:
+	case TRACER_SESSION_ENTER:
+		return t->since_6_2 ? "bpf/enter_since_6_2.bpf.o" : "bpf/enter.bpf.o";
+	case TRACER_PLAIN_LEAVE:
+	case TRACER_SESSION_LEAVE:
+		return t->since_6_2 ? "bpf/leave_since_6_2.bpf.o" : "bpf/leave.bpf.o";
+	default:
+		return "bpf/moment.bpf.o";
+	}
+}
+
+/* Of the links that it is attached by; 0: of perf events. */
+static enum bpf_attach_type type_of(const struct tracer *t, enum tracer_which which)
+{
+	if (which == TRACER_SESSION_ENTER || which == TRACER_SESSION_LEAVE)
+		return TRACE_UPROBE_SESSION;
+	return t->attach <= TRACER_MULTI ? TRACE_UPROBE_MULTI : 0;
+}
+
+/* Loads what was opened; asked: what may be asked of it. */
+static int load_as(struct tracer *t, struct tracer_program *out, enum tracer_which which,
+		   __u32 asked)
+{
+	const enum bpf_attach_type type = type_of(t, which);
 	const __u32 copies = t->attach == TRACER_COPIES;
 	const __u32 in_session = type == TRACE_UPROBE_SESSION;
+	const char *name = name_of(t, which);
 	struct bpf_program *p;
 
 	tracer_share_maps(t, out->object);
 	tracer_set_constant(out->object, ".rodata.copies", &copies, sizeof(copies));
 	tracer_set_constant(out->object, ".rodata.session", &in_session, sizeof(in_session));
+	tracer_set_constant(out->object, ".rodata.asked", &asked, sizeof(asked));
 	bpf_object__for_each_program(p, out->object)
 	{
 		bpf_program__set_autoload(p, !strcmp(bpf_program__name(p), name));
@@ -122,86 +163,80 @@ static int load_program(struct tracer *t, struct tracer_program *out, const char
 	return bpf_object__load(out->object);
 }
 
-static enum bpf_attach_type link_type(const struct tracer *t)
+static int load_program(struct tracer *t, int which)
 {
-	return t->attach == TRACER_SESSIONS ? TRACE_UPROBE_SESSION
-	       : t->attach == TRACER_MULTI  ? TRACE_UPROBE_MULTI
-					    : 0;
+	return load_as(t, &t->programs[which], which, t->asked);
 }
 
-/* What is loaded first: all probes are of one kind, but for those of Go with sessions. */
-static struct tracer_pair *first_pair(struct tracer *t)
+static int load_whole(struct tracer *t, int which)
 {
-	return t->attach == TRACER_SESSIONS ? &t->session : &t->plain;
+	return load_as(t, &t->wholes[which], which, TS_ASK_ALL);
 }
 
-static int load_enter(struct tracer *t)
+static void close_programs(struct tracer_program programs[TRACER_PROGRAMS])
 {
-	return load_program(t, &first_pair(t)->enter, "enter", link_type(t));
+	size_t i;
+
+	for (i = 0; i < TRACER_PROGRAMS; i++) {
+		bpf_object__close(programs[i].object);
+		programs[i] = (struct tracer_program){0};
+	}
 }
 
-static int load_leave(struct tracer *t)
+/* Where `from` goes on from a slot of its map; each may be NULL. */
+static int go_on(const struct tracer_program *from, __u32 slot, const struct tracer_program *in)
 {
-	return load_program(t, &first_pair(t)->leave, t->leave_name, link_type(t));
+	int map, fd;
+
+	if (!from->object || !in->object)
+		return 0;
+	map = bpf_object__find_map_fd_by_name(from->object, "goes_on");
+	fd = bpf_program__fd(in->program);
+	return bpf_map_update_elem(map, &slot, &fd, BPF_ANY) ? -errno : 0;
 }
 
-static int load_moment(struct tracer *t)
+/* Where a session's probe goes on at the return. */
+static int join_session(const struct tracer_program programs[TRACER_PROGRAMS])
 {
-	return t->moment.object ? load_program(t, &t->moment, "moment", TRACE_UPROBE_MULTI) : 0;
+	return go_on(&programs[TRACER_SESSION_ENTER], TS_GOES_ON_AT_RETURN,
+		     &programs[TRACER_SESSION_LEAVE]);
 }
 
-static void close_program(struct tracer_program *p)
+static enum tracer_which first_enter(const struct tracer *t)
 {
-	bpf_object__close(p->object);
-	*p = (struct tracer_program){0};
+	return t->attach == TRACER_SESSIONS ? TRACER_SESSION_ENTER : TRACER_PLAIN_ENTER;
 }
 
-static void close_pair(struct tracer_pair *p)
+static enum tracer_which first_leave(const struct tracer *t)
 {
-	close_program(&p->enter);
-	close_program(&p->leave);
+	return t->attach == TRACER_SESSIONS ? TRACER_SESSION_LEAVE : TRACER_PLAIN_LEAVE;
 }
 
-static int load_sockets(struct tracer *t)
+static int open_those(struct tracer *t)
 {
-	tracer_load_sockets(t);
-	return 0;
-}
-
-static int attach_first(struct tracer *t)
-{
-	if (t->attach <= TRACER_MULTI)
-		tracer_attach_first(t);
-	return 0;
-}
-
-/* since_6_2: programs that do not ask which of these kernels it is. */
-static int open_those(struct tracer *t, bool since_6_2)
-{
-	enum { LIFE, LEAVE, ENTER, SOCK, MOMENT, OBJECTS };
+	enum { LIFE, SOCK, ENTER, LEAVE, MOMENT, OBJECTS };
 	const char *names[] = {
 		[LIFE] = "bpf/life.bpf.o",
-		[LEAVE] = since_6_2 ? "bpf/leave_since_6_2.bpf.o" : "bpf/leave.bpf.o",
-		[ENTER] = since_6_2 ? "bpf/enter_since_6_2.bpf.o" : "bpf/enter.bpf.o",
 		[SOCK] = TRACER_SOCK_FILE,
-		[MOMENT] = "bpf/moment.bpf.o",
+		[ENTER] = file_of(t, first_enter(t)),
+		[LEAVE] = file_of(t, first_leave(t)),
+		[MOMENT] = file_of(t, TRACER_MOMENT),
 	};
 	struct bpf_object *o[OBJECTS] = {0};
-	int ret = tracer_open_objects(o, names, OBJECTS - (t->attach != TRACER_SESSIONS), false);
+	int ret = tracer_open_objects(t, o, names, OBJECTS - (t->attach != TRACER_SESSIONS), false);
 
 	t->lives = o[LIFE];
-	first_pair(t)->leave.object = o[LEAVE];
-	first_pair(t)->enter.object = o[ENTER];
 	t->sockets = o[SOCK];
-	t->moment.object = o[MOMENT];
+	t->programs[first_enter(t)].object = o[ENTER];
+	t->programs[first_leave(t)].object = o[LEAVE];
+	t->programs[TRACER_MOMENT].object = o[MOMENT];
 	return ret;
 }
 
-static void close_programs(struct tracer *t)
+static void close_all(struct tracer *t)
 {
-	close_pair(&t->plain);
-	close_pair(&t->session);
-	close_program(&t->moment);
+	close_programs(t->programs);
+	close_programs(t->wholes);
 	bpf_object__close(t->sockets);
 	bpf_object__close(t->lives);
 	t->sockets = t->lives = NULL;
@@ -211,23 +246,24 @@ static int open_objects(struct tracer *t)
 {
 	int ret;
 
-	if (t->attach == TRACER_COPIES || tracer_kernel_before(6, 2))
-		return open_those(t, false);
-	ret = open_those(t, true);
-	if (ret || tracer_has_cast())
+	t->since_6_2 = t->attach != TRACER_COPIES && !tracer_kernel_before(6, 2);
+	ret = open_those(t);
+	if (ret || !t->since_6_2 || tracer_has_cast())
 		return ret;
 	/* Its types do not say all that it has. */
-	close_programs(t);
-	return open_those(t, false);
+	close_all(t);
+	t->since_6_2 = false;
+	return open_those(t);
 }
 
 /* --- at the same time */
 
-typedef int step_fn(struct tracer *t);
+typedef int step_fn(struct tracer *t, int which);
 
 struct step {
 	step_fn *run;
 	struct tracer *t;
+	int which; /* enum tracer_which, where it is of a program */
 	pthread_t thread;
 	bool aside; /* the thread runs */
 	int ret;
@@ -237,13 +273,13 @@ static void *run(void *arg)
 {
 	struct step *s = arg;
 
-	s->ret = s->run(s->t);
+	s->ret = s->run(s->t, s->which);
 	return NULL;
 }
 
-static void begin(struct step *s, step_fn *fn, struct tracer *t)
+static void begin(struct step *s, step_fn *fn, struct tracer *t, int which)
 {
-	*s = (struct step){.run = fn, .t = t};
+	*s = (struct step){.run = fn, .t = t, .which = which};
 	s->aside = tracer_begin_thread(&s->thread, run, s);
 }
 
@@ -254,47 +290,80 @@ static int end(struct step *s)
 	return s->ret;
 }
 
-static int load_programs(struct tracer *t)
+/* Ends all; the first one's failure, or 0. */
+static int end_steps(struct step *steps, size_t count)
 {
-	/* What takes longest comes first. */
-	static step_fn *const fns[] = {load_leave, load_enter, load_moment, load_sockets,
-				       load_life};
-	struct step steps[TS_ARRAY_SIZE(fns)];
 	int ret = 0, one;
 	size_t i;
 
-	for (i = 0; i < TS_ARRAY_SIZE(fns); i++)
-		begin(&steps[i], fns[i], t);
-	for (i = 0; i < TS_ARRAY_SIZE(fns); i++) {
+	for (i = 0; i < count; i++) {
 		one = end(&steps[i]);
 		ret = ret ? ret : one;
 	}
 	return ret;
 }
 
+static int attach_first(struct tracer *t, int which)
+{
+	(void)which;
+	if (t->attach <= TRACER_MULTI)
+		tracer_attach_first(t);
+	return 0;
+}
+
+static int load_programs(struct tracer *t)
+{
+	struct step steps[3];
+
+	/* What takes longest comes first. */
+	begin(&steps[0], load_program, t, first_leave(t));
+	begin(&steps[1], load_program, t, first_enter(t));
+	begin(&steps[2], load_life, t, 0);
+	return end_steps(steps, TS_ARRAY_SIZE(steps));
+}
+
+/* --- what few need at once: aside, while the probes are attached, and the first events come */
+
+static void *load_later(void *arg)
+{
+	struct tracer *t = arg;
+
+	if (t->programs[TRACER_MOMENT].object)
+		t->later.ret = load_program(t, TRACER_MOMENT);
+	tracer_load_sockets(t);
+	return NULL;
+}
+
+static void begin_later(struct tracer *t)
+{
+	t->later.aside = tracer_begin_thread(&t->later.thread, load_later, t);
+	if (!t->later.aside)
+		tracer_end_loading();
+}
+
+int tracer_end_later(struct tracer *t)
+{
+	if (t->later.aside) {
+		pthread_join(t->later.thread, NULL);
+		t->later.aside = false;
+		tracer_end_loading();
+	}
+	return t->later.ret;
+}
+
 /* Where the copies go on. */
 static int make_programs(struct tracer *t)
 {
-	const int fds[] = {bpf_program__fd(t->plain.enter.program),
-			   bpf_program__fd(t->plain.leave.program)};
+	const int fds[] = {bpf_program__fd(t->programs[TRACER_PLAIN_ENTER].program),
+			   bpf_program__fd(t->programs[TRACER_PLAIN_LEAVE].program)};
 	__u32 i;
 
-	t->programs = bpf_map_create(BPF_MAP_TYPE_PROG_ARRAY, "programs", sizeof(__u32),
-				     sizeof(__u32), TS_ARRAY_SIZE(fds), NULL);
-	for (i = 0; t->programs >= 0 && i < TS_ARRAY_SIZE(fds); i++)
-		if (bpf_map_update_elem(t->programs, &i, &fds[i], BPF_ANY))
+	t->copied = bpf_map_create(BPF_MAP_TYPE_PROG_ARRAY, "programs", sizeof(__u32),
+				   sizeof(__u32), TS_ARRAY_SIZE(fds), NULL);
+	for (i = 0; t->copied >= 0 && i < TS_ARRAY_SIZE(fds); i++)
+		if (bpf_map_update_elem(t->copied, &i, &fds[i], BPF_ANY))
 			return -errno;
-	return t->programs < 0 ? -errno : 0;
-}
-
-/* Where a session's probe goes on at the return. */
-static int join_session(struct tracer *t)
-{
-	const int leave = bpf_program__fd(t->session.leave.program);
-	int map = bpf_object__find_map_fd_by_name(t->session.enter.object, "goes_on");
-	__u32 zero = 0;
-
-	return bpf_map_update_elem(map, &zero, &leave, BPF_ANY) ? -errno : 0;
+	return t->copied < 0 ? -errno : 0;
 }
 
 static int load_opened(struct tracer *t)
@@ -303,9 +372,7 @@ static int load_opened(struct tracer *t)
 
 	if (!ret && t->attach == TRACER_COPIES)
 		ret = make_programs(t);
-	if (!ret && t->attach == TRACER_SESSIONS)
-		ret = join_session(t);
-	return ret;
+	return ret ? ret : join_session(t->programs);
 }
 
 /* Where sessions were not asked for, it is done without them. */
@@ -313,7 +380,7 @@ static int load_without_sessions(struct tracer *t)
 {
 	int ret;
 
-	close_programs(t);
+	close_all(t);
 	t->attach = TRACER_MULTI;
 	ret = open_objects(t);
 	return ret ? ret : load_opened(t);
@@ -325,8 +392,8 @@ int tracer_load(struct tracer *t, struct ts_err *err)
 	int ret, made;
 
 	libbpf_set_print(print_libbpf);
-	begin(&first, attach_first, t);
-	begin(&maps, make_maps, t);
+	begin(&first, attach_first, t, 0);
+	begin(&maps, make_maps, t, 0);
 	ret = open_objects(t);
 	made = end(&maps);
 	if (!ret && !made)
@@ -334,47 +401,94 @@ int tracer_load(struct tracer *t, struct ts_err *err)
 	if (ret && t->attach == TRACER_SESSIONS && t->options->attach == TRACER_AUTO)
 		ret = load_without_sessions(t);
 	end(&first);
-	tracer_end_loading();
-	if (!t->maps || !first_pair(t)->enter.object)
+	if (!ret && !made)
+		begin_later(t);
+	else
+		tracer_end_loading();
+	if (!t->maps || !t->lives)
 		return ts_fail(err, ret ? -ret : -made, "cannot read the embedded BPF objects: %s",
 			       strerror(ret ? -ret : -made));
 	ret = ret ? ret : made;
 	return ret ? explain_load(-ret, err) : 0;
 }
 
-static int load_plain_leave(struct tracer *t)
+/* Loads more of them, while it runs. 0 or -errno: then none. */
+static int load_more(struct tracer *t, struct tracer_program programs[TRACER_PROGRAMS],
+		     const enum tracer_which *list, size_t count, step_fn *load)
 {
-	return load_program(t, &t->plain.leave, t->leave_name, TRACE_UPROBE_MULTI);
+	const char *names[TRACER_PROGRAMS] = {0};
+	struct bpf_object *o[TRACER_PROGRAMS] = {0};
+	struct step steps[TRACER_PROGRAMS];
+	size_t i;
+	int ret;
+
+	for (i = 0; i < count; i++)
+		names[i] = file_of(t, list[i]);
+	ret = tracer_open_objects(t, o, names, count, false);
+	if (ret)
+		return ret;
+	for (i = 0; i < count; i++) {
+		programs[list[i]].object = o[i];
+		begin(&steps[i], load, t, list[i]);
+	}
+	ret = end_steps(steps, count);
+	tracer_end_loading();
+	for (i = 0; i < count && ret; i++) {
+		bpf_object__close(programs[list[i]].object);
+		programs[list[i]] = (struct tracer_program){0};
+	}
+	return ret;
 }
 
 int tracer_load_plain(struct tracer *t)
 {
-	const char *names[] = {"bpf/enter_since_6_2.bpf.o", "bpf/leave_since_6_2.bpf.o"};
-	struct bpf_object *o[TS_ARRAY_SIZE(names)];
-	struct step leave;
-	int ret, left;
+	static const enum tracer_which list[] = {TRACER_PLAIN_LEAVE, TRACER_PLAIN_ENTER};
 
-	if (t->plain.enter.program)
+	if (t->programs[TRACER_PLAIN_ENTER].program)
 		return 0;
-	ret = tracer_open_objects(o, names, TS_ARRAY_SIZE(names), false);
-	if (ret)
-		return ret;
-	t->plain.enter.object = o[0];
-	t->plain.leave.object = o[1];
-	begin(&leave, load_plain_leave, t);
-	ret = load_program(t, &t->plain.enter, "enter", TRACE_UPROBE_MULTI);
-	left = end(&leave);
-	tracer_end_loading();
-	ret = ret ? ret : left;
-	if (ret)
-		close_pair(&t->plain);
+	return load_more(t, t->programs, list, TS_ARRAY_SIZE(list), load_program);
+}
+
+/* --- when more is asked for */
+
+/* The programs are there, and go on in those that know all. */
+static int hand_over(struct tracer *t)
+{
+	int ret = join_session(t->wholes);
+	size_t i;
+
+	for (i = 0; i < TRACER_PROGRAMS && !ret; i++)
+		ret = go_on(&t->programs[i], TS_GOES_ON_IN_WHOLE, &t->wholes[i]);
 	return ret;
+}
+
+int tracer_ask(struct tracer *t, __u32 asked, struct ts_err *err)
+{
+	enum tracer_which list[TRACER_PROGRAMS];
+	size_t count = 0, i;
+	int ret;
+
+	if (!(asked & ~t->asked))
+		return 0;
+	tracer_end_later(t);
+	for (i = 0; i < TRACER_PROGRAMS; i++)
+		if (t->programs[i].object)
+			list[count++] = (enum tracer_which)i;
+	ret = load_more(t, t->wholes, list, count, load_whole);
+	if (!ret)
+		ret = hand_over(t);
+	if (ret)
+		return explain_load(-ret, err);
+	t->asked = TS_ASK_ALL;
+	ts_verbose("tracer", "loaded once more, for all that can be asked for");
+	return 0;
 }
 
 void tracer_unload(struct tracer *t)
 {
-	close_programs(t);
+	tracer_end_later(t);
+	close_all(t);
 	bpf_object__close(t->maps);
-	if (t->programs >= 0)
-		close(t->programs);
+	if (t->copied >= 0)
+		close(t->copied);
 }

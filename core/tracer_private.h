@@ -66,29 +66,45 @@ struct site_pick {
 	size_t set;	/* of the links */
 };
 
-/* A program for user space, which is alone in its object; NULL: not loaded. */
+/*
+ * The programs for user space. Plain: a probe runs one of them; with sessions only for Go, when
+ * there is such a file. Moment: with sessions, where a site can be none.
+ */
+enum tracer_which {
+	TRACER_PLAIN_ENTER,
+	TRACER_PLAIN_LEAVE,
+	TRACER_SESSION_ENTER,
+	TRACER_SESSION_LEAVE,
+	TRACER_MOMENT,
+	TRACER_PROGRAMS
+};
+
+/* One of them, which is alone in its object; NULL: not loaded. */
 struct tracer_program {
 	struct bpf_object *object;
 	struct bpf_program *program;
-};
-struct tracer_pair {
-	struct tracer_program enter, leave;
 };
 
 struct tracer {
 	struct bpf_object *maps;  /* all programs' */
 	struct bpf_object *lives; /* what keeps them in step with threads and processes */
-	/* plain: a probe runs one of them. With sessions only for Go, when there is such a file. */
-	struct tracer_pair plain, session;
-	struct tracer_program moment; /* with sessions, where a site can be none */
-	struct bpf_object **copies;   /* TRACER_COPIES: by rule */
-	int programs; /* TRACER_COPIES: the map of what they go on in; else below 0 */
+	struct tracer_program programs[TRACER_PROGRAMS];
+	struct tracer_program wholes[TRACER_PROGRAMS]; /* that took over from them */
+	__u32 asked; /* enum ts_ask: what may be asked of those that run */
+	struct {
+		pthread_t thread;
+		bool aside; /* the thread runs */
+		int ret;
+	} later;
+	struct bpf_object **copies; /* TRACER_COPIES: by rule */
+	int copied;		    /* TRACER_COPIES: the map of what they go on in; else below 0 */
 	enum tracer_attach attach;
 	const struct tracer_options *options; /* while it is opened */
 	const struct hook_way *hook_way; /* the one that the last of the kernel's functions took */
 	struct resolve_kernel symbols;	 /* when the kernel is hooked */
 	struct bpf_object *kernel; /* the first of those of traced_file.kernel: owns their maps */
 	const char *leave_name;	   /* "leave", or the other one for kernels without bpf_loop */
+	bool since_6_2;		   /* programs that do not ask which of these kernels it is */
 	int rules, filters, nets, picks;
 	bool at_symbols;		  /* as in the options, or cheaper sites need cookies */
 	struct ts_control *control;	  /* mapped */
@@ -154,7 +170,17 @@ int tracer_check_exe(struct tracer *t, struct ts_err *err);
 void tracer_load_sockets(struct tracer *t);
 /* tracer_load.c: the maps, and the programs for user space. attach is chosen; it may get less. */
 int tracer_load(struct tracer *t, struct ts_err *err);
+/* What is loaded while it runs already, `moment` and t->sockets, is there. 0 or -errno: of moment.
+ */
+int tracer_end_later(struct tracer *t);
 int tracer_load_plain(struct tracer *t); /* with sessions, if it is not there yet. 0 or -errno */
+/*
+ * Has programs that know all that can be asked for take over, where enum ts_ask's `asked` is more
+ * than what those that run were loaded for. 0 or -errno with a sentence.
+ */
+int tracer_ask(struct tracer *t, __u32 asked, struct ts_err *err);
+/* tracer_subs.c: what the subscriptions ask for, or may: enum ts_ask. */
+__u32 tracer_asked_by(const struct ts_sub *subs, size_t count);
 void tracer_unload(struct tracer *t);
 /* Attaches a program of ours; NULL when that is not possible, and then it is told what is
  * `without`.
@@ -180,8 +206,8 @@ uint64_t tracer_counter(const struct tracer *t, unsigned int which);
  * called. modules: their programs use types of modules too, so libbpf has to look for them. 0 or
  * -errno: none is open.
  */
-int tracer_open_objects(struct bpf_object **out, const char *const *names, size_t count,
-			bool modules);
+int tracer_open_objects(struct tracer *t, struct bpf_object **out, const char *const *names,
+			size_t count, bool modules);
 /* One of these once more: what failed to be loaded cannot be. NULL: errno says why. */
 struct bpf_object *tracer_open_again(const char *name);
 void tracer_end_loading(void);

@@ -96,6 +96,7 @@ static void watch_sockets(struct tracer *t)
 	bool first = !t->sockets_tried;
 
 	t->sockets_tried = true;
+	tracer_end_later(t);
 	if (t->sockets_way && !attach(t, t->sockets_way)) {
 		t->control->watched = t->sockets_asked = ts_now();
 	} else {

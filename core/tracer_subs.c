@@ -340,6 +340,50 @@ static void free_desired(struct desired *d)
 	free(d->nets);
 }
 
+static bool names(const struct ts_filter *f, enum ts_filter_key key, enum ts_names name)
+{
+	return f->keys[key].count || f->keys[key].nothing ||
+	       (name < TS_NAMES_COUNT && f->names[name].count);
+}
+
+static __u32 asked_by_one(const struct ts_sub *sub)
+{
+	const uint64_t outcomes = TS_PROBE(TS_P_OPEN) | TS_PROBE(TS_P_ERROR);
+	__u32 asked = 0;
+
+	if (names(&sub->filter, TS_KEY_CGROUP, TS_NAMES_CGROUP) ||
+	    names(&sub->filter, TS_KEY_CONTAINER, TS_NAMES_CONTAINER))
+		asked |= TS_ASK_CGROUPS;
+	if (names(&sub->filter, TS_KEY_EXE, TS_NAMES_COUNT))
+		asked |= TS_ASK_EXES;
+	if (ts_filter_names_ends(&sub->filter))
+		asked |= TS_ASK_SOCKETS;
+	if (!ts_pick_is_any(&sub->pick))
+		asked |= TS_ASK_PICKS;
+	if (sub->agg.form != TS_AGG_NONE)
+		asked |= TS_ASK_AGGS;
+	if (sub->probes & outcomes)
+		asked |= TS_ASK_OUTCOMES;
+	return asked;
+}
+
+__u32 tracer_asked_by(const struct ts_sub *subs, size_t count)
+{
+	const struct ts_sub *first = NULL;
+	__u32 asked = 0;
+	size_t i;
+
+	for (i = 0; i < count; i++) {
+		if (subs[i].removed)
+			continue;
+		asked |= asked_by_one(&subs[i]);
+		if (first && first->capture != subs[i].capture)
+			asked |= TS_ASK_PICKS;
+		first = &subs[i];
+	}
+	return asked;
+}
+
 int tracer_set_subs(struct tracer *t, const struct ts_sub *subs, size_t count, struct ts_err *err)
 {
 	struct tracer_haste haste;
@@ -349,6 +393,9 @@ int tracer_set_subs(struct tracer *t, const struct ts_sub *subs, size_t count, s
 
 	if (count > TS_MAX_SUBS)
 		return ts_fail(err, E2BIG, "more than %d handlers", TS_MAX_SUBS);
+	ret = tracer_ask(t, tracer_asked_by(subs, count), err);
+	if (ret)
+		return ret;
 	ts_fail(err, ENOMEM, "out of memory");
 	/* None goes again: who is let pass by it must not be missed for a moment. */
 	d.control.hierarchies_count = t->control->hierarchies_count;
