@@ -330,6 +330,7 @@ static void on_exec(void *ctx, uint32_t pid, const char *comm, uint64_t nsecs)
 
 	if (!pid_passes(t, pid))
 		return;
+	tracer_expect_files(t->tracer);
 	if (t->pids_watched)
 		targets_look_at_pid(t, pid);
 	/* A container's first program: there may be time before the one that has TLS. */

@@ -63,6 +63,11 @@ int tracer_set_subs(struct tracer *t, const struct ts_sub *subs, size_t count, s
 int tracer_attach(struct tracer *t, int fd, const char *path, const struct resolve_plan *plan,
 		  struct ts_err *err);
 /*
+ * A program starts: there may be a file to attach to in some milliseconds. What the kernel waits
+ * for with the first probe for a while begins now, in a thread.
+ */
+void tracer_expect_files(struct tracer *t);
+/*
  * Hooks the functions of the kernel's own TLS that a subscription wants, and says in the plan how.
  * One that cannot be hooked is told as a warning; 0 if any could, or none is wanted.
  */

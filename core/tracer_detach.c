@@ -111,5 +111,6 @@ void tracer_detach(struct tracer *t)
 	close_together(t, false);
 	t->links_count = 0;
 	join_asides(t);
+	tracer_end_expecting(t);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 }

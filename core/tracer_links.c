@@ -37,7 +37,7 @@ static int load_nothing(__u32 type)
 			     TS_ARRAY_SIZE(nothing), &opts);
 }
 
-#define NOTHINGS 2 /* tracer_attach_first */
+#define NOTHINGS 2 /* probes: tracer_attach_first */
 static int attach_nothing(int program, __u32 type, const char *path)
 {
 	const __u64 offsets[NOTHINGS] = {0, 1};
@@ -67,7 +67,8 @@ int tracer_has_links(__u32 type)
 	return has;
 }
 
-void tracer_attach_first(struct tracer *t)
+/* Probes of a file that nobody has mapped; returns their link, or below 0. */
+static int attach_empty(void)
 {
 	int program = load_nothing(TRACE_UPROBE_MULTI), file = tracer_memory_file("tlsscope");
 	char path[32];
@@ -76,12 +77,47 @@ void tracer_attach_first(struct tracer *t)
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
 	if (program >= 0 && file >= 0 && !ftruncate(file, NOTHINGS))
 		link = attach_nothing(program, TRACE_UPROBE_MULTI, path);
-	if (link >= 0 && tracer_add_link(t, (struct probe_link){.fd = link}))
-		close(link);
 	if (file >= 0)
 		close(file);
 	if (program >= 0)
 		close(program);
+	return link;
+}
+
+void tracer_attach_first(struct tracer *t)
+{
+	int link = attach_empty();
+
+	if (link >= 0 && tracer_add_link(t, (struct probe_link){.fd = link}))
+		close(link);
+}
+
+static void *expect_files(void *arg)
+{
+	bool *runs = arg;
+	int link = attach_empty();
+
+	if (link >= 0)
+		close(link);
+	__atomic_store_n(runs, false, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+void tracer_expect_files(struct tracer *t)
+{
+	if (t->attach > TRACER_MULTI || __atomic_load_n(&t->expecting.runs, __ATOMIC_ACQUIRE))
+		return;
+	tracer_end_expecting(t);
+	t->expecting.runs = true;
+	t->expecting.aside =
+		tracer_begin_thread(&t->expecting.thread, expect_files, &t->expecting.runs);
+}
+
+void tracer_end_expecting(struct tracer *t)
+{
+	if (t->expecting.aside)
+		pthread_join(t->expecting.thread, NULL);
+	t->expecting.aside = false;
 }
 
 int tracer_add_link(struct tracer *t, struct probe_link link)

@@ -133,6 +133,10 @@ struct tracer {
 	struct probe_link *links;
 	size_t links_count;
 	struct probe_links *asides;
+	struct {
+		pthread_t thread;
+		bool aside, runs; /* there is a thread; and it is not done */
+	} expecting;
 	struct traced_file *files;
 	size_t files_count;
 	uint32_t last_rule;
@@ -197,6 +201,7 @@ int tracer_has_links(__u32 type);
  * was a second one (GP_REPLAY), twice.
  */
 void tracer_attach_first(struct tracer *t);
+void tracer_end_expecting(struct tracer *t);
 /* By version: only for what the kernel cannot be asked. */
 bool tracer_kernel_before(unsigned int major, unsigned int minor);
 /* What the programs counted, on all processors; which: TS_CNT_*. */
