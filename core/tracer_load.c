@@ -322,7 +322,7 @@ static int load_programs(struct tracer *t)
 	return end_steps(steps, TS_ARRAY_SIZE(steps));
 }
 
-/* --- what few need at once: aside, while the probes are attached, and the first events come */
+/* --- what few need at once: aside, when the probes are attached */
 
 static void *load_later(void *arg)
 {
@@ -331,23 +331,30 @@ static void *load_later(void *arg)
 	if (t->programs[TRACER_MOMENT].object)
 		t->later.ret = load_program(t, TRACER_MOMENT);
 	tracer_load_sockets(t);
+	tracer_end_loading();
+	__atomic_store_n(&t->later.state, LATER_THERE, __ATOMIC_RELEASE);
 	return NULL;
 }
 
-static void begin_later(struct tracer *t)
+void tracer_begin_later(struct tracer *t)
 {
+	if (t->later.state != LATER_OPEN)
+		return;
+	t->later.state = LATER_BEGUN;
 	t->later.aside = tracer_begin_thread(&t->later.thread, load_later, t);
-	if (!t->later.aside)
-		tracer_end_loading();
+}
+
+bool tracer_has_later(const struct tracer *t)
+{
+	return __atomic_load_n(&t->later.state, __ATOMIC_ACQUIRE) == LATER_THERE;
 }
 
 int tracer_end_later(struct tracer *t)
 {
-	if (t->later.aside) {
+	tracer_begin_later(t);
+	if (t->later.aside)
 		pthread_join(t->later.thread, NULL);
-		t->later.aside = false;
-		tracer_end_loading();
-	}
+	t->later.aside = false;
 	return t->later.ret;
 }
 
@@ -402,7 +409,7 @@ int tracer_load(struct tracer *t, struct ts_err *err)
 		ret = load_without_sessions(t);
 	end(&first);
 	if (!ret && !made)
-		begin_later(t);
+		t->later.state = LATER_OPEN;
 	else
 		tracer_end_loading();
 	if (!t->maps || !t->lives)
@@ -486,7 +493,10 @@ int tracer_ask(struct tracer *t, __u32 asked, struct ts_err *err)
 
 void tracer_unload(struct tracer *t)
 {
-	tracer_end_later(t);
+	if (t->later.state == LATER_OPEN)
+		tracer_end_loading();
+	else
+		tracer_end_later(t);
 	close_all(t);
 	bpf_object__close(t->maps);
 	if (t->copied >= 0)

@@ -92,8 +92,9 @@ struct tracer {
 	struct tracer_program wholes[TRACER_PROGRAMS]; /* that took over from them */
 	__u32 asked; /* enum ts_ask: what may be asked of those that run */
 	struct {
+		enum { LATER_NONE, LATER_OPEN, LATER_BEGUN, LATER_THERE } state;
 		pthread_t thread;
-		bool aside; /* the thread runs */
+		bool aside; /* there is a thread */
 		int ret;
 	} later;
 	struct bpf_object **copies; /* TRACER_COPIES: by rule */
@@ -174,8 +175,12 @@ int tracer_check_exe(struct tracer *t, struct ts_err *err);
 void tracer_load_sockets(struct tracer *t);
 /* tracer_load.c: the maps, and the programs for user space. attach is chosen; it may get less. */
 int tracer_load(struct tracer *t, struct ts_err *err);
-/* What is loaded while it runs already, `moment` and t->sockets, is there. 0 or -errno: of moment.
+/*
+ * What is loaded when the probes are there, `moment` and t->sockets: begins it; whether that is
+ * done; waits for it: 0, or -errno of `moment`.
  */
+void tracer_begin_later(struct tracer *t);
+bool tracer_has_later(const struct tracer *t);
 int tracer_end_later(struct tracer *t);
 int tracer_load_plain(struct tracer *t); /* with sessions, if it is not there yet. 0 or -errno */
 /*

@@ -218,11 +218,14 @@ void tracer_search(struct tracer *t)
 	/* Whoever asks for certain ends misses what comes before they are known. */
 	const __u64 search = t->control->search | (t->control->ends ? ~0ull : 0);
 	const bool refused = t->sockets_tried && !t->sockets_way;
+	const bool waits = t->control->ends || may_come(t);
 
 	if (t->detached)
 		return;
 	tracer_end_tests(t);
-	if (!t->control->watched && !refused && (search & TS_SEARCH_CALLS || may_come(t))) {
+	tracer_begin_later(t);
+	if (!t->control->watched && !refused &&
+	    (waits || (search & TS_SEARCH_CALLS && tracer_has_later(t)))) {
 		watch_sockets(t);
 		begin_pause(t);
 	}
