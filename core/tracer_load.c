@@ -484,8 +484,10 @@ int tracer_ask(struct tracer *t, __u32 asked, struct ts_err *err)
 	ret = load_more(t, t->wholes, list, count, load_whole);
 	if (!ret)
 		ret = hand_over(t);
-	if (ret)
+	if (ret) {
+		close_programs(t->wholes);
 		return explain_load(-ret, err);
+	}
 	t->asked = TS_ASK_ALL;
 	ts_verbose("tracer", "loaded once more, for all that can be asked for");
 	return 0;
