@@ -7,7 +7,7 @@ import subprocess
 
 from cases_open import named
 from cases_sites import ways
-from harness import PYTHON, TLSSCOPE, case, check, same, wait_for
+from harness import PYTHON, TLSSCOPE, case, check, wait_for
 
 # A client and a server in one process: for each line so many messages, on a connection that stays, or on a new one.
 # The server waits in a read meanwhile.
@@ -104,7 +104,8 @@ def taken_over(lab, way):
 def more_is_asked_later(lab):
     """Filters by program, cgroup and peer, picks, aggregations, handshakes: by what was not loaded for them."""
     for way in ways():
-        same(f"{way}: what was seen", taken_over(lab, way), SEEN)
+        seen = taken_over(lab, way)
+        check(seen == SEEN, f"{way}: {seen}")
 
 
 @case()
