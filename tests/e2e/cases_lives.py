@@ -66,14 +66,14 @@ os._exit(0)
 def lives_are_lost(lab):
     """There was no room for an exit: the process' connections end all the same."""
     port = page_server(lab)
-    tracer = lab.tracer("-v", script="config{buffer = 4096}" + READY + """
+    # Room enough for what other cases' programs do until it is stopped.
+    tracer = lab.tracer("-v", script="config{buffer = 32768}" + READY + """
         on.tls_close({rport = %d}, function(e) emit{type = "close", pid = e.pid, how = e.how} end)
         """ % port)
     p = lab.spawn([PYTHON, "-c", ASKS_ONCE, str(port)], ready=b"asked", stdin=subprocess.PIPE)
     time.sleep(0.3)
     os.kill(tracer.process.pid, signal.SIGSTOP)
-    for _ in range(100):
-        subprocess.run(["true"], check=True)
+    subprocess.run(["sh", "-c", "for i in $(seq 800); do /bin/true; done"], check=True)
     p.say()
     p.finish()
     os.kill(tracer.process.pid, signal.SIGCONT)
