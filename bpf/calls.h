@@ -154,7 +154,7 @@ __noinline int give_up_call(__u64 conn, bool shaking)
 static __always_inline struct flow *keep_of_thread(const struct call *n)
 {
 	struct flow *flow = get_flow();
-	struct call *slot = 0, *c;
+	struct call *slot, *c;
 	__u64 at = 0;
 	int i;
 

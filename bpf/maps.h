@@ -41,7 +41,7 @@ struct ends {
 	__u32 family; /* AF_INET, AF_INET6 */
 };
 
-/* Which of a call's bytes are sent now: `left` are those from `off` on. */
+/* Which of a call's bytes are sent now: n of the `left` ones from `off` on. several: not all. */
 struct sent_piece {
 	__u64 off, n, left, several;
 };

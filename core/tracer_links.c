@@ -105,7 +105,8 @@ static void *expect_files(void *arg)
 
 void tracer_expect_files(struct tracer *t)
 {
-	if (t->attach > TRACER_MULTI || __atomic_load_n(&t->expecting.runs, __ATOMIC_ACQUIRE))
+	if (t->detached || t->attach > TRACER_MULTI ||
+	    __atomic_load_n(&t->expecting.runs, __ATOMIC_ACQUIRE))
 		return;
 	tracer_end_expecting(t);
 	t->expecting.runs = true;

@@ -91,6 +91,8 @@ struct tracer {
 	struct tracer_program programs[TRACER_PROGRAMS];
 	struct tracer_program wholes[TRACER_PROGRAMS]; /* that took over from them */
 	__u32 asked; /* enum ts_ask: what may be asked of those that run */
+	/* Of `moment` and sockets: nothing; the objects are open; a thread loads them; it is done.
+	 */
 	struct {
 		enum { LATER_NONE, LATER_OPEN, LATER_BEGUN, LATER_THERE } state;
 		pthread_t thread;

@@ -340,23 +340,23 @@ static void free_desired(struct desired *d)
 	free(d->nets);
 }
 
-static bool names(const struct ts_filter *f, enum ts_filter_key key, enum ts_names name)
+static bool is_filtered(const struct ts_filter_list *list)
 {
-	return f->keys[key].count || f->keys[key].nothing ||
-	       (name < TS_NAMES_COUNT && f->names[name].count);
+	return list->count || list->nothing;
 }
 
 static __u32 asked_by_one(const struct ts_sub *sub)
 {
 	const uint64_t outcomes = TS_PROBE(TS_P_OPEN) | TS_PROBE(TS_P_ERROR);
+	const struct ts_filter *f = &sub->filter;
 	__u32 asked = 0;
 
-	if (names(&sub->filter, TS_KEY_CGROUP, TS_NAMES_CGROUP) ||
-	    names(&sub->filter, TS_KEY_CONTAINER, TS_NAMES_CONTAINER))
+	if (f->names[TS_NAMES_CGROUP].count || is_filtered(&f->keys[TS_KEY_CGROUP]) ||
+	    f->names[TS_NAMES_CONTAINER].count || is_filtered(&f->keys[TS_KEY_CONTAINER]))
 		asked |= TS_ASK_CGROUPS;
-	if (names(&sub->filter, TS_KEY_EXE, TS_NAMES_COUNT))
+	if (is_filtered(&f->keys[TS_KEY_EXE]))
 		asked |= TS_ASK_EXES;
-	if (ts_filter_names_ends(&sub->filter))
+	if (ts_filter_names_ends(f))
 		asked |= TS_ASK_SOCKETS;
 	if (!ts_pick_is_any(&sub->pick))
 		asked |= TS_ASK_PICKS;
