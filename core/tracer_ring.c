@@ -12,6 +12,7 @@
 #define HEADER 8u
 #define BUSY (1u << 31)	   /* is being written */
 #define DISCARD (1u << 30) /* is to be skipped */
+#define LINE 64u	   /* bytes that processors hand each other at once, about */
 
 /*
  * Invariant: positions only grow; that of a byte in `data` is its position & (size - 1). The kernel
@@ -223,6 +224,22 @@ static struct buffer *choose(struct tracer_ring *r)
 
 /* --- handing over */
 
+/*
+ * Another processor has written it: the first lines of what comes next, a record's head, are on
+ * their way while this one is handled.
+ */
+static void fetch_next(const struct buffer *b, __u32 header)
+{
+	const unsigned long next = b->pos + ((header + HEADER + 7) & ~7ul);
+	const unsigned char *at = b->data + (next & (b->size - 1));
+	size_t i;
+
+	if (next == end_of(b))
+		return;
+	for (i = 0; i < HEADER + sizeof(struct ts_data); i += LINE)
+		__builtin_prefetch(at + i);
+}
+
 /* The next sample, in one piece; NULL: no memory. */
 static const void *sample_of(struct tracer_ring *r, const struct buffer *b, size_t len)
 {
@@ -250,6 +267,7 @@ int tracer_ring_poll(struct tracer_ring *r, unsigned int budget,
 	r->used = waiting(&r->now);
 	while (!ret && count < budget && (b = choose(r))) {
 		header = header_of(b);
+		fetch_next(b, header);
 		sample = sample_of(r, b, header);
 		ret = sample ? take(ctx, sample, header) : -ENOMEM;
 		count++;
