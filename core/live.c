@@ -332,7 +332,7 @@ static void wait_events(struct run *r, int got)
 	}
 	r->fds[FD_WATCH].fd = targets_fd(r->targets);
 	watch_tracer(r, armed);
-	poll(r->fds, r->fds_count, sleep_ms(r, armed ? ARMED_SLEEP_MS : WAKE_PAUSE_MS));
+	poll(r->fds, r->fds_count, sleep_ms(r, armed && !r->asks ? ARMED_SLEEP_MS : WAKE_PAUSE_MS));
 	tracer_arm(r->tracer, false);
 	if (armed && tracer_woke(r))
 		r->woken = ts_now();

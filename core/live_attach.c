@@ -168,13 +168,16 @@ static void apply_changes(struct run *r)
 	const struct ts_sub *subs;
 	struct ts_err err;
 	size_t count;
+	int ret;
 
-	if (!script_changed(r->script) && !r->regroup)
+	if (!script_changed(r->script) && !r->regroup && !r->asks)
 		return;
 	r->regroup = false;
 	r->wants_processes |= script_keys_processes(r->script);
 	subs = script_subs(r->script, &count);
-	if (!tracer_set_subs(r->tracer, subs, count, &err))
+	ret = tracer_set_subs(r->tracer, subs, count, &err);
+	r->asks = ret > 0;
+	if (ret >= 0)
 		return;
 	if (r->repl)
 		ts_error("%s", err.text);

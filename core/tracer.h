@@ -52,7 +52,8 @@ void tracer_close(struct tracer *t); /* detaches; what is in the ring is dropped
 /*
  * What the tracer should want from now on: files attached before follow too. subs is the caller's
  * and must stay until the next call. A subscription's bit is its index. Call it again when there
- * are new cgroups.
+ * are new cgroups. 0 or -errno with a sentence; 1: what serves them is being loaded, and nothing
+ * has changed: call it again, some milliseconds later.
  */
 int tracer_set_subs(struct tracer *t, const struct ts_sub *subs, size_t count, struct ts_err *err);
 

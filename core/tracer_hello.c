@@ -129,7 +129,8 @@ static int load(struct tracer_hello *h)
 	struct bpf_program *p;
 	int ret;
 
-	ret = tracer_open_objects(h->tracer, &h->object, &file, 1, false);
+	tracer_end_aside(h->tracer);
+	ret = tracer_open_objects(&h->object, &file, 1, false);
 	if (ret)
 		return ret;
 	tracer_share_maps(h->tracer, h->object);

@@ -120,7 +120,8 @@ static int hook_by(struct tracer *t, struct traced_func *f, const struct hook_wa
 		return -ENOTSUP;
 	snprintf(enter, sizeof(enter), "%s%s_%s", f->func.func->program,
 		 !strcmp(f->func.func->program, "recv") && is_recv_old() ? "_old" : "", way->enter);
-	ret = tracer_open_objects(t, &o, &file, 1, true);
+	tracer_end_aside(t);
+	ret = tracer_open_objects(&o, &file, 1, true);
 	if (ret)
 		return ret;
 	tracer_set_constant(o, ".rodata.hook", &hook, sizeof(hook));

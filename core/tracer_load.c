@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Loading. The maps are made while the kernel's types are looked for; then all programs are loaded,
- * each of those for user space in an object of its own, at the same time: the kernel takes its time
- * to verify one.
+ * Loading, at the start. The maps are made while the kernel's types are looked for; then all
+ * programs are loaded at the same time: the kernel takes its time to verify one.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -30,8 +29,10 @@ static int print_libbpf(enum libbpf_print_level level, const char *format, va_li
 	return 0;
 }
 
-static int explain_load(int code, struct ts_err *err)
+int tracer_explain_load(int ret, struct ts_err *err)
 {
+	const int code = -ret;
+
 	if (access("/sys/kernel/btf/vmlinux", R_OK))
 		return ts_fail(err, ENOTSUP,
 			       "this kernel has no type information (/sys/kernel/btf/vmlinux); a "
@@ -104,104 +105,6 @@ static int load_life(struct tracer *t, int which)
 	return bpf_object__load(t->lives);
 }
 
-static const char *name_of(const struct tracer *t, enum tracer_which which)
-{
-	switch (which) {
-	case TRACER_PLAIN_ENTER:
-	case TRACER_SESSION_ENTER:
-		return "enter";
-	case TRACER_PLAIN_LEAVE:
-	case TRACER_SESSION_LEAVE:
-		return t->leave_name;
-	default:
-		return "moment";
-	}
-}
-
-static const char *file_of(const struct tracer *t, enum tracer_which which)
-{
-	switch (which) {
-	case TRACER_PLAIN_ENTER:
-	case TRACER_SESSION_ENTER:
-		return t->since_6_2 ? "bpf/enter_since_6_2.bpf.o" : "bpf/enter.bpf.o";
-	case TRACER_PLAIN_LEAVE:
-	case TRACER_SESSION_LEAVE:
-		return t->since_6_2 ? "bpf/leave_since_6_2.bpf.o" : "bpf/leave.bpf.o";
-	default:
-		return "bpf/moment.bpf.o";
-	}
-}
-
-/* Of the links that it is attached by; 0: of perf events. */
-static enum bpf_attach_type type_of(const struct tracer *t, enum tracer_which which)
-{
-	if (which == TRACER_SESSION_ENTER || which == TRACER_SESSION_LEAVE)
-		return TRACE_UPROBE_SESSION;
-	return t->attach <= TRACER_MULTI ? TRACE_UPROBE_MULTI : 0;
-}
-
-/* Loads what was opened; asked: what may be asked of it. */
-static int load_as(struct tracer *t, struct tracer_program *out, enum tracer_which which,
-		   __u32 asked)
-{
-	const enum bpf_attach_type type = type_of(t, which);
-	const __u32 copies = t->attach == TRACER_COPIES;
-	const __u32 in_session = type == TRACE_UPROBE_SESSION;
-	const char *name = name_of(t, which);
-	struct bpf_program *p;
-
-	tracer_share_maps(t, out->object);
-	tracer_set_constant(out->object, ".rodata.copies", &copies, sizeof(copies));
-	tracer_set_constant(out->object, ".rodata.session", &in_session, sizeof(in_session));
-	tracer_set_constant(out->object, ".rodata.asked", &asked, sizeof(asked));
-	bpf_object__for_each_program(p, out->object)
-	{
-		bpf_program__set_autoload(p, !strcmp(bpf_program__name(p), name));
-		bpf_program__set_expected_attach_type(p, type);
-	}
-	out->program = bpf_object__find_program_by_name(out->object, name);
-	return bpf_object__load(out->object);
-}
-
-static int load_program(struct tracer *t, int which)
-{
-	return load_as(t, &t->programs[which], which, t->asked);
-}
-
-static int load_whole(struct tracer *t, int which)
-{
-	return load_as(t, &t->wholes[which], which, TS_ASK_ALL);
-}
-
-static void close_programs(struct tracer_program programs[TRACER_PROGRAMS])
-{
-	size_t i;
-
-	for (i = 0; i < TRACER_PROGRAMS; i++) {
-		bpf_object__close(programs[i].object);
-		programs[i] = (struct tracer_program){0};
-	}
-}
-
-/* Where `from` goes on from a slot of its map; each may be NULL. */
-static int go_on(const struct tracer_program *from, __u32 slot, const struct tracer_program *in)
-{
-	int map, fd;
-
-	if (!from->object || !in->object)
-		return 0;
-	map = bpf_object__find_map_fd_by_name(from->object, "goes_on");
-	fd = bpf_program__fd(in->program);
-	return bpf_map_update_elem(map, &slot, &fd, BPF_ANY) ? -errno : 0;
-}
-
-/* Where a session's probe goes on at the return. */
-static int join_session(const struct tracer_program programs[TRACER_PROGRAMS])
-{
-	return go_on(&programs[TRACER_SESSION_ENTER], TS_GOES_ON_AT_RETURN,
-		     &programs[TRACER_SESSION_LEAVE]);
-}
-
 static enum tracer_which first_enter(const struct tracer *t)
 {
 	return t->attach == TRACER_SESSIONS ? TRACER_SESSION_ENTER : TRACER_PLAIN_ENTER;
@@ -218,12 +121,12 @@ static int open_those(struct tracer *t)
 	const char *names[] = {
 		[LIFE] = "bpf/life.bpf.o",
 		[SOCK] = TRACER_SOCK_FILE,
-		[ENTER] = file_of(t, first_enter(t)),
-		[LEAVE] = file_of(t, first_leave(t)),
-		[MOMENT] = file_of(t, TRACER_MOMENT),
+		[ENTER] = tracer_program_file(t, first_enter(t)),
+		[LEAVE] = tracer_program_file(t, first_leave(t)),
+		[MOMENT] = tracer_program_file(t, TRACER_MOMENT),
 	};
 	struct bpf_object *o[OBJECTS] = {0};
-	int ret = tracer_open_objects(t, o, names, OBJECTS - (t->attach != TRACER_SESSIONS), false);
+	int ret = tracer_open_objects(o, names, OBJECTS - (t->attach != TRACER_SESSIONS), false);
 
 	t->lives = o[LIFE];
 	t->sockets = o[SOCK];
@@ -235,8 +138,8 @@ static int open_those(struct tracer *t)
 
 static void close_all(struct tracer *t)
 {
-	close_programs(t->programs);
-	close_programs(t->wholes);
+	tracer_close_programs(t->programs);
+	tracer_close_programs(t->wholes);
 	bpf_object__close(t->sockets);
 	bpf_object__close(t->lives);
 	t->sockets = t->lives = NULL;
@@ -258,46 +161,41 @@ static int open_objects(struct tracer *t)
 
 /* --- at the same time */
 
-typedef int step_fn(struct tracer *t, int which);
-
-struct step {
-	step_fn *run;
-	struct tracer *t;
-	int which; /* enum tracer_which, where it is of a program */
-	pthread_t thread;
-	bool aside; /* the thread runs */
-	int ret;
-};
-
 static void *run(void *arg)
 {
-	struct step *s = arg;
+	struct tracer_step *s = arg;
 
 	s->ret = s->run(s->t, s->which);
+	__atomic_store_n(&s->over, true, __ATOMIC_RELEASE);
 	return NULL;
 }
 
-static void begin(struct step *s, step_fn *fn, struct tracer *t, int which)
+void tracer_step_begin(struct tracer_step *s, tracer_step_fn *fn, struct tracer *t, int which)
 {
-	*s = (struct step){.run = fn, .t = t, .which = which};
+	*s = (struct tracer_step){.run = fn, .t = t, .which = which};
 	s->aside = tracer_begin_thread(&s->thread, run, s);
 }
 
-static int end(struct step *s)
+bool tracer_step_is_over(const struct tracer_step *s)
+{
+	return __atomic_load_n(&s->over, __ATOMIC_ACQUIRE);
+}
+
+int tracer_step_end(struct tracer_step *s)
 {
 	if (s->aside)
 		pthread_join(s->thread, NULL);
+	s->aside = false;
 	return s->ret;
 }
 
-/* Ends all; the first one's failure, or 0. */
-static int end_steps(struct step *steps, size_t count)
+int tracer_steps_end(struct tracer_step *steps, size_t count)
 {
 	int ret = 0, one;
 	size_t i;
 
 	for (i = 0; i < count; i++) {
-		one = end(&steps[i]);
+		one = tracer_step_end(&steps[i]);
 		ret = ret ? ret : one;
 	}
 	return ret;
@@ -313,49 +211,45 @@ static int attach_first(struct tracer *t, int which)
 
 static int load_programs(struct tracer *t)
 {
-	struct step steps[3];
+	struct tracer_step steps[3];
 
 	/* What takes longest comes first. */
-	begin(&steps[0], load_program, t, first_leave(t));
-	begin(&steps[1], load_program, t, first_enter(t));
-	begin(&steps[2], load_life, t, 0);
-	return end_steps(steps, TS_ARRAY_SIZE(steps));
+	tracer_step_begin(&steps[0], tracer_load_program, t, first_leave(t));
+	tracer_step_begin(&steps[1], tracer_load_program, t, first_enter(t));
+	tracer_step_begin(&steps[2], load_life, t, 0);
+	return tracer_steps_end(steps, TS_ARRAY_SIZE(steps));
 }
 
 /* --- what few need at once: aside, when the probes are attached */
 
-static void *load_later(void *arg)
+static int load_later(struct tracer *t, int which)
 {
-	struct tracer *t = arg;
+	int ret = 0;
 
+	(void)which;
 	if (t->programs[TRACER_MOMENT].object)
-		t->later.ret = load_program(t, TRACER_MOMENT);
+		ret = tracer_load_program(t, TRACER_MOMENT);
 	tracer_load_sockets(t);
 	tracer_end_loading();
-	__atomic_store_n(&t->later.state, LATER_THERE, __ATOMIC_RELEASE);
-	return NULL;
+	return ret;
 }
 
 void tracer_begin_later(struct tracer *t)
 {
-	if (t->later.state != LATER_OPEN)
-		return;
-	t->later.state = LATER_BEGUN;
-	t->later.aside = tracer_begin_thread(&t->later.thread, load_later, t);
+	if (t->opened_later)
+		tracer_step_begin(&t->later, load_later, t, 0);
+	t->opened_later = false;
 }
 
 bool tracer_has_later(const struct tracer *t)
 {
-	return __atomic_load_n(&t->later.state, __ATOMIC_ACQUIRE) == LATER_THERE;
+	return tracer_step_is_over(&t->later);
 }
 
 int tracer_end_later(struct tracer *t)
 {
 	tracer_begin_later(t);
-	if (t->later.aside)
-		pthread_join(t->later.thread, NULL);
-	t->later.aside = false;
-	return t->later.ret;
+	return tracer_step_end(&t->later);
 }
 
 /* Where the copies go on. */
@@ -379,7 +273,7 @@ static int load_opened(struct tracer *t)
 
 	if (!ret && t->attach == TRACER_COPIES)
 		ret = make_programs(t);
-	return ret ? ret : join_session(t->programs);
+	return ret ? ret : tracer_join_session(t->programs);
 }
 
 /* Where sessions were not asked for, it is done without them. */
@@ -395,110 +289,36 @@ static int load_without_sessions(struct tracer *t)
 
 int tracer_load(struct tracer *t, struct ts_err *err)
 {
-	struct step first, maps;
+	struct tracer_step first, maps;
 	int ret, made;
 
 	libbpf_set_print(print_libbpf);
-	begin(&first, attach_first, t, 0);
-	begin(&maps, make_maps, t, 0);
+	tracer_step_begin(&first, attach_first, t, 0);
+	tracer_step_begin(&maps, make_maps, t, 0);
 	ret = open_objects(t);
-	made = end(&maps);
+	made = tracer_step_end(&maps);
 	if (!ret && !made)
 		ret = load_opened(t);
 	if (ret && t->attach == TRACER_SESSIONS && t->options->attach == TRACER_AUTO)
 		ret = load_without_sessions(t);
-	end(&first);
+	tracer_step_end(&first);
 	if (!ret && !made)
-		t->later.state = LATER_OPEN;
+		t->opened_later = true;
 	else
 		tracer_end_loading();
 	if (!t->maps || !t->lives)
 		return ts_fail(err, ret ? -ret : -made, "cannot read the embedded BPF objects: %s",
 			       strerror(ret ? -ret : -made));
 	ret = ret ? ret : made;
-	return ret ? explain_load(-ret, err) : 0;
-}
-
-/* Loads more of them, while it runs. 0 or -errno: then none. */
-static int load_more(struct tracer *t, struct tracer_program programs[TRACER_PROGRAMS],
-		     const enum tracer_which *list, size_t count, step_fn *load)
-{
-	const char *names[TRACER_PROGRAMS] = {0};
-	struct bpf_object *o[TRACER_PROGRAMS] = {0};
-	struct step steps[TRACER_PROGRAMS];
-	size_t i;
-	int ret;
-
-	for (i = 0; i < count; i++)
-		names[i] = file_of(t, list[i]);
-	ret = tracer_open_objects(t, o, names, count, false);
-	if (ret)
-		return ret;
-	for (i = 0; i < count; i++) {
-		programs[list[i]].object = o[i];
-		begin(&steps[i], load, t, list[i]);
-	}
-	ret = end_steps(steps, count);
-	tracer_end_loading();
-	for (i = 0; i < count && ret; i++) {
-		bpf_object__close(programs[list[i]].object);
-		programs[list[i]] = (struct tracer_program){0};
-	}
-	return ret;
-}
-
-int tracer_load_plain(struct tracer *t)
-{
-	static const enum tracer_which list[] = {TRACER_PLAIN_LEAVE, TRACER_PLAIN_ENTER};
-
-	if (t->programs[TRACER_PLAIN_ENTER].program)
-		return 0;
-	return load_more(t, t->programs, list, TS_ARRAY_SIZE(list), load_program);
-}
-
-/* --- when more is asked for */
-
-/* The programs are there, and go on in those that know all. */
-static int hand_over(struct tracer *t)
-{
-	int ret = join_session(t->wholes);
-	size_t i;
-
-	for (i = 0; i < TRACER_PROGRAMS && !ret; i++)
-		ret = go_on(&t->programs[i], TS_GOES_ON_IN_WHOLE, &t->wholes[i]);
-	return ret;
-}
-
-int tracer_ask(struct tracer *t, __u32 asked, struct ts_err *err)
-{
-	enum tracer_which list[TRACER_PROGRAMS];
-	size_t count = 0, i;
-	int ret;
-
-	if (!(asked & ~t->asked))
-		return 0;
-	tracer_end_later(t);
-	for (i = 0; i < TRACER_PROGRAMS; i++)
-		if (t->programs[i].object)
-			list[count++] = (enum tracer_which)i;
-	ret = load_more(t, t->wholes, list, count, load_whole);
-	if (!ret)
-		ret = hand_over(t);
-	if (ret) {
-		close_programs(t->wholes);
-		return explain_load(-ret, err);
-	}
-	t->asked = TS_ASK_ALL;
-	ts_verbose("tracer", "loaded once more, for all that can be asked for");
-	return 0;
+	return ret ? tracer_explain_load(ret, err) : 0;
 }
 
 void tracer_unload(struct tracer *t)
 {
-	if (t->later.state == LATER_OPEN)
+	if (t->opened_later)
 		tracer_end_loading();
 	else
-		tracer_end_later(t);
+		tracer_end_aside(t);
 	close_all(t);
 	bpf_object__close(t->maps);
 	if (t->copied >= 0)

@@ -368,13 +368,12 @@ int tracer_memory_file(const char *name)
 	return fd < 0 && errno == EINVAL ? memfd_create(name, MFD_CLOEXEC) : fd;
 }
 
-int tracer_open_objects(struct tracer *t, struct bpf_object **out, const char *const *names,
-			size_t count, bool modules)
+int tracer_open_objects(struct bpf_object **out, const char *const *names, size_t count,
+			bool modules)
 {
 	size_t i;
 	int ret;
 
-	tracer_end_later(t);
 	register_sections();
 	forget();
 	loading.fd = modules ? -1 : tracer_memory_file("types");

@@ -79,6 +79,17 @@ enum tracer_which {
 	TRACER_PROGRAMS
 };
 
+/* Something that is done by a thread of its own; with which of the programs, where that matters. */
+typedef int tracer_step_fn(struct tracer *t, int which);
+struct tracer_step {
+	tracer_step_fn *run; /* NULL: not begun */
+	struct tracer *t;
+	int which;
+	pthread_t thread;
+	bool aside, over; /* the thread is to be joined; `run` has returned ret */
+	int ret;
+};
+
 /* One of them, which is alone in its object; NULL: not loaded. */
 struct tracer_program {
 	struct bpf_object *object;
@@ -90,15 +101,11 @@ struct tracer {
 	struct bpf_object *lives; /* what keeps them in step with threads and processes */
 	struct tracer_program programs[TRACER_PROGRAMS];
 	struct tracer_program wholes[TRACER_PROGRAMS]; /* that took over from them */
-	__u32 asked; /* enum ts_ask: what may be asked of those that run */
-	/* Of `moment` and sockets: nothing; the objects are open; a thread loads them; it is done.
-	 */
-	struct {
-		enum { LATER_NONE, LATER_OPEN, LATER_BEGUN, LATER_THERE } state;
-		pthread_t thread;
-		bool aside; /* there is a thread */
-		int ret;
-	} later;
+	__u32 asked;		    /* enum ts_ask: what may be asked of those that run */
+	bool opened_later;	    /* what `later` loads is open */
+	struct tracer_step later;   /* tracer_begin_later */
+	struct tracer_step asking;  /* tracer_ask: what takes over is being loaded */
+	bool took_over;		    /* what was loaded by it, which is told when it serves */
 	struct bpf_object **copies; /* TRACER_COPIES: by rule */
 	int copied;		    /* TRACER_COPIES: the map of what they go on in; else below 0 */
 	enum tracer_attach attach;
@@ -177,6 +184,12 @@ int tracer_check_exe(struct tracer *t, struct ts_err *err);
 void tracer_load_sockets(struct tracer *t);
 /* tracer_load.c: the maps, and the programs for user space. attach is chosen; it may get less. */
 int tracer_load(struct tracer *t, struct ts_err *err);
+int tracer_explain_load(int ret, struct ts_err *err); /* -errno of a program's load, as ts_fail */
+/* Where there is no thread to be had, the step is over when it has begun. */
+void tracer_step_begin(struct tracer_step *s, tracer_step_fn *fn, struct tracer *t, int which);
+bool tracer_step_is_over(const struct tracer_step *s);
+int tracer_step_end(struct tracer_step *s); /* waits; what it returned, also when called again */
+int tracer_steps_end(struct tracer_step *steps, size_t count); /* all; the first failure, or 0 */
 /*
  * What is loaded when the probes are there, `moment` and t->sockets: begins it; whether that is
  * done; waits for it: 0, or -errno of `moment`.
@@ -184,12 +197,21 @@ int tracer_load(struct tracer *t, struct ts_err *err);
 void tracer_begin_later(struct tracer *t);
 bool tracer_has_later(const struct tracer *t);
 int tracer_end_later(struct tracer *t);
+/* tracer_programs.c */
+const char *tracer_program_file(const struct tracer *t, enum tracer_which which);
+int tracer_load_program(struct tracer *t, int which); /* whose object is open */
+void tracer_close_programs(struct tracer_program list[TRACER_PROGRAMS]);
+/* Where a session's probe goes on at the return. */
+int tracer_join_session(const struct tracer_program list[TRACER_PROGRAMS]);
 int tracer_load_plain(struct tracer *t); /* with sessions, if it is not there yet. 0 or -errno */
 /*
  * Has programs that know all that can be asked for take over, where enum ts_ask's `asked` is more
- * than what those that run were loaded for. 0 or -errno with a sentence.
+ * than what those that run were loaded for. 0; 1: they are being loaded, ask again; or -errno with
+ * a sentence.
  */
 int tracer_ask(struct tracer *t, __u32 asked, struct ts_err *err);
+/* Waits for what is being loaded aside: before anything else is opened. */
+void tracer_end_aside(struct tracer *t);
 /* tracer_subs.c: what the subscriptions ask for, or may: enum ts_ask. */
 __u32 tracer_asked_by(const struct ts_sub *subs, size_t count);
 void tracer_unload(struct tracer *t);
@@ -218,8 +240,8 @@ uint64_t tracer_counter(const struct tracer *t, unsigned int which);
  * called. modules: their programs use types of modules too, so libbpf has to look for them. 0 or
  * -errno: none is open.
  */
-int tracer_open_objects(struct tracer *t, struct bpf_object **out, const char *const *names,
-			size_t count, bool modules);
+int tracer_open_objects(struct bpf_object **out, const char *const *names, size_t count,
+			bool modules);
 /* One of these once more: what failed to be loaded cannot be. NULL: errno says why. */
 struct bpf_object *tracer_open_again(const char *name);
 void tracer_end_loading(void);

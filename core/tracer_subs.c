@@ -438,6 +438,9 @@ int tracer_set_subs(struct tracer *t, const struct ts_sub *subs, size_t count, s
 	tracer_sync_hello(t);
 	tracer_sync_aggs(t);
 	t->control->enabled = d.control.enabled;
+	if (t->took_over)
+		ts_verbose("tracer", "loaded once more, for all that can be asked for");
+	t->took_over = false;
 	free_desired(&d);
 	return ret;
 }

@@ -92,6 +92,7 @@ def taken_over(lab, way):
         if n == 1:
             tracer.process.send_signal(signal.SIGUSR1)
             tracer.wait_until("handlers", b"asked")
+            wait_for("what takes over", lambda: "loaded once more" in tracer.process.err())
     p.stdin.close()
     tracer.process.finish()
     said = tracer.process.err()
