@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "tracer_private.h"
 
@@ -130,16 +131,24 @@ int tracer_load_plain(struct tracer *t)
 
 /* --- when more is asked for */
 
+/* Others need the processors more, the event loop first of all. */
+#define NICE_OF_WHOLES 10
+
 static int load_wholes(struct tracer *t, int which)
 {
+	const int nice_before = getpriority(PRIO_PROCESS, 0); /* of this thread */
 	enum tracer_which list[TRACER_PROGRAMS];
 	size_t count = 0, i;
+	int ret;
 
 	(void)which;
 	for (i = 0; i < TRACER_PROGRAMS; i++)
 		if (t->programs[i].object)
 			list[count++] = (enum tracer_which)i;
-	return load_more(t, t->wholes, list, count, load_whole);
+	setpriority(PRIO_PROCESS, 0, nice_before + NICE_OF_WHOLES);
+	ret = load_more(t, t->wholes, list, count, load_whole);
+	setpriority(PRIO_PROCESS, 0, nice_before);
+	return ret;
 }
 
 /* The programs are there, and go on in those that know all. */

@@ -109,6 +109,31 @@ def more_is_asked_later(lab):
         check(seen == SEEN, f"{way}: {seen}")
 
 
+# How often a timer ran from when more was asked until that was seen.
+TICKS = """
+local ticks
+every("1ms", function() ticks = ticks and ticks + 1 end)
+on.tls_data(function() end)
+on.start(function() print("ready") end)
+after("100ms", function()
+    ticks = 0
+    on.tls_data({exe = "EXE"}, function() printf("%d ticks\\n", ticks) exit() end)
+end)
+"""
+
+
+@case()
+def nobody_waits_for_what_is_asked(lab):
+    """While the programs are loaded that more is asked of, all else goes on."""
+    program = named(lab, PYTHON, "talk")
+    p = lab.spawn([program, "-c", TALK, lab.cert, lab.key], ready=b"connected", stdin=subprocess.PIPE)
+    tracer = lab.tracer("-p", str(p.pid), script=TICKS.replace("EXE", os.path.realpath(program)), form="text")
+    p.say("1000000\n")
+    tracer.wait_until("what was asked for", b"ticks")
+    ticks = int(tracer.output().split()[-2])
+    check(ticks >= 5, f"{ticks} ticks")
+
+
 @case()
 def what_was_asked_is_there(lab):
     """More of what was asked for at the start is no more: nothing is loaded again."""
