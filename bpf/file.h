@@ -5,10 +5,24 @@
 
 #include "task.h"
 
+/* 8 bytes of the kernel's memory; 0 also where there is none. */
+static __always_inline __u64 word_at(const void *at)
+{
+	const struct timespec64 *typed;
+	__u64 word = 0;
+
+	if (HAS_CAST) {
+		typed = cast_to(at, types.word);
+		return typed->tv_sec;
+	}
+	bpf_probe_read_kernel(&word, sizeof(word), at);
+	return word;
+}
+
 /* The file of a descriptor of the current process: a struct file; 0: none. */
 __noinline __u64 file_of(__s32 fd)
 {
-	struct file **files = 0, *file = 0;
+	struct file **files = 0;
 	struct task_struct *task;
 	struct fdtable *table;
 	__u32 max = 0;
@@ -25,9 +39,7 @@ __noinline __u64 file_of(__s32 fd)
 		max = BPF_CORE_READ(table, max_fds);
 		files = BPF_CORE_READ(table, fd);
 	}
-	if ((__u32)fd >= max || bpf_probe_read_kernel(&file, sizeof(file), files + fd))
-		return 0;
-	return (__u64)file;
+	return (__u32)fd < max ? word_at(files + fd) : 0;
 }
 
 /* Its inode's number. */

@@ -199,6 +199,9 @@ struct mm_struct {
 	struct file *exe_file;
 	struct uprobes_state uprobes_state;
 };
+struct timespec64 {
+	__s64 tv_sec;
+};
 struct fdtable {
 	__u32 max_fds;
 	struct file **fd;

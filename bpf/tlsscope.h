@@ -438,9 +438,12 @@ struct ts_hook {
 	__u64 page_offset_base, vmemmap_base; /* where the kernel has these; 0: it has not */
 };
 
-/* The kernel's numbers for types of its own: constants, as above. cast: it has bpf_rdonly_cast. */
+/*
+ * The kernel's numbers for types of its own: constants, as above. cast: it has bpf_rdonly_cast;
+ * word: of one that begins with a number of 8 bytes.
+ */
 struct ts_types {
-	__u32 cast, file, task;
+	__u32 cast, file, task, word;
 };
 /* What calls a function of the kernel's, until user space puts its number there. */
 #define TS_CALL_CAST 0x7ca57

@@ -18,12 +18,13 @@
 #include "tracer_private.h"
 
 /* What the programs name only by number. */
-enum { CAST, KEEP_PROCESSOR, LEAVE_PROCESSOR, CAST_FILE, CAST_TASK };
+enum { CAST, KEEP_PROCESSOR, LEAVE_PROCESSOR, CAST_FILE, CAST_TASK, CAST_WORD };
 static const char *const by_number[] = {[CAST] = "bpf_rdonly_cast",
 					[KEEP_PROCESSOR] = "bpf_preempt_disable",
 					[LEAVE_PROCESSOR] = "bpf_preempt_enable",
 					[CAST_FILE] = "file",
-					[CAST_TASK] = "task_struct"};
+					[CAST_TASK] = "task_struct",
+					[CAST_WORD] = "timespec64"};
 
 /* A name's end, where a flavor begins ("iov_iter___type"), is not the kernel's. */
 static const char flavor[] = "___";
@@ -315,6 +316,7 @@ static void tell_types(struct bpf_object *o)
 		.cast = tracer_has_cast(),
 		.file = number_of(BTF_KIND_STRUCT, by_number[CAST_FILE]),
 		.task = number_of(BTF_KIND_STRUCT, by_number[CAST_TASK]),
+		.word = number_of(BTF_KIND_STRUCT, by_number[CAST_WORD]),
 	};
 
 	tracer_set_constant(o, ".rodata.types", &numbers, sizeof(numbers));

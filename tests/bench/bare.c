@@ -18,9 +18,11 @@
 #include <unistd.h>
 
 #include <bpf/bpf.h>
+#include <bpf/btf.h>
 #include <bpf/libbpf.h>
 #include <linux/types.h>
 
+#include "base.h"
 #include "arch.h"
 #include "bare.h"
 
@@ -86,6 +88,48 @@ static void set_constants(struct bpf_object *o, __u32 room)
 	bpf_map__set_initial_value(map, &values, sizeof(values));
 }
 
+static __s32 cast; /* the kernel's number of bpf_rdonly_cast (6.2); below 0: it has none */
+
+/* As tlsscope (core/tracer_object.c), just before the load: what is called by a number of ours. */
+static int name_cast(struct bpf_program *p, struct bpf_prog_load_opts *opts, long cookie)
+{
+	const size_t count = bpf_program__insn_cnt(p);
+	struct bpf_insn *insns = malloc(count * sizeof(*insns));
+	size_t i;
+
+	(void)opts;
+	(void)cookie;
+	if (!insns)
+		return -ENOMEM;
+	memcpy(insns, bpf_program__insns(p), count * sizeof(*insns));
+	for (i = 0; i < count; i++)
+		if (cast > 0 && insns[i].code == (BPF_JMP | BPF_CALL) &&
+		    insns[i].imm == TS_CALL_CAST) {
+			insns[i].src_reg = BPF_PSEUDO_KFUNC_CALL;
+			insns[i].imm = cast;
+		}
+	bpf_program__set_insns(p, insns, count);
+	free(insns);
+	return 0;
+}
+
+static void set_types(struct bpf_object *o)
+{
+	struct bpf_map *map = bpf_object__find_map_by_name(o, ".rodata.types");
+	struct btf *kernel = btf__load_vmlinux_btf();
+	struct ts_types types = {
+		.cast = 1,
+		.file = (__u32)btf__find_by_name_kind(kernel, "file", BTF_KIND_STRUCT),
+		.task = (__u32)btf__find_by_name_kind(kernel, "task_struct", BTF_KIND_STRUCT),
+		.word = (__u32)btf__find_by_name_kind(kernel, "timespec64", BTF_KIND_STRUCT),
+	};
+
+	cast = btf__find_by_name_kind(kernel, "bpf_rdonly_cast", BTF_KIND_FUNC);
+	btf__free(kernel);
+	if (cast > 0 && (!map || bpf_map__set_initial_value(map, &types, sizeof(types))))
+		die("types");
+}
+
 static void attach(struct bpf_object *o, const char *name, const char *at, char **argv)
 {
 	LIBBPF_OPTS(bpf_uprobe_opts, opts, .func_name = at);
@@ -126,6 +170,7 @@ static void consume(struct ring_buffer *ring)
 
 int main(int argc, char **argv)
 {
+	LIBBPF_OPTS(libbpf_prog_handler_opts, opts, .prog_prepare_load_fn = name_cast);
 	struct ring_buffer *ring;
 	struct bpf_object *o;
 
@@ -134,10 +179,12 @@ int main(int argc, char **argv)
 	signal(SIGTERM, end);
 	signal(SIGINT, end);
 	signal(SIGUSR1, ask);
+	libbpf_register_prog_handler("uprobe", BPF_PROG_TYPE_KPROBE, 0, &opts);
 	o = bpf_object__open_file(argv[1], NULL);
 	if (!o)
 		die(argv[1]);
 	set_constants(o, (__u32)atoi(argv[6]));
+	set_types(o);
 	bpf_map__set_max_entries(bpf_object__find_map_by_name(o, "ring"), (__u32)atoi(argv[7]));
 	if (bpf_object__load(o))
 		die("load");
