@@ -138,6 +138,8 @@ struct tracer {
 	struct bpf_link *sockets_links[2];
 	uint64_t sockets_asked; /* when it was looked at last whether they are still needed */
 	uint64_t search_pause;	/* ns until that is asked again */
+	bool search_over;	/* TS_SEARCH_OVER was seen */
+	bool search_ended;	/* something went since it was watched last */
 	bool marks;		/* what is written to BIOs is watched */
 	bool has_mounts;	/* tracer_check_exe found that they can */
 	struct probe_link *links;

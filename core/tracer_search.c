@@ -188,29 +188,42 @@ static bool may_come(const struct tracer *t)
 static void end_search(struct tracer *t)
 {
 	const __u64 now = ts_now(), over = t->control->search & TS_SEARCH_OVER;
+	const bool news = over && !t->search_over;
 	__u64 asked;
 
 	if ((!t->control->watched && !t->marks) || t->control->ends ||
-	    now - t->sockets_asked < (over ? t->search_pause : SEARCH_PAUSE_MOST))
+	    (!news && now - t->sockets_asked < (over ? t->search_pause : SEARCH_PAUSE_MOST)))
 		return;
 	t->sockets_asked = now;
 	asked = __atomic_exchange_n(&t->control->search, 0, __ATOMIC_SEQ_CST) & ~over;
-	if (asked)
+	t->search_over = over && (asked || news);
+	if (t->search_over)
 		__atomic_fetch_or(&t->control->search, over, __ATOMIC_SEQ_CST);
-	if (!(asked & TS_SEARCH_MARKS) && t->marks)
+	/* Whoever asked may be the one that is over: others ask again. */
+	if (news)
+		return;
+	if (!(asked & TS_SEARCH_MARKS) && t->marks) {
 		leave_bios(t);
+		t->search_ended = true;
+	}
 	/* Where any process may be traced, they are always watched. */
-	if (!asked && t->control->watched && t->pids[0])
+	if (!asked && t->control->watched && t->pids[0]) {
 		tracer_detach_sockets(t);
+		t->search_ended = true;
+	}
 }
 
 /* From now on what is watched stays so for a while. */
 static void begin_pause(struct tracer *t)
 {
 	t->sockets_asked = ts_now();
-	t->search_pause = t->search_pause ? 2 * t->search_pause : SEARCH_PAUSE_LEAST;
+	if (!t->search_pause)
+		t->search_pause = SEARCH_PAUSE_LEAST;
+	else if (t->search_ended)
+		t->search_pause *= 2;
 	if (t->search_pause > SEARCH_PAUSE_MOST)
 		t->search_pause = SEARCH_PAUSE_MOST;
+	t->search_ended = false;
 }
 
 void tracer_search(struct tracer *t)
