@@ -32,6 +32,8 @@ static __always_inline __u64 get_register(void *ctx, __u32 at)
 {
 	__u64 value = 0;
 
+	if (HAS_CAST)
+		return word_at(ctx + at);
 #define REGISTER(n)                                                                                \
 	case (n)*8:                                                                                \
 		asm volatile("%0 = *(u64 *)(%1 + %2)" : "=r"(value) : "r"(ctx), "i"((n)*8));       \
@@ -96,8 +98,16 @@ __noinline __u64 value_of(struct bpf_user_pt_regs_t *ctx, __u64 value, bool aske
 static __always_inline bool get_value(void *ctx, const struct ts_value *v, __s64 *out)
 {
 	const __u64 value = *(const __u64 *)v;
+	__u64 some;
 
-	__u64 some = value_of(ctx, value, false);
+	/* Mostly it is one. */
+	if (HAS_CAST && v->kind == TS_VAL_REG) {
+		*out = word_at(ctx + v->reg) + v->disp;
+		if (v->size == 4)
+			*out = (__s32)*out;
+		return true;
+	}
+	some = value_of(ctx, value, false);
 
 	*out = some;
 	/* What is found out of it now the verifier is not to keep for *out: one way more. */

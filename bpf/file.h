@@ -5,20 +5,6 @@
 
 #include "task.h"
 
-/* 8 bytes of the kernel's memory; 0 also where there is none. */
-static __always_inline __u64 word_at(const void *at)
-{
-	const struct timespec64 *typed;
-	__u64 word = 0;
-
-	if (HAS_CAST) {
-		typed = cast_to(at, types.word);
-		return typed->tv_sec;
-	}
-	bpf_probe_read_kernel(&word, sizeof(word), at);
-	return word;
-}
-
 /* The file of a descriptor of the current process: a struct file; 0: none. */
 __noinline __u64 file_of(__s32 fd)
 {

@@ -58,6 +58,20 @@ static __always_inline __u64 current_mm(void)
 	return mm;
 }
 
+/* 8 bytes of the kernel's memory; 0 also where there is none. */
+static __always_inline __u64 word_at(const void *at)
+{
+	const struct timespec64 *typed;
+	__u64 word = 0;
+
+	if (HAS_CAST) {
+		typed = cast_to(at, types.word);
+		return typed->tv_sec;
+	}
+	bpf_probe_read_kernel(&word, sizeof(word), at);
+	return word;
+}
+
 /* How often it has executed a program. */
 static __always_inline __u32 current_execs(void)
 {
