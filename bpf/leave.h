@@ -217,7 +217,7 @@ static __always_inline int on_leave(void *ctx, struct ts_rule *rule, __u32 id)
 	if (!rule || !take_call(ctx, rule, id, &c, &flow))
 		return 0;
 	if (flow && rule->role != TS_ROLE_CLOSE && get_result(ctx, rule, &c, &r, true) &&
-	    prepare_once(rule, &c, flow, r.ret, r.len))
+	    prepare_once(rule, &c, flow, r.ret, r.len) && !send_once(flow))
 		bpf_loop(1 << 18, send_next, &flow, 0);
 	return end_call(rule, &c);
 }

@@ -270,10 +270,12 @@ static __always_inline bool prepare_call(struct sending *s, struct ts_rule *rule
 	}
 	conn = get_calls_conn(c, true);
 	inode = conn ? conn->socket.inode : 0;
-	if (conn && len && once)
-		tell_addresses_once(rule, c, conn);
-	else if (conn && len)
-		tell_addresses(rule, c, conn);
+	if (conn && len && lacks_addresses(rule, c, conn)) {
+		if (once)
+			tell_addresses_once(rule, c, conn);
+		else
+			tell_addresses(rule, c, conn);
+	}
 	if (conn && conn->socket.inode != inode)
 		come_after_conn(d);
 	if (d->subs & socket_subs())

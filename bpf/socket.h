@@ -237,24 +237,29 @@ __noinline int tell_descriptor(__u64 conn, __u64 sk, __u64 inode, __u32 id)
 	return tell_socket(conn, sk, inode);
 }
 
+/* Whether a call that transferred something is to tell its connection's addresses. */
+static __always_inline bool lacks_addresses(const struct ts_rule *rule, const struct call *call,
+					    const struct conn *c)
+{
+	/*
+	 * A TLS connection stays with its peer; what is written to proves it again. A socket that
+	 * was found by what passed there tells no descriptor.
+	 */
+	if (c->socket.sk && c->fd != FD_UNREAD && (call->dir == TS_IN || !rule->bio.number))
+		return false;
+	/* Where none was found for long, one may come yet: now and then that is looked for. */
+	return c->sought < MOST_SOUGHT || !(c->nth[call->dir & 1] % LATER_SOUGHT);
+}
+
 /*
- * Tells what the descriptor of a call that transferred something leads to, unless that is known.
- * Not inlined: the stack has no room for all that it needs.
+ * Tells what the descriptor of such a call leads to, unless that is known. Not inlined: the stack
+ * has no room for all that it needs.
  */
 static __noinline __attribute__((unused)) void
 tell_addresses(const struct ts_rule *rule, const struct call *call, struct conn *c)
 {
 	__u64 file, sk = 0, inode = 0;
 
-	/*
-	 * A TLS connection stays with its peer; what is written to proves it again. A socket that
-	 * was found by what passed there tells no descriptor.
-	 */
-	if (c->socket.sk && c->fd != FD_UNREAD && (call->dir == TS_IN || !rule->bio.number))
-		return;
-	/* Where none was found for long, one may come yet: now and then that is looked for. */
-	if (c->sought >= MOST_SOUGHT && c->nth[call->dir & 1] % LATER_SOUGHT)
-		return;
 	if (rule->bio.number)
 		c->fd = get_bio_fd(rule, call->rule, call->conn, &c->bio, c->fd);
 	file = c->fd < 0 ? 0 : file_of(c->fd);
