@@ -118,7 +118,7 @@ static __always_inline bool get_value(void *ctx, const struct ts_value *v, __s64
 static struct flow *get_flow(void)
 {
 	__u64 thread = bpf_get_current_pid_tgid();
-	struct flow *flow = find_flow();
+	struct flow *flow = bpf_map_lookup_elem(&flows, &thread);
 
 	if (flow)
 		return flow;
