@@ -43,10 +43,7 @@ struct {
 
 static __always_inline __u64 argument(void *ctx, __u32 offset)
 {
-	__u64 value = 0;
-
-	bpf_probe_read_kernel(&value, sizeof(value), ctx + offset);
-	return value;
+	return word_at(ctx + offset);
 }
 
 SEC("uprobe")
