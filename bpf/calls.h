@@ -97,22 +97,25 @@ __noinline __u64 value_of(struct bpf_user_pt_regs_t *ctx, __u64 value, bool aske
 /* Reads a value of a probe hit; false when the process' memory cannot be read. */
 static __always_inline bool get_value(void *ctx, const struct ts_value *v, __s64 *out)
 {
-	const __u64 value = *(const __u64 *)v;
-	__u64 some;
-
-	/* Mostly it is one. */
-	if (HAS_CAST && v->kind == TS_VAL_REG) {
-		*out = word_at(ctx + v->reg) + v->disp;
-		if (v->size == 4)
-			*out = (__s32)*out;
-		return true;
-	}
-	some = value_of(ctx, value, false);
+	__u64 some = value_of(ctx, *(const __u64 *)v, false);
 
 	*out = some;
 	/* What is found out of it now the verifier is not to keep for *out: one way more. */
 	asm volatile("%0 |= 0" : "+r"(some));
-	return some || v->kind <= TS_VAL_REG || value_of(ctx, value, true);
+	return some || v->kind <= TS_VAL_REG || value_of(ctx, *(const __u64 *)v, true);
+}
+
+/* The same, for what is asked at each call, and is in a register: without calling a function. */
+static __always_inline bool load_value(void *ctx, const struct ts_value *v, __s64 *out)
+{
+	const __u8 half = v->size & 4;
+	__s64 value;
+
+	if (!HAS_CAST || v->kind != TS_VAL_REG)
+		return get_value(ctx, v, out);
+	value = word_at(ctx + v->reg) + v->disp;
+	*out = value << half * 8 >> half * 8;
+	return true;
 }
 
 static struct flow *get_flow(void)

@@ -14,11 +14,11 @@
 static __always_inline bool get_call(void *ctx, const struct ts_rule *rule, __u32 site,
 				     struct call *n)
 {
-	if (!get_value(ctx, &rule->buf, (__s64 *)&n->buf) ||
-	    !get_value(ctx, &rule->len, (__s64 *)&n->len) ||
-	    !get_value(ctx, &rule->out, (__s64 *)&n->out) ||
-	    !get_value(ctx, &rule->sp, (__s64 *)&n->sp) ||
-	    !get_value(ctx, &rule->ip, (__s64 *)&n->base))
+	if (!load_value(ctx, &rule->buf, (__s64 *)&n->buf) ||
+	    !load_value(ctx, &rule->len, (__s64 *)&n->len) ||
+	    !load_value(ctx, &rule->out, (__s64 *)&n->out) ||
+	    !load_value(ctx, &rule->sp, (__s64 *)&n->sp) ||
+	    !load_value(ctx, &rule->ip, (__s64 *)&n->base))
 		return false;
 	n->base -= rule->entry;
 	if (site & TS_SITE_CHEAP) {
@@ -159,7 +159,7 @@ static __always_inline bool use_enter(void *ctx, const struct ts_rule *rule, __u
 
 	if (rule->role == TS_ROLE_LOADER)
 		send_life(bpf_get_current_pid_tgid() >> 32, TS_LIFE_LOADED);
-	else if (!get_value(ctx, &rule->conn, (__s64 *)&conn))
+	else if (!load_value(ctx, &rule->conn, (__s64 *)&conn))
 		count(TS_CNT_UNREADABLE, 1);
 	else if (!use_moment(ctx, rule, site, conn) && calls)
 		return use_call(ctx, rule, site, conn);

@@ -47,7 +47,7 @@ static __always_inline bool get_result(void *ctx, struct ts_rule *rule, struct c
 				       struct result *r, const bool once)
 {
 	c->subs &= control.enabled;
-	if (!get_value(ctx, &rule->ret, &r->ret) || !transferred(rule, c, r->ret, &r->len)) {
+	if (!load_value(ctx, &rule->ret, &r->ret) || !transferred(rule, c, r->ret, &r->len)) {
 		count(TS_CNT_UNREADABLE, 1);
 		return false;
 	}
@@ -67,7 +67,7 @@ static __always_inline bool take_call(void *ctx, const struct ts_rule *rule, __u
 	__s64 sp;
 
 	*flow = 0;
-	if (!get_value(ctx, &rule->sp_leave, &sp))
+	if (!load_value(ctx, &rule->sp_leave, &sp))
 		return false;
 	if (is_of_go(rule)) {
 		*flow = take_of_goroutine(ctx, rule, id, sp, c);
