@@ -348,9 +348,11 @@ void tracer_counters(const struct tracer *t, uint64_t counters[TS_CNT_COUNT])
 	counters[TS_CNT_UNFINISHED] += t->unfinished;
 	counters[TS_CNT_MISSED] =
 		tracer_kernel_misses(t, program_misses) + tracer_hello_misses(t, program_misses);
-	/* Where another one takes over, the first one's count is of both. */
+	/* Of `moment` when it is there. Where another one takes over, this count is of both. */
 	for (i = 0; i < TRACER_PROGRAMS; i++)
-		counters[TS_CNT_MISSED] += program_misses(bpf_program__fd(t->programs[i].program));
+		if (i != TRACER_MOMENT || tracer_has_later(t))
+			counters[TS_CNT_MISSED] +=
+				program_misses(bpf_program__fd(t->programs[i].program));
 }
 
 const char *tracer_sites_name(const struct tracer *t)
