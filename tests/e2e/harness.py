@@ -402,7 +402,9 @@ class Seen:
         self.calls = [r for r in records if r["type"] == "data"]
         for c in self.calls:
             for field in ("pid", "comm", "conn", "dir", "len", "probe", "func", "lib", "kind"):
-                check(c.get(field) not in (None, ""), f"an event without {field}: {str(c)[:300]}")
+                # Of somebody else's process it may be no text.
+                check(c.get(field) not in (None, "") or c.get(f"{field}_b64"),
+                      f"an event without {field}: {str(c)[:300]}")
             c["data"] = bytes.fromhex(c["hex"])
             c.setdefault("gap", None)  # nil: not there
 
