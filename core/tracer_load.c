@@ -11,20 +11,51 @@
 
 #include "tracer_private.h"
 
-static pthread_mutex_t printing = PTHREAD_MUTEX_INITIALIZER;
+/* What libbpf says in threads of ours, until the main one tells it: outputs are that one's. */
+static struct {
+	pthread_mutex_t lock;
+	struct ts_buf text;
+} kept = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static bool is_main(void)
+{
+	return gettid() == getpid();
+}
+
+/* A verifier's log comes as one text. */
+static void tell_lines(char *text)
+{
+	char *line;
+
+	while ((line = strsep(&text, "\n")))
+		if (*line)
+			ts_verbose("libbpf", "%s", line + (strncmp(line, "libbpf: ", 8) ? 0 : 8));
+}
+
+static void tell_kept(void)
+{
+	if (!is_main())
+		return;
+	pthread_mutex_lock(&kept.lock);
+	if (kept.text.len && !ts_buf_add(&kept.text, "", 1))
+		tell_lines((char *)kept.text.data);
+	ts_buf_free(&kept.text);
+	pthread_mutex_unlock(&kept.lock);
+}
 
 static int print_libbpf(enum libbpf_print_level level, const char *format, va_list ap)
 {
-	char *text, *line, *rest;
+	char *text;
 
 	if (level > LIBBPF_INFO || ts_get_level() < TS_VERBOSE || vasprintf(&text, format, ap) < 0)
 		return 0;
-	pthread_mutex_lock(&printing);
-	/* A verifier's log comes as one text. */
-	for (rest = text; (line = strsep(&rest, "\n"));)
-		if (*line)
-			ts_verbose("libbpf", "%s", line + (strncmp(line, "libbpf: ", 8) ? 0 : 8));
-	pthread_mutex_unlock(&printing);
+	if (is_main()) {
+		tell_lines(text);
+	} else {
+		pthread_mutex_lock(&kept.lock);
+		ts_buf_add(&kept.text, text, strlen(text));
+		pthread_mutex_unlock(&kept.lock);
+	}
 	free(text);
 	return 0;
 }
@@ -186,6 +217,7 @@ int tracer_step_end(struct tracer_step *s)
 	if (s->aside)
 		pthread_join(s->thread, NULL);
 	s->aside = false;
+	tell_kept();
 	return s->ret;
 }
 
