@@ -41,7 +41,7 @@ struct run {
 	struct repl *repl;	 /* NULL: no prompt */
 	size_t exits_count;
 	bool regroup;		     /* there are new cgroups, which filters may name */
-	bool asks;		     /* the tracer is asked again for what was not there yet */
+	bool asks;		     /* tracer_set_subs is to be called again: it was not ready */
 	bool lives_lost;	     /* some exec and exit were not told */
 	bool sweep;		     /* processes ended since their calls were last looked for */
 	uint64_t lost[TS_CNT_COUNT]; /* the counters as they were told */
