@@ -22,11 +22,12 @@ static const struct disasm_path nowhere = {DISASM_UNKNOWN, DISASM_UNKNOWN, false
 
 static int32_t deeper(int32_t depth, int64_t by)
 {
-	int64_t sum = depth + by;
+	int64_t sum;
 
-	if (depth == DISASM_UNKNOWN || by != (int32_t)by || sum < -(1 << 20) || sum > 1 << 20)
+	if (depth == DISASM_UNKNOWN || by != (int32_t)by)
 		return DISASM_UNKNOWN;
-	return (int32_t)sum;
+	sum = depth + by;
+	return sum < -(1 << 20) || sum > 1 << 20 ? DISASM_UNKNOWN : (int32_t)sum;
 }
 
 static bool touches(const struct code *c, size_t slot)

@@ -105,6 +105,9 @@ static void test_x86_64(void **state)
 		/* endbr64; and rsp, -16; jne */
 		NO("a depth that is not known", -ENOENT, ENDBR, 0x48, 0x83, 0xe4, 0xf0, 0x75, 0,
 		   0x48, 0x89, 0xec, 0xc3),
+		/* endbr64; add rsp, 0x18; and rsp, -16; jne */
+		NO("nor is it below the beginning", -ENOENT, ENDBR, ADD_RSP, 0x48, 0x83, 0xe4, 0xf0,
+		   0x75, 0, 0xc3),
 		NO("only a call", -ENOENT, SUB_RSP, 0xe8, 0, 0, 0, 0, ADD_RSP, 0xc3),
 		NO("nothing but a return", -ENOENT, 0x31, 0xc0, 0xc3),
 		/* push ax; pop ax; and bnd jmp */
