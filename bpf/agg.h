@@ -45,9 +45,8 @@ static __always_inline __s32 bucket_of(const struct ts_agg *a, __s64 v)
 }
 
 static __always_inline void make_agg_key(struct ts_agg_key *key, const struct ts_agg *a,
-					 const struct sending *s, __s64 v)
+					 const struct ts_data *d, const struct ends *ends, __s64 v)
 {
-	const struct ts_data *d = &s->head;
 	const __u32 parts = a->parts;
 
 	key->id = a->id;
@@ -69,12 +68,13 @@ static __always_inline void make_agg_key(struct ts_agg_key *key, const struct ts
 		key->cgroup = d->cgroup;
 	if (parts & TS_AGG_COMM)
 		__builtin_memcpy(key->comm, d->comm, sizeof(key->comm));
-	if (parts & TS_AGG_RADDR)
-		__builtin_memcpy(key->raddr, s->ends.raddr, sizeof(key->raddr));
-	if (parts & TS_AGG_RPORT)
-		key->rport = s->ends.rport;
+	if (ends && parts & TS_AGG_RADDR)
+		__builtin_memcpy(key->raddr, ends->raddr, sizeof(key->raddr));
+	if (ends && parts & TS_AGG_RPORT)
+		key->rport = ends->rport;
 }
 
+/* nsecs 0: now. */
 static __always_inline struct ts_agg_cell *get_agg_cell(const struct ts_agg_key *key, __u64 nsecs)
 {
 	__u32 zero = 0;
@@ -91,15 +91,17 @@ static __always_inline struct ts_agg_cell *get_agg_cell(const struct ts_agg_key 
 					   key); /* another was faster, or there is no room */
 	cell = bpf_map_lookup_elem(table, key);
 	if (cell)
-		cell->first = nsecs;
+		cell->first = nsecs ? nsecs : bpf_ktime_get_ns();
 	return cell;
 }
 
-/* Adds the call to the aggregation, if it wants it; then it is no event for it any more. */
-static __always_inline int add_to_agg(struct sending *s, __u32 i)
+/*
+ * Adds the call to the aggregation, if it wants it; then it is no event for it any more. ends: its
+ * connection's, or NULL.
+ */
+static __always_inline int add_to_agg(struct ts_data *d, const struct ends *ends, __u32 i)
 {
 	struct ts_agg *a = bpf_map_lookup_elem(&aggs, &i);
-	struct ts_data *d = &s->head;
 	struct ts_agg_key key = {};
 	struct ts_agg_cell *cell;
 	__s64 v;
@@ -107,12 +109,12 @@ static __always_inline int add_to_agg(struct sending *s, __u32 i)
 	if (!a || !(d->subs & control.aggs & a->sub))
 		return 0;
 	/* The event may tell: of a Unix socket, or once its socket is found. */
-	if (a->parts & TS_AGG_ENDS_PARTS && !s->ends.family)
+	if (a->parts & TS_AGG_ENDS_PARTS && !(ends && ends->family))
 		return 0;
 	v = a->value == TS_AGG_LEN ? (__s64)d->len : a->value == TS_AGG_RET ? d->ret : d->duration;
 	if (v < -TS_AGG_LIMIT || v >= TS_AGG_LIMIT || d->len >= TS_AGG_LIMIT)
 		return 0;
-	make_agg_key(&key, a, s, v);
+	make_agg_key(&key, a, d, ends, v);
 	cell = get_agg_cell(&key, d->nsecs);
 	if (!cell) {
 		control.aggs_full = 1;

@@ -3,6 +3,7 @@
 #ifndef TLSSCOPE_ENTER_H
 #define TLSSCOPE_ENTER_H
 
+#include "ends.h"
 #include "handshake.h"
 #include "life.h"
 #include "records.h"
@@ -80,6 +81,8 @@ static __always_inline bool keep_with_thread(const struct ts_rule *rule, struct 
 	flow = keep_of_thread(n);
 	if (!flow)
 		return false;
+	if (counts_at_ends() && (n->watches || n->ends))
+		note_begin(n);
 	/* What comes now is of this call. */
 	if (!result)
 		flow->reason = 0;
@@ -135,7 +138,9 @@ static __always_inline bool use_call(void *ctx, const struct ts_rule *rule, __u3
 	struct call n = {.rule = site & TS_SITE_RULE,
 			 .conn = conn,
 			 .cheap = !!(site & TS_SITE_CHEAP),
-			 .symbol = !!(site & TS_SITE_SYMBOL)};
+			 .symbol = !!(site & TS_SITE_SYMBOL),
+			 .watches = !!(rule->flags & TS_RULE_WATCH),
+			 .ends = !!(rule->flags & TS_RULE_ENDS)};
 
 	if (rule->role == TS_ROLE_CLOSE && !find_conn(conn))
 		return false;

@@ -307,7 +307,7 @@ __noinline int agg_step(__u64 thread, __u32 i)
 {
 	struct kcall *k = bpf_map_lookup_elem(&kcalls, &thread);
 
-	return k ? add_to_agg(&k->sending, i) : 0;
+	return k ? add_to_agg(&k->sending.head, &k->sending.ends, i) : 0;
 }
 
 static __always_inline struct kcall *find_kcall(__u64 *thread)

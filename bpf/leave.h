@@ -3,6 +3,7 @@
 #ifndef TLSSCOPE_LEAVE_H
 #define TLSSCOPE_LEAVE_H
 
+#include "ends.h"
 #include "handshake.h"
 #include "rows.h"
 
@@ -205,7 +206,7 @@ __noinline int agg_step(__u64 thread, __u32 i)
 {
 	struct flow *flow = bpf_map_lookup_elem(&flows, &thread);
 
-	return flow ? add_to_agg(&flow->sending, i) : 0;
+	return flow ? add_to_agg(&flow->sending.head, &flow->sending.ends, i) : 0;
 }
 
 static __always_inline int on_leave(void *ctx, struct ts_rule *rule, __u32 id)
@@ -213,11 +214,14 @@ static __always_inline int on_leave(void *ctx, struct ts_rule *rule, __u32 id)
 	struct result r = {};
 	struct call c = {};
 	struct flow *flow;
+	bool some;
 
 	if (!rule || !take_call(ctx, rule, id, &c, &flow))
 		return 0;
-	if (flow && rule->role != TS_ROLE_CLOSE && get_result(ctx, rule, &c, &r, true) &&
-	    prepare_once(rule, &c, flow, r.ret, r.len) && !send_once(flow))
+	some = flow && rule->role != TS_ROLE_CLOSE && get_result(ctx, rule, &c, &r, true);
+	if (counts_at_ends() && (c.watches || c.ends) && !note_return(&c, r.len))
+		c.subs &= ~control.counted;
+	if (some && c.subs && prepare_once(rule, &c, flow, r.ret, r.len) && !send_once(flow))
 		bpf_loop(1 << 18, send_next, &flow, 0);
 	return end_call(rule, &c);
 }

@@ -31,6 +31,8 @@ struct call {
 	__u8 joined : 1;   /* counted in its connection's calls */
 	__u8 cheap : 1;	   /* seen where the kernel emulates, not at the symbol */
 	__u8 symbol : 1;   /* seen at the symbol, which has such a site */
+	__u8 watches : 1;  /* of TS_RULE_WATCH: all that it calls is its own work */
+	__u8 ends : 1;	   /* of TS_RULE_ENDS: one of its rule's `pending` */
 	__u8 ktls;	   /* the kernel made records of it */
 };
 
@@ -70,12 +72,20 @@ struct shown {
 	__u32 rule, zero;
 };
 
+/* What a call's return tells the end that follows: bpf/ends.h. rule 0: nothing. */
+struct told {
+	__u64 sp, len;
+	__u32 rule;
+	__u32 taken; /* the return has taken it */
+};
+
 /* The calls in flight of one thread; kept until it ends. */
 struct flow {
 	struct call calls[TS_MAX_NEST];
 	__u64 plain;  /* its last connection has a descriptor: no socket needs to be looked for */
 	__u64 reason; /* of the library's first error since the last call began; 0: none */
 	struct shown shown;
+	struct told told;
 	/* What a call that is over sends: there is no room for it on the stack. */
 	__u64 off;    /* bytes sent so far */
 	__u64 waited; /* and one more: those behind were waited for */
@@ -477,6 +487,14 @@ static __always_inline struct ts_tested *find_test(__u64 rule)
 	/* As the verifier wants to see it. */
 	asm volatile("%0 &= %1" : "+r"(rule) : "i"(TS_MAX_RULES - 1));
 	return &tested[rule];
+}
+
+static __always_inline void end_test(struct ts_tested *test, __u32 result)
+{
+	if (test->test != TS_TEST_RUNS)
+		return;
+	test->test = result;
+	__sync_fetch_and_add(&control.tested, 1);
 }
 
 #endif

@@ -191,6 +191,12 @@ static __always_inline void come_after_conn(struct ts_data *d)
 	d->nsecs = bpf_ktime_get_ns();
 }
 
+/* A thread ends no two calls in one nanosecond; the shift is an hour long. */
+static __always_inline __u64 call_of(const struct ts_data *d)
+{
+	return d->nsecs << 22 | (d->tid & ((1 << 22) - 1));
+}
+
 /* What every call's record says. */
 static __always_inline void fill_call(struct ts_data *d, const struct ts_rule *rule,
 				      const struct call *c, __s64 ret, __u64 len)
@@ -205,8 +211,7 @@ static __always_inline void fill_call(struct ts_data *d, const struct ts_rule *r
 	d->source = rule->source;
 	d->dir = c->dir;
 	fill_task(d);
-	/* A thread ends no two calls in one nanosecond; the shift is an hour long. */
-	d->call = d->nsecs << 22 | (d->tid & ((1 << 22) - 1));
+	d->call = call_of(d);
 	d->fd = FD_NONE;
 }
 

@@ -9,14 +9,6 @@
 
 #include "calls.h"
 
-static __always_inline void end_test(struct ts_tested *test, __u32 result)
-{
-	if (test->test != TS_TEST_RUNS)
-		return;
-	test->test = result;
-	__sync_fetch_and_add(&control.tested, 1);
-}
-
 /* At the symbol. */
 static __always_inline bool get_shown(void *ctx, const struct ts_rule *rule, struct shown *s)
 {

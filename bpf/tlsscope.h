@@ -47,6 +47,7 @@ enum ts_role {
 	TS_ROLE_RESULT, /* tells how the call before it on the connection went: as SSL_get_error */
 	TS_ROLE_REASON, /* notes an error: `conn` is its library, `len` its number; an enter site */
 	TS_ROLE_LOADER, /* says that libraries were loaded: an enter site only */
+	TS_ROLE_END,	/* returns what that of its `source` transferred: an end site */
 };
 
 /* How a connection ended; what is not known for certain is NONE. */
@@ -139,6 +140,8 @@ enum ts_rule_flags {
 	TS_RULE_NODATA = 1 << 1, /* transfers bytes that never are in the caller's memory */
 	TS_RULE_EARLY = 1 << 2,	 /* TLS 1.3 early data */
 	TS_RULE_BEGINS = 1 << 3, /* how its connections begin is seen: TS_ROLE_BEGIN */
+	TS_RULE_WATCH = 1 << 4,	 /* that it is called is told: struct ts_tested */
+	TS_RULE_ENDS = 1 << 5,	 /* those that call it have probes too: enum ts_counts_at */
 };
 
 /*
@@ -150,7 +153,7 @@ struct ts_rule {
 	__u64 subs;	/* subscriptions that want this function of this file */
 	__u64 calls;	/* those of them that want its calls, not only handshakes or errors */
 	__u64 largest;	/* those of `calls` that ask for as much as `capture` */
-	__u32 source;	/* user space's number for {file, function}; in every record */
+	__u32 source;	/* user space's number for {file, function}: a rule's; in every record */
 	__u32 capture;	/* payload bytes a call at most: the largest that any of subs asks for */
 	__u8 role;	/* enum ts_role */
 	__u8 dir;	/* enum ts_dir */
@@ -199,6 +202,26 @@ struct ts_tested {
 	 */
 	__u32 cheap;
 	__u32 same, missed;
+	/*
+	 * User space's. Of a function with TS_RULE_ENDS: enum ts_counts_at; of TS_RULE_WATCH: not 0
+	 * when it is watched no more.
+	 */
+	__u32 counts_at;
+	/* Its calls that did not come to an end yet; of TS_RULE_WATCH: those in flight. */
+	__u32 pending;
+	__u32 skipped; /* its calls that seem to have passed no end */
+	__u32 zero;
+};
+
+/*
+ * Where a call is only counted. The function that does the work has two probes. An instruction near
+ * the end of those that call it shows the result too, and where all of these are known, that one
+ * probe is enough. A call's return tells the end whether it took the call.
+ */
+enum ts_counts_at {
+	TS_AT_RETURN, /* ends are compared with it */
+	TS_AT_END,
+	TS_AT_BOTH /* at the return, and at the end what no return told it: it may not be probed */
 };
 
 /*
@@ -325,6 +348,7 @@ struct ts_control {
 	__u64 hellos;	  /* subscriptions that want hellos */
 	__u64 aggs;	  /* subscriptions that are aggregations, as the map `aggs` says */
 	__u64 aggs_ends;  /* those of them whose keys have addresses or ports */
+	__u64 counted;	  /* those of them to which a result is all: ends may take their calls */
 	__u32 aggs_count; /* of that map's entries */
 	__u32 aggs_full;  /* set by the programs: the table had no room */
 	__u64 generation; /* of the filters by cgroup and program: another when they changed */
@@ -654,7 +678,7 @@ struct ts_counts {
 _Static_assert(sizeof(struct ts_value) == 8, "layout");
 _Static_assert(sizeof(struct ts_pick) == 216, "layout");
 _Static_assert(TS_MAX_RULES <= TS_SITE_RULE + 1, "layout");
-_Static_assert(sizeof(struct ts_tested) == 16, "layout");
+_Static_assert(sizeof(struct ts_tested) == 32, "layout");
 _Static_assert(sizeof(struct ts_rule) == 40 + 9 * 8 + 24 + 80 + 112 + 8 + sizeof(struct ts_shake),
 	       "layout");
 _Static_assert(sizeof(struct ts_shake) == 13 * 24 + 8, "layout");

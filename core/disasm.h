@@ -59,10 +59,11 @@ int disasm_accessor(struct image *im, const struct image_symbol *sym, unsigned i
 int disasm_nearest(struct image *im, const struct image_symbol *sym,
 		   struct disasm_accessor *accessor);
 
-#define DISASM_MAX_RETURNS 64
+#define DISASM_MAX_PLACES 64
 
-struct disasm_returns {
-	uint64_t addrs[DISASM_MAX_RETURNS];
+/* Instructions of a function. */
+struct disasm_places {
+	uint64_t addrs[DISASM_MAX_PLACES];
 	size_t count;
 };
 
@@ -71,7 +72,7 @@ struct disasm_returns {
  * each return once. Errors as above; -EXDEV: it may also leave by a jump out of it; -ENOENT also
  * when it never returns.
  */
-int disasm_returns(struct image *im, const struct image_symbol *sym, struct disasm_returns *out);
+int disasm_returns(struct image *im, const struct image_symbol *sym, struct disasm_places *out);
 
 /*
  * An instruction near a function's beginning that every call passes once, on its way from there in
@@ -101,6 +102,28 @@ struct disasm_entries {
  * function's own beginning is the first, where it is emulated.
  */
 int disasm_entries(struct image *im, const struct image_symbol *sym, struct disasm_entries *out);
+
+/*
+ * The function's direct calls of, and jumps to, the code at target that a way leads to which is no
+ * switch's. The symbol's size may be 0. Errors as above; also where a way returns with another
+ * stack than at the symbol, or one that uses it never does: then no function begins there.
+ */
+int disasm_uses(struct image *im, const struct image_symbol *sym, uint64_t target,
+		struct disasm_places *out);
+
+/*
+ * An instruction that kernels emulate, and that every call which came to the function's one call of
+ * the code at `inner` passes once on its way from there back to the caller, with what it returns in
+ * the register that results are in.
+ */
+struct disasm_end {
+	uint64_t addr;
+	char name[12];
+};
+
+/* Errors as above; -ENOENT also when there is none, or when `inner` is not called once. */
+int disasm_end(struct image *im, const struct image_symbol *sym, uint64_t inner,
+	       struct disasm_end *out);
 
 /* Where a Go function's prologue finds its goroutine (the runtime's g). */
 struct disasm_goroutine {

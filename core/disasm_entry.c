@@ -55,7 +55,7 @@ static bool arm64_emulated(const uint8_t *b)
 	return false;
 }
 
-static bool emulated(const struct code *c)
+bool disasm_emulated(const struct code *c)
 {
 	const uint8_t *b = c->bytes + disasm_at(c); /* of what capstone does not know too */
 
@@ -129,8 +129,7 @@ static uint32_t bit_of(const struct code *c, unsigned int reg)
 	return slot == DISASM_REGISTERS ? 0 : 1u << slot;
 }
 
-/* The registers that the instruction may change. */
-static uint32_t changed(const struct code *c)
+uint32_t disasm_changed(const struct code *c)
 {
 	const cs_detail *d = c->insn->detail;
 	bool x86 = c->arch == CS_ARCH_X86, reg;
@@ -225,11 +224,11 @@ static int follow(struct code *c, struct disasm_entries *out)
 		if (ret || (at && c->marks[at] & BYTE_TARGET))
 			break;
 		e.depth = p.depth;
-		if (emulated(c) && !f.ret)
+		if (disasm_emulated(c) && !f.ret)
 			add(out, c, &e);
 		if (f.call || f.jump || f.end || f.unknown)
 			break;
-		e.intact &= ~changed(c) | stack_bit(c);
+		e.intact &= ~disasm_changed(c) | stack_bit(c);
 		disasm_stack(c, &f, &p);
 		if (c->arch == CS_ARCH_X86) {
 			e.stores |= x86_stores(c);

@@ -76,6 +76,11 @@ void disasm_stack(const struct code *c, const struct flow *f, struct disasm_path
  */
 int disasm_explore(struct code *c, struct disasm_path *paths);
 
+/* Whether kernels emulate c->insn; and the registers that it may change: bits, numbered as
+ * instructions do. disasm_entry.c */
+bool disasm_emulated(const struct code *c);
+uint32_t disasm_changed(const struct code *c);
+
 static inline size_t disasm_at(const struct code *c)
 {
 	return (size_t)(c->insn->address - c->addr);

@@ -113,7 +113,7 @@ static bool falls_off(const struct code *c, const struct step *steps)
 	return true;
 }
 
-static int list(struct code *c, const struct step *steps, struct disasm_returns *out)
+static int list(struct code *c, const struct step *steps, struct disasm_places *out)
 {
 	size_t at;
 
@@ -124,7 +124,7 @@ static int list(struct code *c, const struct step *steps, struct disasm_returns 
 			continue;
 		if (!(c->marks[at] & BYTE_REACHED))
 			return -EBADMSG; /* code of another kind, or data */
-		if (out->count == DISASM_MAX_RETURNS)
+		if (out->count == DISASM_MAX_PLACES)
 			return -E2BIG;
 		out->addrs[out->count++] = c->addr + at;
 	}
@@ -144,7 +144,7 @@ static int find_returns(struct code *c, void *out)
 	return ret;
 }
 
-int disasm_returns(struct image *im, const struct image_symbol *sym, struct disasm_returns *out)
+int disasm_returns(struct image *im, const struct image_symbol *sym, struct disasm_places *out)
 {
 	int ret;
 

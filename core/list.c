@@ -11,6 +11,7 @@ static const char *const role_names[] = {
 	[RESOLVE_ENTER] = "entry",
 	[RESOLVE_LEAVE] = "exit",
 	[RESOLVE_RETURN] = "return",
+	[RESOLVE_END] = "end",
 };
 
 static void print_func(FILE *to, const struct targets_file *f, uint32_t index)

@@ -27,7 +27,9 @@ static size_t count_enters(const struct resolve_plan *plan)
 	if (plan && plan->row == &lib_kernel)
 		return plan->funcs_count;
 	for (i = 0; plan && i < plan->sites_count; i++)
-		n += plan->sites[i].role == RESOLVE_ENTER && plan->sites[i].where != RESOLVE_SYMBOL;
+		n += plan->sites[i].role == RESOLVE_ENTER &&
+		     plan->sites[i].where != RESOLVE_SYMBOL &&
+		     plan->sites[i].where != RESOLVE_ASIDE;
 	return n;
 }
 

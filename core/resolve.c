@@ -34,6 +34,7 @@ struct resolve_func *resolve_add_func(struct resolve_work *w, const struct lib_f
 	funcs += p->funcs_count++;
 	memset(funcs, 0, sizeof(*funcs));
 	funcs->func = func;
+	funcs->inner = p->funcs_count - 1;
 	ts_copy(funcs->name, sizeof(funcs->name), name);
 	return funcs;
 }
@@ -97,11 +98,14 @@ int resolve_is(struct image *im, const struct lib_row *row, struct ts_err *err)
 	return ret;
 }
 
-int resolve_any(struct image *im, const struct lib_row *row, struct resolve_plan *out,
-		struct ts_err *err)
+static int resolve_one(struct image *im, const struct lib_row *row, bool ends,
+		       struct resolve_plan *out, struct ts_err *err)
 {
-	struct resolve_work w = {
-		.im = im, .arch = arch_find(image_machine(im)), .row = row, .plan = out};
+	struct resolve_work w = {.im = im,
+				 .arch = arch_find(image_machine(im)),
+				 .row = row,
+				 .plan = out,
+				 .ends = ends};
 	int ret;
 
 	memset(out, 0, sizeof(*out));
@@ -113,18 +117,30 @@ int resolve_any(struct image *im, const struct lib_row *row, struct resolve_plan
 	return ts_fail(err, ENOMEM, "out of memory while looking at %s", image_path(im));
 }
 
-int resolve_image(struct image *im, const struct lib_row *row, struct resolve_plan *out,
-		  struct ts_err *err)
+int resolve_any(struct image *im, const struct lib_row *row, struct resolve_plan *out,
+		struct ts_err *err)
+{
+	return resolve_one(im, row, true, out, err);
+}
+
+int resolve_with(struct image *im, const struct lib_row *row, bool ends, struct resolve_plan *out,
+		 struct ts_err *err)
 {
 	const struct arch *host = arch_host(), *arch = arch_find(image_machine(im));
 
 	memset(out, 0, sizeof(*out));
 	if (host == arch)
-		return resolve_any(im, row, out, err);
+		return resolve_one(im, row, ends, out, err);
 	return ts_fail(
 		err, ENOEXEC,
 		"%s is built for %s, and this kernel runs %s: its code cannot be probed here",
 		image_path(im), arch->name, host ? host->name : "another architecture");
+}
+
+int resolve_image(struct image *im, const struct lib_row *row, struct resolve_plan *out,
+		  struct ts_err *err)
+{
+	return resolve_with(im, row, true, out, err);
 }
 
 void resolve_free(struct resolve_plan *plan)

@@ -13,13 +13,19 @@ enum resolve_role {
 	RESOLVE_ENTER,	/* a uprobe that runs `enter` */
 	RESOLVE_LEAVE,	/* a uprobe that runs `leave` */
 	RESOLVE_RETURN, /* a uretprobe that runs `leave` */
+	RESOLVE_END,	/* a uprobe that runs `end` */
 };
 
 /*
  * A function whose symbol is costly to probe has two enter sites, with a return site each where it
  * has such: the symbol serves until the cheap one has proved itself, and where it does not.
  */
-enum resolve_where { RESOLVE_ANYHOW, RESOLVE_SYMBOL, RESOLVE_CHEAP };
+enum resolve_where {
+	RESOLVE_ANYHOW,
+	RESOLVE_SYMBOL,
+	RESOLVE_CHEAP,
+	RESOLVE_ASIDE, /* of functions with `inner`: probed only instead of that one */
+};
 
 struct resolve_site {
 	uint64_t offset; /* in the file */
@@ -36,6 +42,11 @@ struct resolve_func {
 	struct ts_rule rule;
 	char how[96];  /* "dynsym", "call target of SSL_read and SSL_read_ex", ... */
 	char cost[64]; /* of the enter site: "push, emulated", "stepped: ..." */
+	/*
+	 * It calls the function of this index in the plan, which alone is probed, but where calls
+	 * are only counted: then those that call it are. Else its own index.
+	 */
+	size_t inner;
 };
 
 /*
@@ -88,7 +99,8 @@ int resolve_kernel(struct resolve_plan *out, struct ts_err *err);
 
 /* Plans of files that were looked at, by build-id. resolve_cached is as resolve_image. */
 struct resolve_cache;
-struct resolve_cache *resolve_cache_open(void); /* NULL: no memory */
+/* ends: functions with `inner` are looked for too, which takes a while. NULL: no memory. */
+struct resolve_cache *resolve_cache_open(bool ends);
 void resolve_cache_close(struct resolve_cache *cache);
 int resolve_cached(struct resolve_cache *cache, struct image *im, const struct lib_row *row,
 		   struct resolve_plan *out, struct ts_err *err);

@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "resolve.h"
+#include "resolve_private.h"
 
 #define MAX_PLANS 64
 #define CODE 16 /* as long as an instruction can be, and more */
@@ -23,13 +23,18 @@ struct cached {
 
 /* The oldest gives way. */
 struct resolve_cache {
+	bool ends;
 	struct cached plans[MAX_PLANS];
 	size_t next;
 };
 
-struct resolve_cache *resolve_cache_open(void)
+struct resolve_cache *resolve_cache_open(bool ends)
 {
-	return calloc(1, sizeof(struct resolve_cache));
+	struct resolve_cache *cache = calloc(1, sizeof(*cache));
+
+	if (cache)
+		cache->ends = ends;
+	return cache;
 }
 
 static void forget(struct cached *c)
@@ -115,14 +120,14 @@ int resolve_cached(struct resolve_cache *cache, struct image *im, const struct l
 	int ret;
 
 	if (!*id || fstat(image_fd(im), &st))
-		return resolve_image(im, row, out, err);
+		return resolve_with(im, row, cache->ends, out, err);
 	for (i = 0; i < MAX_PLANS; i++)
 		if (cache->plans[i].plan.row == row && cache->plans[i].size == st.st_size &&
 		    !strcmp(cache->plans[i].build_id, id) && same_code(im, &cache->plans[i]))
 			return copy_plan(out, &cache->plans[i].plan)
 				       ? ts_fail(err, ENOMEM, "out of memory")
 				       : 0;
-	ret = resolve_image(im, row, out, err);
+	ret = resolve_with(im, row, cache->ends, out, err);
 	if (!ret && out->sites_count)
 		keep(cache, im, st.st_size, out);
 	return ret;

@@ -305,7 +305,7 @@ static const char *reason(int ret)
 }
 
 /* Every place where it returns: there the stack must be as it was at the entry. */
-static int find_returns(struct work *w, const struct found *f, struct disasm_returns *out)
+static int find_returns(struct work *w, const struct found *f, struct disasm_places *out)
 {
 	struct image_symbol sym = {f->at.name, f->at.addr, f->at.size};
 	int ret = disasm_returns(w->im, &sym, out);
@@ -325,7 +325,7 @@ static int find_returns(struct work *w, const struct found *f, struct disasm_ret
  * of it: a close is one at its return, or, where that is not known, at its entry.
  */
 static int examine(struct work *w, const struct found *f, struct abi *abi,
-		   struct disasm_returns *returns)
+		   struct disasm_places *returns)
 {
 	int ret = find_abi(w, f, abi);
 
@@ -344,7 +344,7 @@ static int examine(struct work *w, const struct found *f, struct abi *abi,
 
 static bool is_hooked(struct work *w, const struct found *f)
 {
-	struct disasm_returns returns;
+	struct disasm_places returns;
 	struct abi abi;
 
 	return !examine(w, f, &abi, &returns);
@@ -392,7 +392,7 @@ static bool begins_are_seen(struct work *w, const struct found *f)
 static void emit(struct work *w, const struct found *f)
 {
 	struct image_symbol sym = {f->at.name, f->at.addr, f->at.size};
-	struct disasm_returns returns;
+	struct disasm_places returns;
 	struct resolve_func *out;
 	struct abi abi;
 	uint64_t offset;

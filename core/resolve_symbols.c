@@ -356,6 +356,59 @@ static bool leaves(const struct lib_func *func)
 	       func->role == TS_ROLE_RESULT;
 }
 
+/* Whether a function that is hooked, other than `inner`, calls f to do its work. */
+static bool is_called(struct work *w, const struct found *f, const struct found *inner)
+{
+	const struct disasm_calls *c;
+	struct found *caller;
+	size_t i, k;
+
+	for (i = 0; i < w->row->funcs_count; i++) {
+		caller = &w->found[i];
+		if (caller == inner || !caller->present || caller->covered ||
+		    caller->func->role != TS_ROLE_CALL)
+			continue;
+		c = calls_of(w, caller);
+		for (k = 0; c && k < c->count; k++)
+			if (callee(w, &c->calls[k]) == f)
+				return true;
+	}
+	return false;
+}
+
+static struct resolve_caller caller_of(struct work *w, const struct found *f, const char *name)
+{
+	return (struct resolve_caller){
+		.func = f->func,
+		.name = name,
+		.how = f->how,
+		.sym = f->sym,
+		.rule = make_rule(w, f),
+	};
+}
+
+/* Those that call the function that was emitted last, f: where it is only counted, they are probed.
+ */
+static void emit_callers(struct work *w, const struct found *f)
+{
+	struct found nameless = {.func = f->func, .how = "called by BIOs", .out = f->func->out};
+	struct resolve_ends ends = {.inner = f->sym.addr, .name = f->func->name};
+	struct found *caller;
+	size_t i;
+
+	for (i = 0; i < LIB_MAX_INSIDE; i++) {
+		caller = find(w, f->func->inside[i]);
+		if (!caller || !caller->covered)
+			continue;
+		ends.callers[ends.count] = caller_of(w, caller, caller->func->name);
+		ends.callers[ends.count++].called = is_called(w, caller, f);
+	}
+	/* What BIO_f_ssl calls is called as SSL_read_ex and SSL_write_ex are (OpenSSL 1.1.1). */
+	ends.nameless = caller_of(w, &nameless,
+				  f->func->dir == TS_IN ? "BIO_f_ssl/read" : "BIO_f_ssl/write");
+	resolve_add_ends(w->common, &ends);
+}
+
 static void emit(struct work *w, struct found *f)
 {
 	struct found *same = find_at(w, f->sym.addr);
@@ -372,6 +425,8 @@ static void emit(struct work *w, struct found *f)
 	out->rule = make_rule(w, f);
 	memcpy(out->how, f->how, sizeof(out->how));
 	resolve_add_enter(w->common, out, &f->sym, f->offset, leaves(f->func));
+	if (f->func->inside[0] && w->common->ends)
+		emit_callers(w, f);
 }
 
 static void plan(struct work *w)

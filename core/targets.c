@@ -417,7 +417,7 @@ int targets_open(struct targets **out, const struct ts_filter *narrow, struct tr
 	struct targets *t = calloc(1, sizeof(*t));
 
 	if (t)
-		t->plans = resolve_cache_open();
+		t->plans = resolve_cache_open(!tracer || tracer_may_count(tracer));
 	if (!t || !t->plans) {
 		free(t);
 		return ts_fail(err, ENOMEM, "out of memory");

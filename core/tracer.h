@@ -73,6 +73,8 @@ void tracer_expect_files(struct tracer *t);
  * One that cannot be hooked is told as a warning; 0 if any could, or none is wanted.
  */
 int tracer_attach_kernel(struct tracer *t, struct resolve_plan *plan, struct ts_err *err);
+/* Whether functions with `inner` in a plan may be of use: where handlers may only count. */
+bool tracer_may_count(const struct tracer *t);
 void tracer_detach(struct tracer *t); /* all probes; the ring can still be drained */
 
 /* One is readable when records wait; below 0: there is none. */

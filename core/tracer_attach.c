@@ -81,7 +81,7 @@ static int send_source(struct tracer *t, const struct traced_file *f,
 	return ret == -ECANCELED ? 0 : ret;
 }
 
-static int write_rule(const struct tracer *t, const struct traced_func *func)
+int tracer_write_rule(const struct tracer *t, const struct traced_func *func)
 {
 	struct tracer_haste haste;
 	int ret;
@@ -92,10 +92,10 @@ static int write_rule(const struct tracer *t, const struct traced_func *func)
 	return ret;
 }
 
-/* Brings a function's rule up to date; gives it a number first when it is wanted and has none. */
-static int sync_func(struct tracer *t, const struct traced_file *f, struct traced_func *func,
+int tracer_sync_func(struct tracer *t, const struct traced_file *f, struct traced_func *func,
 		     bool any, struct ts_err *err)
 {
+	const struct traced_func *inner = &f->funcs[func->func.inner];
 	struct ts_rule *rule = &func->func.rule;
 
 	rule->subs = func_subs(t, f, &func->func, rule);
@@ -105,6 +105,9 @@ static int sync_func(struct tracer *t, const struct traced_file *f, struct trace
 		rule->subs = t->marks ? ~0ull : 0;
 	if (rule->role == TS_ROLE_LOADER)
 		rule->subs = ~0ull;
+	/* Calls in flight are still wanted, and no new ones. */
+	if (rule->flags & TS_RULE_WATCH && f->ends >= ENDS_BOTH)
+		rule->subs = 0;
 	if (!func->rule) {
 		if (!rule->subs)
 			return 0;
@@ -112,11 +115,11 @@ static int sync_func(struct tracer *t, const struct traced_file *f, struct trace
 			return ts_fail(err, E2BIG, "%s: more than %d functions are probed already",
 				       f->path, TS_MAX_RULES - 1);
 		func->rule = ++t->last_rule;
-		rule->source = func->rule;
-		if (send_source(t, f, func))
+		rule->source = inner->rule;
+		if (inner == func && send_source(t, f, func))
 			return ts_fail(err, ENOMEM, "out of memory");
 	}
-	if (write_rule(t, func))
+	if (tracer_write_rule(t, func))
 		return ts_fail(err, errno, "cannot write a rule: %s", strerror(errno));
 	return 0;
 }
@@ -127,6 +130,10 @@ static int hook_kernel(struct tracer *t, struct traced_file *f, uint32_t first, 
 	size_t i, hooked = 0, wanted = 0;
 	int ret = 0, one;
 
+	/* What is in flight in a library must be known. */
+	if (t->last_rule >= first)
+		for (i = 0; i < t->files_count; i++)
+			tracer_leave_ends(t, &t->files[i]);
 	for (i = 0; i < f->funcs_count; i++) {
 		if (f->funcs[i].rule < first)
 			continue;
@@ -141,8 +148,7 @@ static int hook_kernel(struct tracer *t, struct traced_file *f, uint32_t first, 
 	return ts_fail(err, -ret, "cannot hook the kernel's TLS: %s", strerror(-ret));
 }
 
-/* Of the functions that are picked. */
-static int attach_funcs(struct tracer *t, struct traced_file *f, struct site_pick pick)
+int tracer_attach_roles(struct tracer *t, struct traced_file *f, struct site_pick pick)
 {
 	static const enum resolve_role order[] = {RESOLVE_RETURN, RESOLVE_LEAVE, RESOLVE_ENTER};
 	size_t i;
@@ -153,16 +159,33 @@ static int attach_funcs(struct tracer *t, struct traced_file *f, struct site_pic
 		pick.role = order[i];
 		ret = tracer_attach_sites(t, f, &pick);
 	}
+	return ret;
+}
+
+static int attach_funcs(struct tracer *t, struct traced_file *f, struct site_pick pick)
+{
+	int ret = tracer_attach_roles(t, f, pick);
+
 	return ret || t->at_symbols ? ret : tracer_begin_tests(t, f, &pick);
 }
 
 /* The functions whose rules are `first` or above; and those that write to BIOs, when watched. */
 static int attach_file(struct tracer *t, struct traced_file *f, uint32_t first)
 {
+	struct site_pick pick = {.first = first, .part = SITES_INNER};
+	const bool any = t->last_rule >= first;
 	int ret = 0;
 
-	if (t->last_rule >= first)
-		ret = attach_funcs(t, f, (struct site_pick){.first = first});
+	if (tracer_choose_ends(t, f, first)) {
+		pick.set = tracer_file_set(t, f, TRACER_SET_INNER);
+		ret = tracer_attach_roles(t, f, pick);
+		pick.set = 0;
+		pick.part = SITES_REST;
+	} else {
+		pick.part = SITES_ALL;
+	}
+	if (!ret && any)
+		ret = attach_funcs(t, f, pick);
 	if (!ret && t->marks && !f->bios) {
 		ret = attach_funcs(t, f, (struct site_pick){.bios = true, .set = TRACER_SET_BIOS});
 		f->bios = !ret;
@@ -170,29 +193,35 @@ static int attach_file(struct tracer *t, struct traced_file *f, uint32_t first)
 	return ret;
 }
 
+/* The functions that are to be hooked: those that others of them call are told with these. */
+static int sync_role(struct tracer *t, struct traced_file *f, bool calls, bool *any,
+		     struct ts_err *err)
+{
+	size_t i;
+	int ret;
+
+	for (i = 0; i < f->funcs_count; i++) {
+		if ((f->funcs[i].func.rule.role == TS_ROLE_CALL) != calls || tracer_has_aside(f, i))
+			continue;
+		ret = tracer_sync_func(t, f, &f->funcs[i], *any, err);
+		if (ret)
+			return ret;
+		*any |= calls && f->funcs[i].rule;
+	}
+	return 0;
+}
+
 int tracer_sync_file(struct tracer *t, struct traced_file *f, struct ts_err *err)
 {
 	uint32_t first = t->last_rule + 1;
 	bool any = false;
-	size_t i;
 	int ret;
 
 	/* Closes come after all calls in a plan's use: they are wanted when any call is. */
-	for (i = 0; i < f->funcs_count; i++) {
-		if (f->funcs[i].func.rule.role != TS_ROLE_CALL)
-			continue;
-		ret = sync_func(t, f, &f->funcs[i], false, err);
-		if (ret)
-			return ret;
-		any |= f->funcs[i].rule != 0;
-	}
-	for (i = 0; i < f->funcs_count; i++) {
-		if (f->funcs[i].func.rule.role == TS_ROLE_CALL)
-			continue;
-		ret = sync_func(t, f, &f->funcs[i], any, err);
-		if (ret)
-			return ret;
-	}
+	ret = sync_role(t, f, true, &any, err);
+	ret = ret ? ret : sync_role(t, f, false, &any, err);
+	if (ret)
+		return ret;
 	if (f->fd < 0)
 		return hook_kernel(t, f, first, err);
 	ret = attach_file(t, f, first);
@@ -219,8 +248,10 @@ static int copy_plan(struct traced_file *f, int fd, const char *path,
 		return -EMFILE;
 	if (!f->path || !f->funcs || !f->sites)
 		return -ENOMEM;
-	for (i = 0; i < plan->funcs_count; i++)
+	for (i = 0; i < plan->funcs_count; i++) {
 		f->funcs[i].func = plan->funcs[i];
+		f->funcs[plan->funcs[i].inner].has_ends |= plan->funcs[i].inner != i;
+	}
 	if (plan->sites_count)
 		memcpy(f->sites, plan->sites, plan->sites_count * sizeof(*f->sites));
 	return 0;

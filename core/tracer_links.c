@@ -157,6 +157,20 @@ struct probe_links *tracer_take_links(struct tracer *t, size_t set, size_t count
 	return taken;
 }
 
+size_t tracer_file_set(const struct tracer *t, const struct traced_file *f, enum tracer_set set)
+{
+	return TRACER_SET_BIOS + 1 + (size_t)(f - t->files) * TRACER_SETS + set;
+}
+
+void tracer_close_set(struct tracer *t, size_t set)
+{
+	struct probe_links *links = tracer_take_links(t, set, tracer_count_links(t, set));
+
+	/* The kernel takes its time, and records wait meanwhile. */
+	if (links)
+		tracer_close_aside(t, links);
+}
+
 struct site_list {
 	__u64 *offsets, *cookies;
 	__u32 count;
@@ -165,7 +179,7 @@ struct site_list {
 
 static __u64 cookie_of(const struct tracer *t, enum resolve_where where, uint32_t rule)
 {
-	if (where == RESOLVE_ANYHOW || t->at_symbols)
+	if (where == RESOLVE_ANYHOW || where == RESOLVE_ASIDE || t->at_symbols)
 		return rule;
 	return rule | (where == RESOLVE_CHEAP ? TS_SITE_CHEAP : TS_SITE_SYMBOL);
 }
@@ -176,6 +190,11 @@ static bool has_role(const struct tracer *t, const struct resolve_site *s, enum 
 	if (t->attach == TRACER_SESSIONS && s->session)
 		return s->role == RESOLVE_ENTER && role == RESOLVE_RETURN;
 	return s->role == role;
+}
+
+static bool in_part(const struct site_pick *pick, const struct traced_func *func)
+{
+	return pick->part == SITES_ALL || func->has_ends == (pick->part == SITES_INNER);
 }
 
 static int list_sites(const struct tracer *t, const struct traced_file *f,
@@ -195,7 +214,7 @@ static int list_sites(const struct tracer *t, const struct traced_file *f,
 		func = &f->funcs[s->func];
 		if (!has_role(t, s, pick->role) || !(pick->where & 1u << s->where) || !func->rule ||
 		    func->rule < pick->first || (pick->tests && !func->testing) ||
-		    pick->bios != (func->func.rule.role == TS_ROLE_BIO))
+		    pick->bios != (func->func.rule.role == TS_ROLE_BIO) || !in_part(pick, func))
 			continue;
 		out->go = func->func.rule.flow_mode == TS_FLOW_GO;
 		out->offsets[out->count] = s->offset;
@@ -215,7 +234,9 @@ static int get_program(struct tracer *t, enum resolve_role role, bool go, struct
 {
 	int ret = 0;
 
-	if (by_session(t, role)) {
+	if (role == RESOLVE_END) {
+		*out = t->programs[TRACER_END].program;
+	} else if (by_session(t, role)) {
 		*out = t->programs[TRACER_SESSION_ENTER].program;
 	} else if (t->attach == TRACER_SESSIONS && !go) {
 		ret = tracer_end_later(t);

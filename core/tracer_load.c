@@ -146,24 +146,42 @@ static enum tracer_which first_leave(const struct tracer *t)
 	return t->attach == TRACER_SESSIONS ? TRACER_SESSION_LEAVE : TRACER_PLAIN_LEAVE;
 }
 
+/* Whether nothing but calls' results may be asked for: core/tracer_ends.c. */
+static bool may_count(const struct tracer *t)
+{
+	const struct tracer_options *o = t->options;
+
+	return t->since_6_2 && t->attach <= TRACER_MULTI && o->agg_sink.cell && !o->symbols &&
+	       (!o->subs || tracer_any_counts(o->subs, o->subs_count));
+}
+
 static int open_those(struct tracer *t)
 {
-	enum { LIFE, SOCK, ENTER, LEAVE, MOMENT, OBJECTS };
-	const char *names[] = {
+	enum { LIFE, SOCK, ENTER, LEAVE, MORE, OBJECTS = MORE + 2 };
+	const char *names[OBJECTS] = {
 		[LIFE] = "bpf/life.bpf.o",
 		[SOCK] = TRACER_SOCK_FILE,
 		[ENTER] = tracer_program_file(t, first_enter(t)),
 		[LEAVE] = tracer_program_file(t, first_leave(t)),
-		[MOMENT] = tracer_program_file(t, TRACER_MOMENT),
 	};
 	struct bpf_object *o[OBJECTS] = {0};
-	int ret = tracer_open_objects(o, names, OBJECTS - (t->attach != TRACER_SESSIONS), false);
+	enum tracer_which more[OBJECTS];
+	size_t count = MORE, i;
+	int ret;
 
+	if (t->attach == TRACER_SESSIONS)
+		more[count++] = TRACER_MOMENT;
+	if (may_count(t))
+		more[count++] = TRACER_END;
+	for (i = MORE; i < count; i++)
+		names[i] = tracer_program_file(t, more[i]);
+	ret = tracer_open_objects(o, names, count, false);
 	t->lives = o[LIFE];
 	t->sockets = o[SOCK];
 	t->programs[first_enter(t)].object = o[ENTER];
 	t->programs[first_leave(t)].object = o[LEAVE];
-	t->programs[TRACER_MOMENT].object = o[MOMENT];
+	for (i = MORE; i < count; i++)
+		t->programs[more[i]].object = o[i];
 	return ret;
 }
 
@@ -241,15 +259,26 @@ static int attach_first(struct tracer *t, int which)
 	return 0;
 }
 
+/* It is done without, too. */
+static int load_end(struct tracer *t, int which)
+{
+	if (tracer_load_program(t, which))
+		t->programs[which].program = NULL;
+	return 0;
+}
+
 static int load_programs(struct tracer *t)
 {
-	struct tracer_step steps[3];
+	struct tracer_step steps[4];
+	size_t count = 3;
 
 	/* What takes longest comes first. */
 	tracer_step_begin(&steps[0], tracer_load_program, t, first_leave(t));
 	tracer_step_begin(&steps[1], tracer_load_program, t, first_enter(t));
 	tracer_step_begin(&steps[2], load_life, t, 0);
-	return tracer_steps_end(steps, TS_ARRAY_SIZE(steps));
+	if (t->programs[TRACER_END].object)
+		tracer_step_begin(&steps[count++], load_end, t, TRACER_END);
+	return tracer_steps_end(steps, count);
 }
 
 /* --- what few need at once: aside, when the probes are attached */

@@ -19,9 +19,19 @@
 struct traced_func {
 	struct resolve_func func;
 	uint32_t rule;
-	bool testing; /* its symbol is probed beside a cheaper site, or instead of it */
-	bool failed;  /* for good: told */
+	bool testing;  /* its symbol is probed beside a cheaper site, or instead of it */
+	bool failed;   /* for good: told */
+	bool has_ends; /* there are functions in the plan whose `inner` it is */
 	struct bpf_object *object; /* of the kernel's functions: the copy that serves it */
+};
+
+/* What is only counted: core/tracer_ends.c. */
+enum traced_ends {
+	ENDS_NONE,   /* it is not, or there are no functions with `inner` */
+	ENDS_TESTED, /* they have probes, and are compared */
+	ENDS_ALONE,  /* they are all that counts */
+	ENDS_BOTH,   /* the functions themselves have probes again, for good */
+	ENDS_OVER    /* only they do */
 };
 
 struct traced_file {
@@ -34,6 +44,8 @@ struct traced_file {
 	struct resolve_site *sites;
 	size_t sites_count;
 	bool bios; /* what it writes to BIOs is watched */
+	enum traced_ends ends;
+	uint64_t watch_over; /* since when nothing new is watched; 0: it is, or all is over */
 };
 
 /* An attached probe, or many: link, or else fd. */
@@ -44,8 +56,15 @@ struct probe_link {
 	size_t set;  /* of those that go together, before the run ends; 0: of none */
 };
 
-/* Probes of what writes to BIOs; those that test a file's sites have its index behind this. */
+/* Probes of what writes to BIOs; a file's own sets have its index behind this. */
 #define TRACER_SET_BIOS 1
+enum tracer_set {
+	TRACER_SET_TESTS, /* of the symbols that cheaper sites are compared with */
+	TRACER_SET_INNER, /* of functions that have ends, where these may take over */
+	TRACER_SET_ENDS,
+	TRACER_SET_WATCH, /* of what calls them and has no end */
+	TRACER_SETS
+};
 
 /* Links that are let go of by a thread of their own, which tracer_detach waits for. */
 struct probe_links {
@@ -57,7 +76,9 @@ struct probe_links {
 };
 
 /* Which of a file's sites. */
+enum site_part { SITES_ALL, SITES_INNER /* of functions that have ends */, SITES_REST };
 struct site_pick {
+	enum site_part part;
 	enum resolve_role role;
 	uint32_t where; /* a bit for each enum resolve_where */
 	uint32_t first; /* rules from this one on */
@@ -76,6 +97,7 @@ enum tracer_which {
 	TRACER_SESSION_ENTER,
 	TRACER_SESSION_LEAVE,
 	TRACER_MOMENT,
+	TRACER_END, /* where calls end that are only counted; if handlers may ask for that */
 	TRACER_PROGRAMS
 };
 
@@ -214,6 +236,9 @@ int tracer_load_plain(struct tracer *t); /* with sessions, if it is not there ye
 int tracer_ask(struct tracer *t, __u32 asked, struct ts_err *err);
 /* Waits for what is being loaded aside: before anything else is opened. */
 void tracer_end_aside(struct tracer *t);
+/* Whether nothing but a call's result is asked for, to be added up; whether one asks so. */
+bool tracer_sub_counts(const struct ts_sub *sub);
+bool tracer_any_counts(const struct ts_sub *subs, size_t count);
 /* tracer_subs.c: what the subscriptions ask for, or may: enum ts_ask. */
 __u32 tracer_asked_by(const struct ts_sub *subs, size_t count);
 void tracer_unload(struct tracer *t);
@@ -267,6 +292,26 @@ int tracer_attach_sites(struct tracer *t, const struct traced_file *f,
 /* Takes `count` links of a set, the first ones, out of the list. NULL: no memory. */
 struct probe_links *tracer_take_links(struct tracer *t, size_t set, size_t count);
 size_t tracer_count_links(const struct tracer *t, size_t set);
+size_t tracer_file_set(const struct tracer *t, const struct traced_file *f, enum tracer_set set);
+void tracer_close_set(struct tracer *t, size_t set); /* its links, by a thread */
+/* tracer_attach.c: the picked sites of all roles; pick->role and ->where are set. */
+int tracer_attach_roles(struct tracer *t, struct traced_file *f, struct site_pick pick);
+int tracer_write_rule(const struct tracer *t, const struct traced_func *func);
+/*
+ * Brings a function's rule up to date; gives it a number first when it is wanted and has none. any:
+ * calls of its file are wanted.
+ */
+int tracer_sync_func(struct tracer *t, const struct traced_file *f, struct traced_func *func,
+		     bool any, struct ts_err *err);
+/*
+ * tracer_ends.c, when a file's rules are up to date, before those have probes whose numbers begin
+ * with `first`. True: ends may take the place of functions that have such. Then what has no end is
+ * watched, and the functions' own probes belong into TRACER_SET_INNER.
+ */
+bool tracer_choose_ends(struct tracer *t, struct traced_file *f, uint32_t first);
+void tracer_leave_ends(struct tracer *t, struct traced_file *f); /* it is not so any more */
+void tracer_turn_ends(struct tracer *t);			 /* now and then */
+bool tracer_has_aside(const struct traced_file *f, size_t func); /* it has `inner` */
 /* tracer_test.c: begins the tests of those of a file's functions that are picked. */
 int tracer_begin_tests(struct tracer *t, struct traced_file *f, const struct site_pick *pick);
 void tracer_end_tests(struct tracer *t); /* those that are over: their symbols' probes go */

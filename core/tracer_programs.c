@@ -19,6 +19,7 @@ static const struct {
 	[TRACER_SESSION_ENTER] = {"enter", "bpf/enter.bpf.o", "bpf/enter_since_6_2.bpf.o", true},
 	[TRACER_SESSION_LEAVE] = {NULL, "bpf/leave.bpf.o", "bpf/leave_since_6_2.bpf.o", true},
 	[TRACER_MOMENT] = {"moment", "bpf/moment.bpf.o", "bpf/moment.bpf.o", false},
+	[TRACER_END] = {"end", "bpf/end.bpf.o", "bpf/end.bpf.o", false},
 };
 
 const char *tracer_program_file(const struct tracer *t, enum tracer_which which)
@@ -53,7 +54,8 @@ static int load_as(struct tracer *t, struct tracer_program *out, enum tracer_whi
 
 int tracer_load_program(struct tracer *t, int which)
 {
-	return load_as(t, &t->programs[which], which, t->asked);
+	/* What is at an end does not change: it knows all that can be asked for. */
+	return load_as(t, &t->programs[which], which, which == TRACER_END ? TS_ASK_ALL : t->asked);
 }
 
 static int load_whole(struct tracer *t, int which)
@@ -143,7 +145,7 @@ static int load_wholes(struct tracer *t, int which)
 
 	(void)which;
 	for (i = 0; i < TRACER_PROGRAMS; i++)
-		if (t->programs[i].object)
+		if (t->programs[i].object && i != TRACER_END)
 			list[count++] = (enum tracer_which)i;
 	setpriority(PRIO_PROCESS, 0, nice_before + NICE_OF_WHOLES);
 	ret = load_more(t, t->wholes, list, count, load_whole);

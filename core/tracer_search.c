@@ -237,6 +237,7 @@ void tracer_search(struct tracer *t)
 		return;
 	tracer_end_tests(t);
 	tracer_begin_later(t);
+	tracer_turn_ends(t);
 	if (!t->control->watched && !refused &&
 	    (waits || (search & TS_SEARCH_CALLS && tracer_has_later(t)))) {
 		watch_sockets(t);

@@ -178,6 +178,8 @@ static int add_sub(struct tracer *t, struct desired *d, const struct ts_sub *sub
 		d->control.picks |= bit;
 	if (sub->pick.prefixes)
 		d->control.heads |= bit;
+	if (tracer_sub_counts(sub))
+		d->control.counted |= bit;
 	for (key = 0; key < TS_KEY_COUNT; key++) {
 		list = &sub->filter.keys[key];
 		if (list->nothing)
@@ -345,6 +347,27 @@ static bool is_filtered(const struct ts_filter_list *list)
 	return list->count || list->nothing;
 }
 
+bool tracer_sub_counts(const struct ts_sub *sub)
+{
+	const uint64_t kernel = TS_PROBE(TS_P_KTLS_RECV) | TS_PROBE(TS_P_KTLS_SEND);
+	const struct ts_agg *a = &sub->agg;
+
+	return a->form != TS_AGG_NONE && a->value == TS_AGG_LEN &&
+	       !(a->parts & TS_AGG_ENDS_PARTS) && ts_pick_is_any(&sub->pick) &&
+	       !ts_filter_names_ends(&sub->filter) && !sub->errors &&
+	       !(sub->probes & TS_PROBES_OPEN) && sub->probes & ~kernel;
+}
+
+bool tracer_any_counts(const struct ts_sub *subs, size_t count)
+{
+	size_t i;
+
+	for (i = 0; i < count; i++)
+		if (!subs[i].removed && tracer_sub_counts(&subs[i]))
+			return true;
+	return false;
+}
+
 static __u32 asked_by_one(const struct ts_sub *sub)
 {
 	const uint64_t outcomes = TS_PROBE(TS_P_OPEN) | TS_PROBE(TS_P_ERROR);
@@ -433,6 +456,7 @@ int tracer_set_subs(struct tracer *t, const struct ts_sub *subs, size_t count, s
 	t->control->hellos = tracer_hello_subs(subs, count);
 	t->control->opens = d.control.opens;
 	t->control->fails = d.control.fails;
+	t->control->counted = d.control.counted;
 	for (i = 0; !ret && i < t->files_count; i++)
 		ret = tracer_sync_file(t, &t->files[i], err);
 	tracer_sync_hello(t);

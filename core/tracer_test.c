@@ -10,11 +10,6 @@
 
 #include "tracer_private.h"
 
-static size_t test_set(const struct tracer *t, const struct traced_file *f)
-{
-	return TRACER_SET_BIOS + 1 + (size_t)(f - t->files);
-}
-
 static int attach_tests(struct tracer *t, struct traced_file *f, uint32_t first, bool bios)
 {
 	struct site_pick pick = {
@@ -23,7 +18,7 @@ static int attach_tests(struct tracer *t, struct traced_file *f, uint32_t first,
 		.first = first,
 		.bios = bios,
 		.tests = true,
-		.set = test_set(t, f),
+		.set = tracer_file_set(t, f, TRACER_SET_TESTS),
 	};
 	int ret = tracer_attach_sites(t, f, &pick);
 
@@ -82,7 +77,7 @@ static bool end_test(struct tracer *t, const struct traced_file *f, struct trace
 /* Probes of the symbols that are still needed come before the ones of all go. */
 static void renew_tests(struct tracer *t, struct traced_file *f)
 {
-	size_t set = test_set(t, f), old = tracer_count_links(t, set);
+	size_t set = tracer_file_set(t, f, TRACER_SET_TESTS), old = tracer_count_links(t, set);
 	struct probe_links *links;
 	int ret;
 

@@ -37,11 +37,11 @@ static size_t place(uint16_t machine, size_t size, uint64_t addr, uint64_t befor
 
 /* What those rely on who put breakpoints there. */
 static void check(uint16_t machine, const struct code_buf *code, size_t size,
-		  const struct disasm_returns *r)
+		  const struct disasm_places *r)
 {
 	size_t i, at;
 
-	if (!r->count || r->count > DISASM_MAX_RETURNS)
+	if (!r->count || r->count > DISASM_MAX_PLACES)
 		abort();
 	for (i = 0; i < r->count; i++) {
 		at = place(machine, size, r->addrs[i], i ? r->addrs[i - 1] : 0);
@@ -96,11 +96,31 @@ static void use_entries(struct image *im, const struct code_buf *code, size_t si
 		abort();
 }
 
+/* Half of the code may be what is called. */
+static void use_end(struct image *im, const struct code_buf *code, size_t size)
+{
+	struct image_symbol sym = {"f", ELF_CODE_ADDR, size};
+	const uint64_t inner = ELF_CODE_ADDR + code->len / 2;
+	struct disasm_places uses;
+	struct disasm_end e;
+	size_t at;
+
+	if (disasm_uses(im, &sym, inner, &uses) && uses.count)
+		abort();
+	if (disasm_end(im, &sym, inner, &e))
+		return;
+	at = place(image_machine(im), size, e.addr, 0);
+	if (uses.count != 1 ||
+	    (!is_emulated(image_machine(im), code->bytes + at) &&
+	     !is_return(image_machine(im), code->bytes + at, code->bytes + size)))
+		abort();
+}
+
 static void use(struct image *im, const struct code_buf *code, size_t size)
 {
 	struct image_symbol sym = {"f", ELF_CODE_ADDR, size};
 	struct disasm_goroutine g;
-	struct disasm_returns r;
+	struct disasm_places r;
 	struct disasm_calls c;
 	int32_t offset;
 	int ret;
@@ -112,6 +132,7 @@ static void use(struct image *im, const struct code_buf *code, size_t size)
 	if (!disasm_goroutine(im, &sym, &g) && image_machine(im) != EM_X86_64)
 		abort();
 	use_entries(im, code, size);
+	use_end(im, code, size);
 	ret = disasm_returns(im, &sym, &r);
 	if (!ret)
 		check(image_machine(im), code, size, &r);

@@ -8,7 +8,7 @@
 #include "open_code.h"
 
 static int returns_of(uint16_t machine, const struct code_buf *code, size_t skip, size_t size,
-		      struct disasm_returns *out)
+		      struct disasm_places *out)
 {
 	struct opened o;
 	int ret;
@@ -40,7 +40,7 @@ struct example {
 
 static void check(uint16_t machine, const struct example *e, size_t count)
 {
-	struct disasm_returns r;
+	struct disasm_places r;
 	size_t i, j;
 
 	for (i = 0; i < count; i++) {
@@ -166,7 +166,7 @@ static void test_x86_leaving(void **state)
 static void test_x86_desynchronised(void **state)
 {
 	struct code_buf c = {0};
-	struct disasm_returns r;
+	struct disasm_places r;
 
 	(void)state;
 	CODE(&c, 0x75, 0x05);			/* jne to the ret */
@@ -231,7 +231,7 @@ static void test_arm64_unsound(void **state)
 		NO("data like a ret", -EBADMSG, WORD(0x58000040), RET, RET),
 	};
 	struct code_buf c = {.len = 0x100};
-	struct disasm_returns r;
+	struct disasm_places r;
 
 	(void)state;
 	CHECK(EM_AARCH64, bad);
@@ -266,15 +266,15 @@ static void test_arm64_leaving(void **state)
 static void test_too_many(void **state)
 {
 	struct code_buf c = {0};
-	struct disasm_returns r;
+	struct disasm_places r;
 	size_t i;
 
 	(void)state;
-	for (i = 1; i < DISASM_MAX_RETURNS; i++)
+	for (i = 1; i < DISASM_MAX_PLACES; i++)
 		CODE(&c, 0x74, 0x01, 0xc3); /* je over the ret */
 	CODE(&c, 0xc3);
 	assert_int_equal(returns_of(EM_X86_64, &c, 0, c.len, &r), 0);
-	assert_int_equal(r.count, DISASM_MAX_RETURNS);
+	assert_int_equal(r.count, DISASM_MAX_PLACES);
 	for (i = 0; i < r.count - 1; i++)
 		assert_int_equal(r.addrs[i], ELF_CODE_ADDR + 3 * i + 2);
 	assert_int_equal(r.addrs[i], ELF_CODE_ADDR + 3 * i);

@@ -468,7 +468,7 @@ static void test_system(void **state)
 	assert_int_equal(image_open(&im, fd, found.gl_pathv[0], NULL), 0);
 	assert_int_equal(resolve_any(im, &lib_rows[0], &p, NULL), 0);
 	for (i = 0; i < p.funcs_count; i++) {
-		internals += p.funcs[i].func->inside[0] != NULL;
+		internals += p.funcs[i].func->inside[0] && p.funcs[i].inner == i;
 		assert_int_equal(p.funcs[i].rule.shake.busy.size, 4);
 		assert_int_equal(p.funcs[i].rule.shake.state.size, 4);
 	}
@@ -479,6 +479,88 @@ static void test_system(void **state)
 	image_close(im);
 	close(fd);
 	globfree(&found);
+}
+
+/* SSL_read with an end (a nop), SSL_read_ex without. */
+static struct lib *counted(void)
+{
+	struct lib *l = begin(EM_X86_64);
+	uint64_t from = code_at(&l->code);
+
+	local(l, 4);
+	call(l, l->read);
+	CODE(&l->code, 0x90, 0xc3);
+	named(l, "SSL_read", from);
+	from = code_at(&l->code);
+	call(l, l->read);
+	ret(l);
+	named(l, "SSL_read_ex", from);
+	marker(l);
+	return l;
+}
+
+/* The functions that are probed where calls are only counted; their number. */
+static size_t aside(const struct lib *l, const struct resolve_func *list[8])
+{
+	const struct resolve_plan *p = &l->plan;
+	size_t i, n = 0;
+
+	for (i = 0; i < p->funcs_count; i++) {
+		if (p->funcs[i].inner == i)
+			continue;
+		assert_string_equal(p->funcs[p->funcs[i].inner].func->name, "ssl_read_internal");
+		list[n++] = &p->funcs[i];
+	}
+	for (i = 0; i < p->sites_count; i++)
+		assert_int_equal(p->sites[i].where == RESOLVE_ASIDE,
+				 p->funcs[p->sites[i].func].inner != p->sites[i].func);
+	return n;
+}
+
+static void test_ends(void **state)
+{
+	const struct resolve_func *list[8];
+	struct lib *l = counted();
+
+	(void)state;
+	plan(l);
+	assert_int_equal(aside(l, list), 2);
+	assert_string_equal(list[0]->name, "SSL_read");
+	assert_int_equal(list[0]->rule.role, TS_ROLE_END);
+	assert_string_equal(list[0]->cost, "nop at +8, emulated");
+	assert_string_equal(list[1]->name, "SSL_read_ex");
+	assert_true(list[1]->rule.flags & TS_RULE_WATCH);
+	assert_int_equal(list[1]->rule.role, TS_ROLE_CALL);
+	end(l);
+}
+
+/* Somebody else calls it, jumps to it, or takes its address: then nobody counts at ends. */
+static void test_ends_unproved(void **state)
+{
+	enum { CALLS, JUMPS, SHORTLY, TAKES, NO_END, WAYS };
+	const struct resolve_func *list[8];
+	struct lib *l;
+	size_t way;
+
+	(void)state;
+	for (way = 0; way < WAYS; way++) {
+		l = way == NO_END ? begin(EM_X86_64) : counted();
+		if (way == CALLS)
+			call(l, l->read);
+		else if (way == JUMPS)
+			jump(l, l->read);
+		else if (way == SHORTLY)
+			CODE(&l->code, 0xeb, (uint8_t)(l->read - code_at(&l->code) - 2));
+		else if (way == TAKES) /* lea rax, [rip + ...] */
+			CODE(&l->code, 0x48, 0x8d), code_x86(&l->code, 0x05, l->read);
+		else
+			read_side(l), marker(l);
+		ret(l);
+		plan(l);
+		assert_int_equal(aside(l, list), 0);
+		assert_true(noted(l, "ssl_read_internal: two probes a call"));
+		end(l);
+	}
 }
 
 static void test_probes(void **state)
@@ -504,6 +586,8 @@ int main(void)
 		cmocka_unit_test(test_other_machine),
 		cmocka_unit_test(test_no_memory),
 		cmocka_unit_test(test_system),
+		cmocka_unit_test(test_ends),
+		cmocka_unit_test(test_ends_unproved),
 		cmocka_unit_test(test_probes),
 	};
 

@@ -559,7 +559,7 @@ static size_t cached_sites(struct resolve_cache *cache, struct image *im)
 
 static void copies_are_looked_at_once(void **state)
 {
-	struct resolve_cache *cache = resolve_cache_open();
+	struct resolve_cache *cache = resolve_cache_open(true);
 	struct program *p = talker(GO_MAGIC_1_20, EM_X86_64, "go1.24.4", true);
 	const uint8_t damage[8] = {0}, jump = 0xe9;
 
