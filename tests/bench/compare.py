@@ -21,6 +21,7 @@ BPFTRACE_COUNT = "uprobe:LIB:SSL_read, uprobe:LIB:SSL_write { @calls[comm] = cou
 
 SIZES = (64, 1024, 16384)  # bytes a call
 SECONDS = 0.3  # of load, for each size in each round
+WARM = 0.4  # of load before that: what a tracer finds out by the first calls
 PEERS = ("bpftrace", "bpftrace count", "sslsniff")
 
 # What makes a tracer of a process.
@@ -45,6 +46,7 @@ def sample(lab, load, make):
     try:
         if tracer:
             tracer.wait_ready(load)
+            load.ask(f"pair 64 {WARM * 1000:.0f}")
         s["spin"] = load.ask("spin 50")[0]
         for size in SIZES:
             if tracer and size == 1024:

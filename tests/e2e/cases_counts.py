@@ -1,20 +1,22 @@
 # SPDX-License-Identifier: MIT
 """What is only counted costs one probe a call: probes take turns, and each call is counted once."""
 import os
+import platform
 import signal
 import subprocess
 
 from cases_aggregate import crowd, go
 from cases_asked import TALK
-from cases_sites import ways
-from harness import PYTHON, case, check, children, wait_for
+from cases_ktls import without_module
+from cases_sites import info, ways
+from harness import PYTHON, Skip, case, check, children, wait_for
 from web import backend, nginx
 
 ALONE, BACK = "these alone are probed", "called where no end is probed"
 COUNTS = """
 config{attach = "WAY"}
 on.start(function() print("ready") end)
-local calls, seen = stats("calls", {from = "tls_data", by = {"pid", "dir"}}), {}
+local calls, seen = stats("calls", {from = "ssl_*", by = {"pid", "dir"}}), {}
 local function take()
     for _, row in ipairs(calls:drain():top()) do
         local key = row.key[1] .. " " .. row.key[2]
@@ -55,9 +57,19 @@ def counted_by_events(tracer):
     return {r[0]: int(r[1]) for r in rows if len(r) == 2}
 
 
-def trace(lab, way, *programs):
+def trace(lab, way, *programs, of="ssl_*"):
     pids = [w for p in programs for w in ("-p", str(p.pid))]
-    return lab.tracer("-v", *pids, script=COUNTS.replace("WAY", way), form="text")
+    return lab.tracer("-v", *pids, script=COUNTS.replace("WAY", way).replace("ssl_*", of), form="text")
+
+
+def has_ends():
+    """Whether this machine can count at ends; else each call has two probes."""
+    return b"uprobe_multi" in info() and platform.machine() == "x86_64"
+
+
+def need_ends():
+    if not has_ends():
+        raise Skip("this kernel has no uprobe_multi, or the machine is no x86_64: nothing is counted at ends")
 
 
 def says(tracer, words):
@@ -88,7 +100,7 @@ def counts_at_ends(lab):
         first, second = crowd(lab, 2, 300, 500), crowd(lab, 12, 3000, 700)
         tracer = trace(lab, way, first, second)
         want = of(first, go(first)[0])
-        if way != "perf":
+        if way != "perf" and has_ends():
             says(tracer, ALONE)
         want.update(of(second, go(second)[0]))
         same(way, ended(tracer)[0], want)
@@ -108,6 +120,7 @@ def counts_while_probes_change(lab):
 @case(timeout=120)
 def counts_where_others_call(lab):
     """Python calls SSL_read_ex and SSL_write_ex, which have no such end: from then on there are two probes."""
+    need_ends()
     for n in range(3):
         first, crowded = crowd(lab, 2, 300, 500), crowd(lab, 8, 4000 + n, 300)
         python = lab.spawn([PYTHON, "-c", TALK, lab.cert, lab.key], ready=b"connected", stdin=subprocess.PIPE)
@@ -132,6 +145,7 @@ def counts_where_others_call(lab):
 @case(timeout=120)
 def counts_beside_a_later_handler(lab):
     """A handler that wants more than results: it sees all from then on, and nothing is counted twice."""
+    need_ends()
     first, second, third = crowd(lab, 2, 300, 500), crowd(lab, 8, 5000, 300), crowd(lab, 4, 900, 400)
     tracer = trace(lab, "auto", first, second, third)
     want = of(first, go(first)[0])
@@ -152,6 +166,7 @@ def counts_beside_a_later_handler(lab):
 @case(needs=["curl", "openssl"], timeout=120)
 def counts_through_bios(lab):
     """openssl s_server -WWW writes through BIO_f_ssl, past SSL_write: it is told from the first call on."""
+    need_ends()
     lab.write("page", "some words\n" * 3000)
     first, port = crowd(lab, 2, 300, 500), lab.port()
     server = lab.spawn(["openssl", "s_server", "-accept", f"127.0.0.1:{port}", "-cert", lab.cert, "-key", lab.key,
@@ -172,6 +187,7 @@ def counts_through_bios(lab):
 @case(needs=["curl", "nginx"], timeout=120)
 def counts_of_nginx(lab):
     """Programs that come and go, and processes that fork: as events say."""
+    need_ends()
     first, port = crowd(lab, 2, 300, 500), lab.port()
     server = nginx(lab, port, backend())
     pids = [w for p in (first.pid, server.pid, *children(server.pid)) for w in ("-p", str(p))]
@@ -190,11 +206,12 @@ def counts_of_nginx(lab):
 @case(timeout=120)
 def counts_of_a_full_table(lab):
     """More keys than the kernel's table has: what it has no room for comes as events, without connections."""
+    need_ends()
     first, p = crowd(lab, 2, 300, 500), crowd(lab, 20, 1100, 1000)
     tracer = lab.tracer("-v", "-p", str(first.pid), "-p", str(p.pid), script="""
         config{buffer = "64M"}
         on.start(function() emit{type = "ready"} end)
-        lhist("steps", {from = "tls_data", by = {"tid", "dir"}, min = 0, max = 1000, step = 1})
+        lhist("steps", {from = "ssl_*", by = {"tid", "dir"}, min = 0, max = 1000, step = 1})
         """)
     calls = go(first)[0]
     says(tracer, ALONE)
@@ -204,3 +221,22 @@ def counts_of_a_full_table(lab):
     same("calls", sum(r["count"] for r in rows), 2 * (calls + more))
     check("table of aggregations was full" in seen.stderr, "the table was not full")
     check("lost" not in seen.stderr, seen.stderr)
+
+
+@case(needs=["modprobe", "rmmod"], timeout=120)
+def counts_until_the_kernel_has_tls(lab):
+    """What is in flight in the library has to be known then: it has two probes from then on."""
+    need_ends()
+    with without_module(lab) as load:
+        first, second, third = crowd(lab, 2, 300, 500), crowd(lab, 8, 5000, 300), crowd(lab, 4, 900, 400)
+        tracer = trace(lab, "auto", first, second, third, of="tls_data")
+        want = of(first, go(first)[0])
+        says(tracer, ALONE)
+        second.say()
+        load()
+        says(tracer, "tls_sw_sendmsg")
+        second.finish(60)
+        words = second.out().split()
+        want.update(of(second, int(words[2]) * int(words[4])))
+        want.update(of(third, go(third)[0]))
+        same("calls", ended(tracer)[0], want)

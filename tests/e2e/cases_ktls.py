@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Plaintext at the border of the kernel's own TLS: every call, by a program of ours."""
+import contextlib
 import fcntl
 import json
 import os
@@ -364,11 +365,14 @@ def loaded():
         return any(line.split()[0] == "tls" for line in f)
 
 
-@case(needs=["modprobe", "rmmod"])
-def ktls_module_loaded_later(lab):
-    """tlsscope runs before the module is there, says so, and notices when it comes."""
+@contextlib.contextmanager
+def without_module(lab):
+    """Gives what loads the module, which is not there; afterwards it is."""
     def modprobe(*words):
         return lab.run(["modprobe", *words, "tls"], status=None)
+
+    def load():
+        check(not modprobe().returncode, "the module cannot be loaded")
     with ktls.module(lab, fcntl.LOCK_EX):
         if modprobe("-n").returncode or not modprobe("-n", "-v").out().strip() and not loaded():
             raise Skip("this kernel has no module tls")
@@ -377,23 +381,30 @@ def ktls_module_loaded_later(lab):
             if p.returncode:
                 raise Skip(f"the module cannot be taken out: {p.err().strip()}")
         try:
-            tracer = tap(lab)
-            check("modprobe tls" in tracer.process.err(),
-                  f"it does not say what to do: {tracer.process.err()!r}")
-            check(not modprobe().returncode, "the module cannot be loaded")
-            for _ in range(20):
-                first = talk(lab, "send/recv:100")
-                first.say()
-                first.finish()
-                if b'"data"' in tracer.output():
-                    break
-                time.sleep(0.5)
-            p = talk(lab, "send/recv:3000", "<writev/recv:3000")
-            p.say()
-            p.finish()
-            check_all(tracer.stop(), p)
+            yield load
         finally:
             modprobe()
+
+
+@case(needs=["modprobe", "rmmod"])
+def ktls_module_loaded_later(lab):
+    """tlsscope runs before the module is there, says so, and notices when it comes."""
+    with without_module(lab) as load:
+        tracer = tap(lab)
+        check("modprobe tls" in tracer.process.err(),
+              f"it does not say what to do: {tracer.process.err()!r}")
+        load()
+        for _ in range(20):
+            first = talk(lab, "send/recv:100")
+            first.say()
+            first.finish()
+            if b'"data"' in tracer.output():
+                break
+            time.sleep(0.5)
+        p = talk(lab, "send/recv:3000", "<writev/recv:3000")
+        p.say()
+        p.finish()
+        check_all(tracer.stop(), p)
 
 
 @case()
