@@ -251,6 +251,11 @@ uint16_t image_machine(const struct image *im)
 	return im->machine;
 }
 
+bool image_is_fixed(const struct image *im)
+{
+	return im->type == ET_EXEC;
+}
+
 const char *image_build_id(const struct image *im)
 {
 	return im->build_id;

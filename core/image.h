@@ -28,6 +28,7 @@ void image_close(struct image *im);
 const char *image_path(const struct image *im);
 int image_fd(const struct image *im);
 uint16_t image_machine(const struct image *im); /* EM_X86_64, EM_AARCH64 */
+bool image_is_fixed(const struct image *im);	/* loaded at the very addresses that it names */
 /* Lower-case hex of the build-id that GNU's or Go's linker left, "" if there is none. */
 enum { IMAGE_BUILD_ID = 2 * 96 }; /* its longest */
 const char *image_build_id(const struct image *im);

@@ -77,6 +77,7 @@ static bool is_known(const struct look *l, uint64_t addr)
 /* A call is e8 and the distance from its end; the distance alone may be of any instruction. */
 static void look_at_code(struct look *l, const struct part *p)
 {
+	const bool fixed = image_is_fixed(l->w->im);
 	const uint64_t inner = l->out->inner;
 	uint64_t addr;
 	int32_t far;
@@ -85,6 +86,9 @@ static void look_at_code(struct look *l, const struct part *p)
 	for (i = 0; i + 4 <= p->size; i++) {
 		memcpy(&far, p->bytes + i, sizeof(far));
 		addr = p->addr + i;
+		/* Only then is an address a constant. */
+		if (fixed && (uint64_t)(int64_t)far == inner)
+			l->why = "its address is in the file's code";
 		/* A distance of 0 is what pads the code before the function. */
 		if (addr + 4 + (uint64_t)(int64_t)far == inner && far && !is_known(l, addr - 1)) {
 			if (l->unknown)
@@ -202,9 +206,12 @@ static void look_at_nameless(struct look *l, uint64_t addr)
 static const char *find_ends(struct resolve_work *w, struct resolve_ends *out)
 {
 	struct look l = {.w = w, .out = out};
+	struct image_symbol sym;
 	uint64_t addr;
 	size_t i;
 
+	if (image_symbol(w->im, out->name, &sym) == IMAGE_DYNSYM)
+		return "other files may call it";
 	if (w->arch->machine != EM_X86_64)
 		return "not looked for on this architecture";
 	for (i = 0; i < out->count; i++)

@@ -109,6 +109,7 @@ struct elf_layout {
 	uint64_t plt, plt_size; /* 0: no .plt */
 	const struct elf_symbol *symbols;
 	size_t count;
+	bool fixed; /* a program that is loaded at the addresses it names */
 };
 
 enum {
@@ -177,7 +178,7 @@ static inline void elf_headers(uint8_t *file, size_t *used, const struct elf_lay
 	p.p_offset = ELF_CODE_OFFSET;
 	p.p_vaddr = p.p_paddr = ELF_CODE_ADDR;
 	p.p_filesz = p.p_memsz = l->code->len;
-	h.e_type = ET_DYN;
+	h.e_type = l->fixed ? ET_EXEC : ET_DYN;
 	h.e_machine = l->machine;
 	h.e_version = EV_CURRENT;
 	h.e_phoff = h.e_ehsize = sizeof(h);

@@ -16,6 +16,7 @@ struct lib {
 	size_t count;
 	uint64_t plt, error;	      /* the PLT, and a function with a name */
 	uint64_t read, write, helper; /* functions without a symbol */
+	bool fixed;
 	struct image *im;
 	struct resolve_plan plan;
 };
@@ -141,7 +142,8 @@ static inline void tail_form(struct lib *l, const char *name, uint64_t target)
 static inline void open_lib(struct lib *l)
 {
 	static uint8_t file[ELF_MAX];
-	struct elf_layout layout = {l->machine, &l->code, l->plt, 0x20, l->symbols, l->count};
+	struct elf_layout layout = {l->machine, &l->code, l->plt,  0x20,
+				    l->symbols, l->count, l->fixed};
 	int fd = make_file(file, make_elf(&layout, file));
 
 	assert_true(fd >= 0);

@@ -28,7 +28,8 @@ static size_t build(uint8_t *file)
 {
 	static struct code_buf code;
 	struct elf_layout l = {EM_X86_64, &code,   ELF_CODE_ADDR + 0xc0,
-			       0x20,	  symbols, sizeof(symbols) / sizeof(symbols[0])};
+			       0x20,	  symbols, sizeof(symbols) / sizeof(symbols[0]),
+			       false};
 
 	code.len = 0;
 	while (code.len < 0x100)
@@ -209,7 +210,7 @@ static bool plt_leads(uint16_t machine, int64_t distance, uint64_t value, bool m
 	static struct code_buf code;
 	static uint8_t file[ELF_MAX];
 	uint64_t plt = ELF_CODE_ADDR + 0x10, target = 0;
-	struct elf_layout l = {machine, &code, plt, 0x20, NULL, 0};
+	struct elf_layout l = {machine, &code, plt, 0x20, NULL, 0, false};
 	struct image *im;
 	struct ts_err err;
 	bool known;

@@ -537,7 +537,7 @@ static void test_ends(void **state)
 /* Somebody else calls it, jumps to it, or takes its address: then nobody counts at ends. */
 static void test_ends_unproved(void **state)
 {
-	enum { CALLS, JUMPS, SHORTLY, TAKES, NO_END, WAYS };
+	enum { CALLS, JUMPS, SHORTLY, TAKES, NAMES, EXPORTS, NO_END, WAYS };
 	const struct resolve_func *list[8];
 	struct lib *l;
 	size_t way;
@@ -553,6 +553,11 @@ static void test_ends_unproved(void **state)
 			CODE(&l->code, 0xeb, (uint8_t)(l->read - code_at(&l->code) - 2));
 		else if (way == TAKES) /* lea rax, [rip + ...] */
 			CODE(&l->code, 0x48, 0x8d), code_x86(&l->code, 0x05, l->read);
+		else if (way == NAMES) /* mov eax, its address */
+			l->fixed = true, CODE(&l->code, 0xb8),
+			code_word(&l->code, (uint32_t)l->read);
+		else if (way == EXPORTS)
+			symbol(l, "ssl_read_internal", l->read, 1);
 		else
 			read_side(l), marker(l);
 		ret(l);
