@@ -82,7 +82,7 @@ static __always_inline bool keep_with_thread(const struct ts_rule *rule, struct 
 	if (!flow)
 		return false;
 	if (counts_at_ends() && (n->watches || n->ends))
-		note_begin(n);
+		note_begin(n->rule);
 	/* What comes now is of this call. */
 	if (!result)
 		flow->reason = 0;
@@ -144,6 +144,8 @@ static __always_inline bool use_call(void *ctx, const struct ts_rule *rule, __u3
 
 	if (rule->role == TS_ROLE_CLOSE && !find_conn(conn))
 		return false;
+	if (counts_at_ends() && n.watches)
+		note_watched(n.rule);
 	/* A close that is one at its return is kept until then, whoever asks for calls. */
 	n.subs = rule->role == TS_ROLE_CLOSE ? ~0ull
 					     : wanted(rule, bpf_get_current_pid_tgid() >> 32);

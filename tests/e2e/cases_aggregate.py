@@ -53,13 +53,13 @@ def both_same(records, *names):
     return found
 
 
-def crowd(lab, threads, rounds, size, name="crowd"):
+def crowd(lab, threads, rounds, size, name="crowd", **options):
     """A program of threads that wait for a line; afterwards it says how much it transferred."""
     path = lab.path(name)
     if not os.path.exists(path):
         shutil.copy(lab.victim("crowd"), path)
     return lab.spawn([path, lab.cert, lab.key, str(threads), str(rounds), str(size)],
-                     ready=b"waiting", stdin=subprocess.PIPE)
+                     ready=b"waiting", stdin=subprocess.PIPE, **options)
 
 
 def go(p):

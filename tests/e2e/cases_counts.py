@@ -2,12 +2,15 @@
 """What is only counted costs one probe a call: probes take turns, and each call is counted once."""
 import os
 import platform
+import shutil
 import signal
 import subprocess
 
+import suites
 from cases_aggregate import crowd, go
 from cases_asked import TALK
 from cases_ktls import without_module
+from cases_pitfalls import own_library
 from cases_sites import info, ways
 from harness import PYTHON, Skip, case, check, children, wait_for
 from web import backend, nginx
@@ -240,3 +243,56 @@ def counts_until_the_kernel_has_tls(lab):
         want.update(of(second, int(words[2]) * int(words[4])))
         want.update(of(third, go(third)[0]))
         same("calls", ended(tracer)[0], want)
+
+
+@case(needs=["apt-get", "dpkg-deb"], timeout=400)
+def counts_of_trixie(lab):
+    """A libssl whose own functions are compared at two sites first: then ends are all that is probed too."""
+    need_ends()
+    root, port = suites.unpacked(lab, "trixie"), lab.port()
+    place = f"/tmp/{lab.case.name}"
+    os.makedirs(root + place, exist_ok=True)
+    for path in (lab.cert, lab.key):
+        shutil.copy(path, root + place)
+    openssl = ["chroot", root, "openssl"]
+    try:
+        server = lab.spawn([*openssl, "s_server", "-accept", f"127.0.0.1:{port}", "-cert", f"{place}/cert.pem",
+                            "-key", f"{place}/key.pem", "-quiet"], port=port, stdin=subprocess.PIPE)
+        client = lab.spawn([*openssl, "s_client", "-connect", f"127.0.0.1:{port}", "-quiet"], stdin=subprocess.PIPE)
+        talked = 0
+
+        def talk(count):
+            nonlocal talked
+            for _ in range(count):
+                talked += 1
+                for a, b in ((client, server), (server, client)):
+                    a.say(f"line {talked}\n")
+                    wait_for(f"line {talked}", lambda b=b: b"line %d\n" % talked in b.out())
+        talk(1)
+        tracer = trace(lab, "auto", client, server)
+        talk(30)
+        says(tracer, ALONE)
+        talk(50)
+        same("calls", ended(tracer)[0], {**of(client, 80), **of(server, 80)})
+        client.stop(signal.SIGKILL)
+        server.stop(signal.SIGKILL)
+    finally:
+        shutil.rmtree(root + place)
+
+
+@case(timeout=120)
+def counts_spare_others(lab):
+    """Python is not asked for, and the probe of what it calls costs much: it goes at the first call."""
+    need_ends()
+    folder, copy = own_library(lab)
+    env = dict(os.environ, LD_LIBRARY_PATH=folder)
+    first = crowd(lab, 2, 300, 500, env=env)
+    python = lab.spawn([PYTHON, "-c", TALK, lab.cert, lab.key], ready=b"connected", stdin=subprocess.PIPE, env=env)
+    tracer = lab.tracer("-v", "--comm", "crowd", script=COUNTS.replace("WAY", "auto"), form="text")
+    want = of(first, go(first)[0])
+    says(tracer, f"{copy}: tested: what")
+    python.say("1\n")
+    says(tracer, f"{copy}: {BACK}")
+    python.stop(signal.SIGKILL)
+    got = ended(tracer)[0]
+    same("calls", {k: got.get(k) for k in want}, want)
