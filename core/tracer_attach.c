@@ -172,20 +172,17 @@ static int attach_funcs(struct tracer *t, struct traced_file *f, struct site_pic
 /* The functions whose rules are `first` or above; and those that write to BIOs, when watched. */
 static int attach_file(struct tracer *t, struct traced_file *f, uint32_t first)
 {
-	struct site_pick pick = {.first = first, .part = SITES_INNER};
+	struct site_pick rest = {.first = first}, inner = {.first = first, .part = SITES_INNER};
 	const bool any = t->last_rule >= first;
 	int ret = 0;
 
 	if (tracer_choose_ends(t, f, first)) {
-		pick.set = tracer_file_set(t, f, TRACER_SET_INNER);
-		ret = tracer_attach_roles(t, f, pick);
-		pick.set = 0;
-		pick.part = SITES_REST;
-	} else {
-		pick.part = SITES_ALL;
+		inner.set = tracer_file_set(t, f, TRACER_SET_INNER);
+		rest.part = SITES_REST;
+		ret = tracer_attach_roles(t, f, inner);
 	}
 	if (!ret && any)
-		ret = attach_funcs(t, f, pick);
+		ret = attach_funcs(t, f, rest);
 	if (!ret && t->marks && !f->bios) {
 		ret = attach_funcs(t, f, (struct site_pick){.bios = true, .set = TRACER_SET_BIOS});
 		f->bios = !ret;
@@ -193,7 +190,7 @@ static int attach_file(struct tracer *t, struct traced_file *f, uint32_t first)
 	return ret;
 }
 
-/* The functions that are to be hooked: those that others of them call are told with these. */
+/* Functions with `inner` have rules where these are of use: tracer_ends.c. */
 static int sync_role(struct tracer *t, struct traced_file *f, bool calls, bool *any,
 		     struct ts_err *err)
 {
