@@ -5,6 +5,7 @@ import platform
 import shutil
 import signal
 import subprocess
+import time
 
 import suites
 from cases_aggregate import crowd, go
@@ -37,6 +38,17 @@ on.stop(function()
     for key, n in pairs(seen) do print("calls", key, n) end
     print("events", events)
 end)
+"""
+
+
+# Says back what it is told, each word in a read that it waited in.
+PERL = """
+use IO::Socket::SSL;
+my ($port, $cert, $key) = @ARGV;
+my $listener = IO::Socket::SSL->new(LocalAddr => "127.0.0.1", LocalPort => $port, Listen => 1, ReuseAddr => 1,
+                                    SSL_cert_file => $cert, SSL_key_file => $key) or die;
+my $c = $listener->accept or die;
+while (sysread($c, my $word, 100)) { syswrite($c, $word) or die }
 """
 
 
@@ -296,3 +308,36 @@ def counts_spare_others(lab):
     python.stop(signal.SIGKILL)
     got = ended(tracer)[0]
     same("calls", {k: got.get(k) for k in want}, want)
+
+
+@case(needs=["perl", "openssl"], timeout=120)
+def counts_of_long_reads(lab):
+    """A read that waits while its function's probes go, and another one while they come back."""
+    need_ends()
+    if lab.run(["perl", "-MIO::Socket::SSL", "-e", "1"], status=None).returncode:
+        raise Skip("perl's IO::Socket::SSL is not installed")
+    port, first = lab.port(), crowd(lab, 2, 300, 500)
+    python = lab.spawn([PYTHON, "-c", TALK, lab.cert, lab.key], ready=b"connected", stdin=subprocess.PIPE)
+    perl = lab.spawn(["perl", lab.write("talk.pl", PERL), str(port), lab.cert, lab.key], port=port)
+    client = lab.spawn(["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-quiet"], stdin=subprocess.PIPE)
+
+    def talk(word):
+        client.say(word + "\n")
+        wait_for(word, lambda: word.encode() in client.out())
+    talk("before")
+    tracer = trace(lab, "auto", first, python, perl)
+    talk("first")
+    want = of(first, go(first)[0])
+    says(tracer, ALONE)
+    time.sleep(0.5)
+    talk("second")
+    python.say("1\n")
+    says(tracer, BACK)
+    time.sleep(0.5)
+    talk("third")
+    talk("fourth")
+    calls = ended(tracer)[0]
+    # The read in which it waited when tracing began is not known.
+    same("calls", {k: calls.get(k) for k in {**want, **of(perl, 0)}}, {**want, f"{perl.pid} in": 3, f"{perl.pid} out": 4})
+    for p in (client, perl, python):
+        p.stop(signal.SIGKILL)
