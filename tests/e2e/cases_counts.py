@@ -341,3 +341,22 @@ def counts_of_long_reads(lab):
     same("calls", {k: calls.get(k) for k in {**want, **of(perl, 0)}}, {**want, f"{perl.pid} in": 3, f"{perl.pid} out": 4})
     for p in (client, perl, python):
         p.stop(signal.SIGKILL)
+
+
+@case(needs=["h2load", "nginx"], timeout=120)
+def counts_under_load(lab):
+    """A server that is never idle: two runs count it, one at ends, the other by two probes."""
+    need_ends()
+    port = lab.port()
+    server = nginx(lab, port, backend())
+    pids = [w for p in (server.pid, *children(server.pid)) for w in ("-p", str(p))]
+    at_ends = lab.tracer("-v", *pids, script=COUNTS.replace("WAY", "auto"), form="text")
+    twice = lab.tracer(*pids, script=COUNTS.replace('attach = "WAY"', 'sites = "symbol"'), form="text")
+    for _ in range(4):
+        lab.run(["h2load", "-n", "4000", "-c", "40", "-m", "5", f"https://localhost:{port}/small"])
+    says(at_ends, ALONE)
+    lab.run(["h2load", "-n", "4000", "-c", "40", "-m", "5", f"https://localhost:{port}/small"])
+    time.sleep(1)  # the connections' ends
+    got, want = ended(at_ends)[0], ended(twice)[0]
+    same("calls", got, want)
+    check(sum(got.values()) > 10000, f"only {got}")
