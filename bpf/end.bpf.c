@@ -118,12 +118,15 @@ SEC("uprobe")
 int end(void *ctx)
 {
 	const __u64 thread = bpf_get_current_pid_tgid();
-	__u32 id = site_of(ctx) & TS_SITE_RULE, inner;
-	struct ts_rule *rule = bpf_map_lookup_elem(&rules, &id);
+	struct ts_rule *rule;
 	struct ts_tested *t;
+	__u32 id, inner;
 	__s64 ret, sp;
 	__u64 subs;
 
+	take_over(ctx);
+	id = site_of(ctx) & TS_SITE_RULE;
+	rule = bpf_map_lookup_elem(&rules, &id);
 	keep_stack(ctx, rule, id);
 	if (!rule || !load_value(ctx, &rule->ret, &ret) || !load_value(ctx, &rule->sp, &sp))
 		return 0;

@@ -95,6 +95,6 @@ bool image_in_plt(const struct image *im, uint64_t addr);
  * The file's own code that the entry of that table at addr leads to, where no other file puts a
  * function of this name in its place. false: it leads elsewhere, or that is not known.
  */
-bool image_plt_target(const struct image *im, uint64_t addr, uint64_t *target);
+bool image_plt_target(struct image *im, uint64_t addr, uint64_t *target);
 
 #endif

@@ -7,18 +7,15 @@
 #define MAX_ENTRIES 65536u
 #define BLOCK 64u
 
-/* What the dynamic linker is told of the table. */
-struct linking {
-	uint64_t relocs, size, symbols;
-	bool rela;
-};
-
-static void read_linking(const struct image *im, struct linking *l)
+static const struct linking *get_linking(struct image *im)
 {
+	struct linking *l = &im->linking;
 	Elf64_Dyn d;
 	size_t i;
 
-	*l = (struct linking){.rela = false};
+	if (l->known)
+		return l;
+	l->known = true;
 	for (i = 0; image_dynamic(im, i, &d); i++) {
 		if (d.d_tag == DT_JMPREL)
 			l->relocs = d.d_un.d_ptr;
@@ -29,6 +26,7 @@ static void read_linking(const struct image *im, struct linking *l)
 		else if (d.d_tag == DT_SYMTAB)
 			l->symbols = d.d_un.d_ptr;
 	}
+	return l;
 }
 
 static uint32_t word_at(const uint8_t *code)
@@ -86,10 +84,10 @@ static bool symbol_of_slot(const struct image *im, const struct linking *l, uint
 	return false;
 }
 
-bool image_plt_target(const struct image *im, uint64_t addr, uint64_t *target)
+bool image_plt_target(struct image *im, uint64_t addr, uint64_t *target)
 {
+	const struct linking *l = get_linking(im);
 	uint8_t code[16];
-	struct linking l;
 	uint64_t slot;
 	Elf64_Sym s;
 
@@ -98,8 +96,7 @@ bool image_plt_target(const struct image *im, uint64_t addr, uint64_t *target)
 	slot = im->machine == EM_X86_64 ? x86_slot(addr, code) : arm64_slot(addr, code);
 	if (!slot)
 		return false;
-	read_linking(im, &l);
-	if (!l.rela || !l.symbols || !symbol_of_slot(im, &l, slot, &s) || s.st_shndx == SHN_UNDEF)
+	if (!l->rela || !l->symbols || !symbol_of_slot(im, l, slot, &s) || s.st_shndx == SHN_UNDEF)
 		return false;
 	*target = s.st_value;
 	return true;

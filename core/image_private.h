@@ -45,6 +45,13 @@ struct relocs {
 	bool soname;
 };
 
+/* What the dynamic linker is told of the procedure linkage table. */
+struct linking {
+	bool known; /* was looked for; the rest is 0 where there is none */
+	bool rela;
+	uint64_t relocs, size, symbols;
+};
+
 struct image {
 	Elf *elf;
 	int fd;
@@ -58,6 +65,7 @@ struct image {
 	GElf_Phdr tls; /* p_type is PT_TLS, or there is none */
 	bool interp;   /* asks for a dynamic linker */
 	struct relocs relocs;
+	struct linking linking;
 	struct range plts[MAX_PLTS];
 	size_t plts_count;
 	struct table dynsym, symtab;

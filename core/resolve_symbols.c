@@ -18,6 +18,8 @@ struct found {
 	char how[sizeof(((struct resolve_func *)0)->how)];
 	struct disasm_calls *calls; /* NULL until asked for */
 	int calls_ret;		    /* what disasm_calls said */
+	uint64_t callees;	    /* those of `found` that it calls, a bit each */
+	bool callees_known;
 };
 
 struct work {
@@ -356,22 +358,34 @@ static bool leaves(const struct lib_func *func)
 	       func->role == TS_ROLE_RESULT;
 }
 
+/* To find where the PLT leads takes a while. */
+static uint64_t callees_of(struct work *w, struct found *f)
+{
+	const struct disasm_calls *c = f->callees_known ? NULL : calls_of(w, f);
+	struct found *other;
+	size_t i;
+
+	for (i = 0; c && i < c->count; i++) {
+		other = callee(w, &c->calls[i]);
+		if (other)
+			f->callees |= 1ull << (other - w->found);
+	}
+	f->callees_known = true;
+	return f->callees;
+}
+
 /* Whether a function that is hooked, other than `inner`, calls f to do its work. */
 static bool is_called(struct work *w, const struct found *f, const struct found *inner)
 {
-	const struct disasm_calls *c;
 	struct found *caller;
-	size_t i, k;
+	size_t i;
 
 	for (i = 0; i < w->row->funcs_count; i++) {
 		caller = &w->found[i];
-		if (caller == inner || !caller->present || caller->covered ||
-		    caller->func->role != TS_ROLE_CALL)
-			continue;
-		c = calls_of(w, caller);
-		for (k = 0; c && k < c->count; k++)
-			if (callee(w, &c->calls[k]) == f)
-				return true;
+		if (caller != inner && caller->present && !caller->covered &&
+		    caller->func->role == TS_ROLE_CALL &&
+		    callees_of(w, caller) & 1ull << (f - w->found))
+			return true;
 	}
 	return false;
 }

@@ -262,8 +262,10 @@ static int attach_first(struct tracer *t, int which)
 /* It is done without, too. */
 static int load_end(struct tracer *t, int which)
 {
-	if (tracer_load_program(t, which))
-		t->programs[which].program = NULL;
+	if (tracer_load_program(t, which)) {
+		bpf_object__close(t->programs[which].object);
+		t->programs[which] = (struct tracer_program){0};
+	}
 	return 0;
 }
 

@@ -54,8 +54,7 @@ static int load_as(struct tracer *t, struct tracer_program *out, enum tracer_whi
 
 int tracer_load_program(struct tracer *t, int which)
 {
-	/* What is at an end does not change: it knows all that can be asked for. */
-	return load_as(t, &t->programs[which], which, which == TRACER_END ? TS_ASK_ALL : t->asked);
+	return load_as(t, &t->programs[which], which, t->asked);
 }
 
 static int load_whole(struct tracer *t, int which)
@@ -145,7 +144,7 @@ static int load_wholes(struct tracer *t, int which)
 
 	(void)which;
 	for (i = 0; i < TRACER_PROGRAMS; i++)
-		if (t->programs[i].object && i != TRACER_END)
+		if (t->programs[i].object)
 			list[count++] = (enum tracer_which)i;
 	setpriority(PRIO_PROCESS, 0, nice_before + NICE_OF_WHOLES);
 	ret = load_more(t, t->wholes, list, count, load_whole);
