@@ -12,7 +12,8 @@
 
 #include "resolve_private.h"
 
-#define MOST_BYTES (4u << 20) /* of code, or of data, that are looked through */
+#define MOST_BYTES (4u << 20) /* of a segment */
+#define MOST_READ (16u << 20) /* of all: a hostile file may have the same bytes in many */
 #define FAR 4096	      /* bytes from a function's beginning to its call */
 
 /* A segment of the file, read whole. */
@@ -28,6 +29,7 @@ struct look {
 	struct disasm_places known; /* calls of out->inner in functions that are known */
 	uint64_t unknown;	    /* one elsewhere; 0: none */
 	bool any;		    /* of the callers has an end */
+	size_t read;		    /* bytes that were looked through */
 	const char *why;
 };
 
@@ -138,9 +140,10 @@ static uint64_t look_at(struct look *l, bool code,
 	size_t i;
 	int ret;
 
-	for (i = 0; (ret = read_part(im, i, code, &p)) != -ENOENT; i++) {
+	for (i = 0; !l->why && (ret = read_part(im, i, code, &p)) != -ENOENT; i++) {
 		l->w->no_memory |= ret == -ENOMEM;
-		if (ret < 0)
+		l->read += p.size;
+		if (ret < 0 || l->read > MOST_READ)
 			l->why = "the file is too large to be looked through, or damaged";
 		else if (!ret)
 			best = fn(l, &p, best);

@@ -106,7 +106,7 @@ int tracer_sync_func(struct tracer *t, const struct traced_file *f, struct trace
 	if (rule->role == TS_ROLE_LOADER)
 		rule->subs = ~0ull;
 	/* Calls in flight are still wanted, and no new ones. */
-	if (rule->flags & TS_RULE_WATCH && f->ends >= ENDS_BOTH)
+	if (rule->flags & TS_RULE_WATCH && f->unwatched)
 		rule->subs = 0;
 	if (!func->rule) {
 		if (!rule->subs)

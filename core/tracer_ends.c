@@ -210,10 +210,12 @@ static void stand_alone(struct tracer *t, struct traced_file *f)
 static void end_watch(struct tracer *t, struct traced_file *f, enum traced_ends ends)
 {
 	f->ends = ends;
+	f->unwatched = true;
 	f->watch_over = ts_now();
 	write_rules(t, f);
 }
 
+/* Where that fails, what has no end is watched for good: it is counted there. */
 static void go_back(struct tracer *t, struct traced_file *f)
 {
 	const struct site_pick pick = {.part = SITES_INNER,

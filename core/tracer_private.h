@@ -45,6 +45,7 @@ struct traced_file {
 	size_t sites_count;
 	bool bios; /* what it writes to BIOs is watched */
 	enum traced_ends ends;
+	bool unwatched;	     /* calls that have no end are not kept where they begin any more */
 	uint64_t watch_over; /* since when nothing new is watched; 0: it is, or all is over */
 };
 
